@@ -1,0 +1,104 @@
+import type { DmaMapper } from '@uaccel/memory'
+import type { Mapping } from '@uaccel/sys'
+import type { AccelError } from '@uaccel/uapi'
+
+/** Region indices of a PCI device (VFIO_PCI_*_REGION_INDEX in linux/vfio.h; vfio-user uses the same). */
+export const PciRegion = {
+  BAR0: 0,
+  BAR1: 1,
+  BAR2: 2,
+  BAR3: 3,
+  BAR4: 4,
+  BAR5: 5,
+  ROM: 6,
+  CONFIG: 7,
+  VGA: 8,
+} as const
+
+/** Interrupt kinds of a PCI device, in the order of VFIO_PCI_*_IRQ_INDEX in linux/vfio.h. */
+export const irqTypes = ['intx', 'msi', 'msix', 'err', 'req'] as const
+export type IrqType = (typeof irqTypes)[number]
+
+/** A part of a region. */
+export interface Area {
+  readonly offset: number
+  readonly sizeBytes: number
+}
+
+/** A region of the device: a BAR, the ROM or config space. A region that the device lacks has size 0. */
+export interface RegionInfo {
+  readonly index: number
+  readonly sizeBytes: number
+  readonly readable: boolean
+  readonly writable: boolean
+  /** The parts that may be mapped, in ascending order: none, all, or the areas of a sparse mmap capability. */
+  readonly mappable: readonly Area[]
+}
+
+/** What the device and its transport offer of one interrupt kind. */
+export interface IrqInfo {
+  readonly type: IrqType
+  /** Number of vectors; 0 where the device has none of this kind. */
+  readonly count: number
+  readonly maskable: boolean
+  /** The kernel masks the line when it fires; it has to be unmasked after the device is acknowledged (INTx). */
+  readonly autoMasked: boolean
+}
+
+/** Where a transport comes from, for people and for INFO. */
+export interface TransportIdentity {
+  readonly kind: 'loopback' | 'vfio-user' | 'vfio' | 'uio'
+  /** BDF, socket path or model name. */
+  readonly address: string
+  /** True where a model stands behind it. Absent where this cannot be known. */
+  readonly emulated?: boolean
+  /** Why this device is not isolated (no IOMMU). Absent where it is. */
+  readonly tainted?: string
+}
+
+/** Width of one bus access in bytes that fits a JavaScript number. */
+export type AccessWidth = 1 | 2 | 4
+
+/**
+ * A way to a PCI device. Drivers never see one: they get a `Device`, which an application made from a transport.
+ *
+ * All calls but `reset` and `close` are synchronous. After the device is lost or the transport closed, each throws
+ * `ERR_ACCEL_NO_DEVICE` with the reason as `cause`. Offsets are checked against the region: `ERR_ACCEL_OUT_OF_RANGE`.
+ */
+export interface Transport {
+  readonly identity: TransportIdentity
+  /** Indexed by {@link PciRegion}. */
+  readonly regions: readonly RegionInfo[]
+  readonly irqs: Readonly<Record<IrqType, IrqInfo>>
+  readonly resettable: boolean
+  readonly dma: DmaMapper
+
+  /** Exactly one access of exactly that width, for BARs that are not mapped. */
+  read(region: number, offset: number, width: AccessWidth): number
+  write(region: number, offset: number, width: AccessWidth, value: number): void
+  read64(region: number, offset: number): bigint
+  write64(region: number, offset: number, value: bigint): void
+  /** Any number of bytes, in accesses of the transport's choice: config space, ROM, on-card memory. */
+  readBytes(region: number, offset: number, into: Uint8Array): void
+  writeBytes(region: number, offset: number, from: Uint8Array): void
+
+  /** Maps one of `regions[region].mappable`. The caller revokes it before `close`. */
+  map(region: number, area: Area): Mapping
+
+  /**
+   * Allocates `fds.length` vectors of that kind at once and arms them; -1 leaves a vector without a trigger.
+   * `ERR_ACCEL_OUT_OF_RANGE` with `details.available` where the kernel grants fewer.
+   */
+  setIrqs(type: IrqType, fds: readonly number[]): void
+  /** Takes all vectors of that kind back. */
+  disableIrqs(type: IrqType): void
+  maskIrq(type: IrqType, vector: number): void
+  unmaskIrq(type: IrqType, vector: number): void
+
+  /** Function-level reset or the device's own. Mappings must have been revoked, interrupts are disarmed by it. */
+  reset(): Promise<void>
+  /** Calls back once, when the device vanishes or its peer closes. Answers a function that takes the listener back. */
+  onLost(listener: (reason: AccelError) => void): () => void
+  /** Gives everything back, in the order that the kernel wants. Idempotent. */
+  close(): Promise<void>
+}

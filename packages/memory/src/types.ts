@@ -1,0 +1,40 @@
+declare const iovaBrand: unique symbol
+
+/** An I/O virtual address: what a device puts on the bus. Branded, so that no other bigint passes for one. */
+export type Iova = bigint & { readonly [iovaBrand]: true }
+
+/** An address range with both ends in it, as VFIO's IOVA range capability gives them. */
+export interface IovaRange {
+  readonly first: bigint
+  readonly last: bigint
+}
+
+/** What a device may do with a mapping, seen from the device. */
+export type DmaAccess = 'read' | 'write' | 'readwrite'
+
+/** One contiguous piece of memory to make reachable for a device. All sizes and addresses are multiples of the mapper's page size. */
+export interface DmaMapRequest {
+  readonly iova: Iova
+  readonly sizeBytes: number
+  readonly access: DmaAccess
+  /** Where this process sees the memory (what VFIO type1 and IOMMU_IOAS_MAP take). */
+  readonly address: bigint
+  /** The file behind the memory (what vfio-user and IOMMU_IOAS_MAP_FILE take), from `fdOffset` on. */
+  readonly fd: number
+  readonly fdOffset: number
+}
+
+/** What every transport offers to map memory for its device. {@link DmaDomain} is the only caller. */
+export interface DmaMapper {
+  /** Smallest unit of a mapping, in bytes. */
+  readonly pageSizeBytes: number
+  /** How many mappings may exist at once; `Infinity` where the transport has no limit. */
+  readonly maxMappings: number
+  /** True where mapped memory is locked and counts against RLIMIT_MEMLOCK. */
+  readonly locksMemory: boolean
+  /** The apertures that the IOMMU can translate, reserved ranges cut out; read anew at each call because an attach narrows them. */
+  ranges(): readonly IovaRange[]
+  map(request: DmaMapRequest): void
+  /** Takes back exactly one earlier mapping. */
+  unmap(iova: Iova, sizeBytes: number): void
+}

@@ -1,0 +1,118 @@
+import type { AccessWidth, Area, IrqInfo, IrqType, RegionInfo } from '@uaccel/core'
+import type { DmaMapper, Iova } from '@uaccel/memory'
+
+/** What a device model's configuration space says of it. */
+export interface ModelIdentity {
+  readonly name: string
+  readonly vendor: number
+  readonly device: number
+  readonly revision?: number
+  /** Base class, subclass and programming interface: 0xBBSSPP. */
+  readonly classCode: number
+  readonly subsystemVendor?: number
+  readonly subsystem?: number
+}
+
+/** A BAR. What is neither a declared register nor in `memory` is an error to touch. */
+export interface ModelBar {
+  readonly index: 0 | 1 | 2 | 3 | 4 | 5
+  /** A power of two, at least 16 (PCI 3.0, 6.2.5.1). */
+  readonly sizeBytes: number
+  readonly kind: 'mem32' | 'mem64'
+  readonly prefetchable?: boolean
+  /** Parts that are plain memory: they may be mapped into the driver, and then no access of theirs is seen. */
+  readonly memory?: readonly ModelMemory[]
+}
+
+/** A part of a BAR that is memory, page-aligned so that it can be mapped. */
+export interface ModelMemory extends Area {
+  readonly name: string
+}
+
+/** The interrupts that the model offers, each with its number of vectors. */
+export interface ModelInterrupts {
+  readonly intx?: boolean
+  /** 1, 2, 4, 8, 16 or 32 (PCI 3.0, 6.8.1). */
+  readonly msi?: number
+  /** Up to 2048, with the table and the pending bits in a BAR (PCI 3.0, 6.8.2). */
+  readonly msix?: {
+    readonly vectors: number
+    readonly bar: number
+    readonly tableOffset: number
+    readonly pbaOffset: number
+  }
+}
+
+/** Memory of the host as the device reaches it. A range that is not mapped, or not for that access, throws `ERR_ACCEL_DMA_FAULT` and is kept as a violation. */
+export interface ModelDma {
+  /** Copies host memory into `into`. */
+  read(iova: bigint, into: Uint8Array): void
+  write(iova: bigint, from: Uint8Array): void
+  /** The memory itself, without a copy, where one mapping holds the whole range; otherwise undefined. Never kept past one clock step. */
+  view(iova: bigint, sizeBytes: number, access: 'read' | 'write' | 'readwrite'): Uint8Array | undefined
+}
+
+/** The device's time, in nanoseconds. Work is scheduled and runs when the clock steps, never inside a register access. */
+export interface ModelClock {
+  now(): number
+  /** Runs `work` once the clock has advanced by `delayNs`. Answers a function that cancels it. */
+  after(delayNs: number, work: () => void): () => void
+}
+
+/** What a model is built from. */
+export interface ModelContext {
+  readonly dma: ModelDma
+  readonly clock: ModelClock
+  /** Fires MSI-X or MSI vector `vector`, whichever is enabled; honours masks and pending bits. */
+  raise(vector: number): void
+  /** Drives the INTx line, which is level-triggered. */
+  setIntx(asserted: boolean): void
+  /** The bytes behind a {@link ModelMemory}, shared with the driver when it has mapped them. */
+  memory(name: string): Uint8Array
+  /** True while configuration space allows bus mastering. Without it the device may not use `dma`. */
+  readonly busMaster: boolean
+}
+
+/** A model of one kind of device: data, and a function that builds its behaviour. */
+export interface ModelDefinition<Options = object> {
+  readonly identity: ModelIdentity
+  readonly bars: readonly ModelBar[]
+  readonly interrupts: ModelInterrupts
+  /** Physical address bits that the device can put on the bus; DMA beyond them is a violation. Default 64. */
+  readonly addressBits?: number
+  create(context: ModelContext, options: Options): ModelBehaviour
+}
+
+/** The behaviour of a model: a function call for each access outside plain memory. */
+export interface ModelBehaviour {
+  /** One access of exactly that width. `undefined` (read) or `false` (write) where no register of that width and kind is declared: a violation. */
+  read(bar: number, offset: number, width: AccessWidth | 8): number | bigint | undefined
+  write(bar: number, offset: number, width: AccessWidth | 8, value: number | bigint): boolean
+  /** Back to power-on state. */
+  reset(): void
+}
+
+/** The emulated function that transports and servers drive: a definition made alive. What loopback and the vfio-user server have in common. */
+export interface EmulatedFunction {
+  readonly identity: ModelIdentity
+  readonly regions: readonly RegionInfo[]
+  readonly irqs: Readonly<Record<IrqType, IrqInfo>>
+  /** The file behind a region's mappable areas, for mapping it here or passing it to a client. */
+  regionFd(region: number): { readonly fd: number; readonly offset: number } | undefined
+  /** A bus access of 1, 2, 4 or 8 bytes, or for config space and plain memory of any length. Little-endian. */
+  regionRead(region: number, offset: number, into: Uint8Array): void
+  regionWrite(region: number, offset: number, from: Uint8Array): void
+  /** Arms vectors with eventfds (owned by the caller; -1: none), or disables the kind with an empty list. */
+  setIrqs(type: IrqType, start: number, fds: readonly number[]): void
+  maskIrq(type: IrqType, vector: number, masked: boolean): void
+  /** Host memory that the device may reach. */
+  readonly dma: DmaMapper & { addRemote?(iova: Iova, sizeBytes: number, access: RemoteAccess): void }
+  reset(): void
+  close(): void
+}
+
+/** Host memory that only messages can reach: vfio-user without descriptors. */
+export interface RemoteAccess {
+  read(iova: bigint, into: Uint8Array): void
+  write(iova: bigint, from: Uint8Array): void
+}
