@@ -82,7 +82,7 @@ export interface Transport {
   readBytes(region: number, offset: number, into: Uint8Array): void
   writeBytes(region: number, offset: number, from: Uint8Array): void
 
-  /** Maps one of `regions[region].mappable`. The caller revokes it before `close`. */
+  /** Maps a page-aligned part, or all, of one of `regions[region].mappable`. The caller revokes it before `close`. */
   map(region: number, area: Area): Mapping
 
   /**
