@@ -1,1 +1,15 @@
-export {}
+export * as abi from './abi.js'
+export { EventFd } from './eventfd.js'
+export { type FfiProvider, type ProviderName, type RawCalls, requirePlatform } from './ffi.js'
+export { type MapOptions, Mapping, mappingFromAddress, Window } from './mapping.js'
+export { createSealedMemory, requireSealed } from './sealed.js'
+export {
+  type PollRequest,
+  type ReceivedMessage,
+  type ResourceLimit,
+  SystemCalls,
+  sys,
+  systemCalls,
+} from './system-calls.js'
+export { systemError } from './system-error.js'
+export { type EngineName, type Watch, type WatchOptions, watch } from './watch.js'

@@ -1,0 +1,88 @@
+/**
+ * Numbers of the Linux x86-64 ABI that the calls here take. The only ABI this package speaks: see `ffi.ts`.
+ * Source of each group is named beside it (paths in the kernel tree).
+ */
+
+/** open(2) flags. include/uapi/asm-generic/fcntl.h */
+export const O_RDONLY = 0
+export const O_WRONLY = 1
+export const O_RDWR = 2
+export const O_CREAT = 0o100
+export const O_NONBLOCK = 0o4000
+export const O_CLOEXEC = 0o2000000
+
+/** mmap(2). include/uapi/asm-generic/mman-common.h, mman.h */
+export const PROT_NONE = 0
+export const PROT_READ = 1
+export const PROT_WRITE = 2
+export const MAP_SHARED = 0x01
+export const MAP_PRIVATE = 0x02
+export const MAP_FIXED = 0x10
+export const MAP_ANONYMOUS = 0x20
+export const MAP_NORESERVE = 0x4000
+export const MAP_POPULATE = 0x8000
+
+/** madvise(2). include/uapi/asm-generic/mman-common.h */
+export const MADV_DONTNEED = 4
+export const MADV_DONTFORK = 10
+export const MADV_HUGEPAGE = 14
+
+/** memfd_create(2). include/uapi/linux/memfd.h */
+export const MFD_CLOEXEC = 1
+export const MFD_ALLOW_SEALING = 2
+
+/** fcntl(2). include/uapi/asm-generic/fcntl.h, include/uapi/linux/fcntl.h */
+export const F_GETFL = 3
+export const F_SETFL = 4
+export const F_DUPFD_CLOEXEC = 1030
+export const F_ADD_SEALS = 1033
+export const F_GET_SEALS = 1034
+export const F_SEAL_SEAL = 1
+export const F_SEAL_SHRINK = 2
+export const F_SEAL_GROW = 4
+export const F_SEAL_WRITE = 8
+
+/** eventfd(2). include/uapi/linux/eventfd.h */
+export const EFD_CLOEXEC = O_CLOEXEC
+export const EFD_NONBLOCK = O_NONBLOCK
+
+/** poll(2). include/uapi/asm-generic/poll.h */
+export const POLLIN = 1
+export const POLLOUT = 4
+export const POLLERR = 8
+export const POLLHUP = 16
+
+/** epoll(7). include/uapi/linux/eventpoll.h */
+export const EPOLL_CLOEXEC = O_CLOEXEC
+export const EPOLL_CTL_ADD = 1
+export const EPOLL_CTL_DEL = 2
+export const EPOLL_CTL_MOD = 3
+export const EPOLLONESHOT = 1 << 30
+
+/** Sockets. include/linux/socket.h, include/linux/net.h, include/uapi/asm-generic/socket.h */
+export const AF_UNIX = 1
+export const SOCK_STREAM = 1
+export const SOCK_SEQPACKET = 5
+export const SOCK_NONBLOCK = O_NONBLOCK
+export const SOCK_CLOEXEC = O_CLOEXEC
+export const SOL_SOCKET = 1
+export const SO_SNDBUF = 7
+export const SO_RCVBUF = 8
+export const SO_PEERCRED = 17
+export const SCM_RIGHTS = 1
+export const MSG_CTRUNC = 0x08
+export const MSG_TRUNC = 0x20
+export const MSG_DONTWAIT = 0x40
+export const MSG_NOSIGNAL = 0x4000
+export const MSG_CMSG_CLOEXEC = 0x40000000
+export const SHUT_RD = 0
+export const SHUT_WR = 1
+export const SHUT_RDWR = 2
+/** Descriptors in one message. SCM_MAX_FD, include/net/scm.h */
+export const SCM_MAX_FD = 253
+
+/** getrlimit(2). include/uapi/asm-generic/resource.h */
+export const RLIMIT_MEMLOCK = 8
+
+/** Bytes of a page: the only size that x86-64 has for a base page. arch/x86/include/asm/page_types.h */
+export const PAGE_SIZE_BYTES = 4096

@@ -1,0 +1,52 @@
+import * as abi from './abi.js'
+import { EAGAIN, EINTR, type RawCalls } from './ffi.js'
+import { type SystemCalls, sys } from './system-calls.js'
+import { systemError } from './system-error.js'
+
+/** A counter in the kernel that others add to and a loop waits for: how interrupts arrive. Non-blocking. */
+export class EventFd {
+  readonly fd: number
+  readonly #calls: SystemCalls
+  readonly #raw: RawCalls
+  readonly #count = new Uint32Array(2)
+  readonly #bytes = new Uint8Array(this.#count.buffer)
+  readonly #add = new BigUint64Array(1)
+  readonly #addBytes = new Uint8Array(this.#add.buffer)
+  #open = true
+
+  /** @param fd An eventfd to take over (it becomes non-blocking); a new one where absent. */
+  constructor(calls: SystemCalls = sys, fd?: number) {
+    this.#calls = calls
+    this.#raw = calls.provider.raw
+    this.fd = fd ?? calls.eventfd(0, abi.EFD_NONBLOCK)
+    if (fd !== undefined) calls.setNonblocking(fd)
+  }
+
+  /** Adds `n` to the counter. A counter that is full stays as it is: it is readable already. */
+  signal(n: number | bigint = 1): void {
+    this.#add[0] = BigInt(n)
+    let result = EINTR
+    while (result === EINTR) result = this.#raw.write(this.fd, this.#addBytes, 8)
+    if (result < 0 && result !== EAGAIN) throw systemError('write', result, `eventfd ${this.fd}`)
+  }
+
+  /** Takes the count and sets it to 0. Answers 0 where nothing was signalled. */
+  drain(): number {
+    let result = EINTR
+    while (result === EINTR) result = this.#raw.read(this.fd, this.#bytes, 8)
+    if (result === 8) return this.#count[1] * 0x1_0000_0000 + this.#count[0]
+    if (result === EAGAIN) return 0
+    throw systemError('read', result, `eventfd ${this.fd}`)
+  }
+
+  /** Closes the descriptor; again is harmless. Close a watch of it first. */
+  close(): void {
+    if (!this.#open) return
+    this.#open = false
+    this.#calls.close(this.fd)
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+}

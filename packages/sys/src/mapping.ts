@@ -1,0 +1,317 @@
+import { accelError } from '@uaccel/uapi'
+import * as abi from './abi.js'
+import { type SystemCalls, sys } from './system-calls.js'
+
+/**
+ * Typed arrays over one range of mapped memory, to be read through the window at each access (`w.u32[i]`): a
+ * revoked window has arrays whose every use throws ERR_ACCEL_REVOKED. Never keep, hand out or print an array:
+ * one over a BAR reads the hardware.
+ */
+export class Window {
+  readonly sizeBytes: number
+  u8!: Uint8Array
+  u16!: Uint16Array
+  u32!: Uint32Array
+  i32!: Int32Array
+  u64!: BigUint64Array
+  readonly #offset: number
+  #state: 'live' | 'withdrawn' | 'revoked' = 'live'
+
+  /** @internal */
+  constructor(buffer: ArrayBuffer, offset: number, sizeBytes: number) {
+    this.#offset = offset
+    this.sizeBytes = sizeBytes
+    this.expose(buffer)
+  }
+
+  get revoked(): boolean {
+    return this.#state !== 'live'
+  }
+
+  /** @internal Makes the arrays real: at first, and again after a remap, but never once `revoke` was called. */
+  expose(buffer: ArrayBuffer): void {
+    if (this.#state === 'revoked') return
+    const at = this.#offset
+    this.u8 = new Uint8Array(buffer, at, this.sizeBytes)
+    this.u16 = new Uint16Array(buffer, at, this.sizeBytes >> 1)
+    this.u32 = new Uint32Array(buffer, at, this.sizeBytes >> 2)
+    this.i32 = new Int32Array(buffer, at, this.sizeBytes >> 2)
+    this.u64 = new BigUint64Array(buffer, at, this.sizeBytes >> 3)
+    this.#state = 'live'
+  }
+
+  /** Takes this window back for good. The memory stays mapped: for a part whose owner is done with it. */
+  revoke(label = 'memory'): void {
+    this.withdraw(label)
+    this.#state = 'revoked'
+  }
+
+  /** @internal Takes it back with the whole mapping, until that is mapped again. */
+  withdraw(label: string): void {
+    if (this.#state !== 'live') return
+    this.#state = 'withdrawn'
+    this.u8 = poison(Uint8Array, label)
+    this.u16 = poison(Uint16Array, label)
+    this.u32 = poison(Uint32Array, label)
+    this.i32 = poison(Int32Array, label)
+    this.u64 = poison(BigUint64Array, label)
+  }
+}
+
+/** A stand-in for a typed array, whose every use throws. */
+function poison<T extends object>(type: new (length: number) => T, label: string): T {
+  const refuse = (): never => {
+    throw accelError(
+      'ERR_ACCEL_REVOKED',
+      `The mapping of ${label} was taken back (released, reset or removed) and then touched. Stop using it, or map it again.`,
+    )
+  }
+  return new Proxy(new type(0), {
+    get: refuse,
+    set: refuse,
+    has: refuse,
+    ownKeys: refuse,
+    defineProperty: refuse,
+  })
+}
+
+/** What to map, and how. */
+export interface MapOptions {
+  fd: number
+  /** Bytes from the start of the file; a multiple of the page size. */
+  offset: number | bigint
+  sizeBytes: number
+  /** `abi.PROT_*`; read and write unless told. */
+  prot?: number
+  /** Writes reach the file and its other users; true unless told. */
+  shared?: boolean
+  /** Keeps the range out of forked children: for BARs, which a child must not touch. */
+  dontFork?: boolean
+  /** Alignment of the address, a power of two of at least a page: 2 MiB lets an IOMMU use large pages. */
+  alignBytes?: number
+  /** Names the memory in errors, such as `BAR 0 of 0000:00:05.0`. */
+  label?: string
+}
+
+interface Range {
+  readonly address: bigint
+  readonly sizeBytes: number
+  readonly calls: SystemCalls
+  /** Another thread may have views that this one cannot see. */
+  shared: boolean
+}
+
+/*
+ * A range is given back to the kernel only when the ArrayBuffer over it is collected, never at revoke: until
+ * then a stale typed array could reach whatever was mapped at the same address next. Revoked, it is anonymous
+ * memory without reserve, which costs address space and nothing else.
+ */
+const ranges = new FinalizationRegistry<Range>(({ address, sizeBytes, calls, shared }) => {
+  if (!shared) calls.munmap(address, sizeBytes)
+})
+
+/** A range that is mapped MAP_FIXED over must be reserved already: what was there before is unmapped silently. */
+function reserve(calls: SystemCalls, sizeBytes: number, alignBytes: number): bigint {
+  const flags = abi.MAP_PRIVATE | abi.MAP_ANONYMOUS | abi.MAP_NORESERVE
+  const slack = alignBytes > abi.PAGE_SIZE_BYTES ? alignBytes : 0
+  const start = calls.mmap(0n, sizeBytes + slack, abi.PROT_NONE, flags, -1, 0)
+  if (slack === 0) return start
+  const align = BigInt(alignBytes)
+  const address = ((start + align - 1n) / align) * align
+  const before = Number(address - start)
+  if (before > 0) calls.munmap(start, before)
+  if (slack - before > 0) calls.munmap(address + BigInt(sizeBytes), slack - before)
+  return address
+}
+
+function view(calls: SystemCalls, address: bigint, sizeBytes: number): ArrayBuffer {
+  const buffer = calls.provider.view(address, sizeBytes)
+  // a runtime with V8's sandbox copies instead, and writes would then reach nothing
+  if (calls.addressOf(new Uint8Array(buffer)) !== address) {
+    throw accelError(
+      'ERR_ACCEL_UNSUPPORTED',
+      'This runtime cannot wrap mapped memory without a copy (Electron and other sandboxed V8 builds). Run it on Node.',
+    )
+  }
+  return buffer
+}
+
+function checkPages(value: number, what: string): void {
+  if (!Number.isSafeInteger(value) || value <= 0 || value % abi.PAGE_SIZE_BYTES !== 0) {
+    throw accelError(
+      'ERR_ACCEL_INVALID_ARGUMENT',
+      `${what} must be a positive multiple of ${abi.PAGE_SIZE_BYTES}, not ${value}.`,
+    )
+  }
+}
+
+function checkAlignment(alignBytes: number): void {
+  checkPages(alignBytes, 'An alignment')
+  if (!Number.isInteger(Math.log2(alignBytes))) {
+    throw accelError('ERR_ACCEL_INVALID_ARGUMENT', `An alignment must be a power of two, not ${alignBytes}.`)
+  }
+}
+
+/** Mapped memory that can be taken back from whoever still holds a view of it. */
+export class Mapping {
+  readonly address: bigint
+  readonly sizeBytes: number
+  readonly label: string
+  /** Over all of it. Read its arrays through it at each access. */
+  readonly window: Window
+  readonly #range: Range
+  readonly #buffer: ArrayBuffer
+  readonly #options: MapOptions | undefined
+  readonly #slices = new Set<WeakRef<Window>>()
+  #revoked = false
+
+  private constructor(range: Range, label: string, options?: MapOptions) {
+    this.address = range.address
+    this.sizeBytes = range.sizeBytes
+    this.label = label
+    this.#range = range
+    this.#options = options
+    this.#buffer = view(range.calls, range.address, range.sizeBytes)
+    ranges.register(this.#buffer, range)
+    this.window = new Window(this.#buffer, 0, range.sizeBytes)
+  }
+
+  /**
+   * Maps a file or device. `fd` may be closed afterwards. A file of somebody else must pass `requireSealed`
+   * first: touching memory behind the end of a file kills the process.
+   *
+   * @throws ERR_ACCEL_INVALID_ARGUMENT size or alignment that is not whole pages
+   * @throws ERR_ACCEL_SYSTEM, ERR_ACCEL_NO_MEMORY and so on: mmap failed
+   */
+  static map(options: MapOptions, calls: SystemCalls = sys): Mapping {
+    const { sizeBytes, alignBytes = abi.PAGE_SIZE_BYTES, label = `fd ${options.fd}` } = options
+    checkPages(sizeBytes, 'The size of a mapping')
+    checkAlignment(alignBytes)
+    const address = reserve(calls, sizeBytes, alignBytes)
+    const range = { address, sizeBytes, calls, shared: false }
+    try {
+      place(range, options)
+      return new Mapping(range, label, options)
+    } catch (error) {
+      calls.munmap(address, sizeBytes)
+      throw error
+    }
+  }
+
+  /** Private zeroed memory, such as a buffer that nobody else maps. */
+  static anonymous(
+    sizeBytes: number,
+    { alignBytes = abi.PAGE_SIZE_BYTES, label = 'anonymous memory' } = {},
+    calls: SystemCalls = sys,
+  ): Mapping {
+    checkPages(sizeBytes, 'The size of a mapping')
+    checkAlignment(alignBytes)
+    const address = reserve(calls, sizeBytes, alignBytes)
+    const range = { address, sizeBytes, calls, shared: false }
+    try {
+      placeAnonymous(range)
+      return new Mapping(range, label)
+    } catch (error) {
+      calls.munmap(address, sizeBytes)
+      throw error
+    }
+  }
+
+  get revoked(): boolean {
+    return this.#revoked
+  }
+
+  /**
+   * A window on a part, revoked with the whole.
+   *
+   * @param offset In bytes, a multiple of 8.
+   * @throws ERR_ACCEL_OUT_OF_RANGE, ERR_ACCEL_INVALID_ARGUMENT, ERR_ACCEL_REVOKED
+   */
+  slice(offset: number, sizeBytes: number): Window {
+    if (this.revoked) throw accelError('ERR_ACCEL_REVOKED', `The mapping of ${this.label} was taken back.`)
+    if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(sizeBytes) || offset % 8 !== 0) {
+      throw accelError(
+        'ERR_ACCEL_INVALID_ARGUMENT',
+        `A window starts at a multiple of 8 bytes and has a whole size, not offset ${offset}, size ${sizeBytes}.`,
+      )
+    }
+    if (offset < 0 || sizeBytes < 0 || offset + sizeBytes > this.sizeBytes) {
+      throw accelError(
+        'ERR_ACCEL_OUT_OF_RANGE',
+        `A window of ${sizeBytes} bytes at ${offset} does not fit ${this.label}, which has ${this.sizeBytes} bytes.`,
+      )
+    }
+    const window = new Window(this.#buffer, offset, sizeBytes)
+    for (const slice of this.#slices) if (slice.deref() === undefined) this.#slices.delete(slice)
+    this.#slices.add(new WeakRef(window))
+    return window
+  }
+
+  /**
+   * What another thread needs to view this memory, with `mappingFromAddress`. From now on the address range is
+   * not reused for the life of the process, since that thread's views are not seen from here.
+   */
+  share(): { address: bigint; sizeBytes: number } {
+    this.#range.shared = true
+    return { address: this.address, sizeBytes: this.sizeBytes }
+  }
+
+  /**
+   * Takes the memory back: whoever holds a window gets ERR_ACCEL_REVOKED; a raw array that outlived it, in this
+   * thread or another, reaches inert memory. The file or device is released. Again is harmless.
+   */
+  revoke(): void {
+    if (this.#revoked) return
+    placeAnonymous(this.#range)
+    this.#revoked = true
+    this.window.withdraw(this.label)
+    for (const slice of this.#slices) slice.deref()?.withdraw(this.label)
+  }
+
+  /**
+   * Maps again what `revoke` took back, at the same address and with the same options: after a device reset.
+   * Its windows work again, except those revoked by themselves.
+   */
+  remap(fd: number, offset: number | bigint): void {
+    if (this.#options === undefined) {
+      throw accelError(
+        'ERR_ACCEL_INVALID_ARGUMENT',
+        `${this.label} is not of a file and cannot be mapped again.`,
+      )
+    }
+    place(this.#range, { ...this.#options, fd, offset })
+    this.#revoked = false
+    this.window.expose(this.#buffer)
+    for (const slice of this.#slices) slice.deref()?.expose(this.#buffer)
+  }
+
+  [Symbol.dispose](): void {
+    this.revoke()
+  }
+}
+
+function place({ address, sizeBytes, calls }: Range, options: MapOptions): void {
+  const { fd, offset, prot = abi.PROT_READ | abi.PROT_WRITE, shared = true, dontFork = false } = options
+  calls.mmap(
+    address,
+    sizeBytes,
+    prot,
+    (shared ? abi.MAP_SHARED : abi.MAP_PRIVATE) | abi.MAP_FIXED,
+    fd,
+    offset,
+  )
+  if (dontFork) calls.madvise(address, sizeBytes, abi.MADV_DONTFORK)
+}
+
+function placeAnonymous({ address, sizeBytes, calls }: Range): void {
+  const flags = abi.MAP_PRIVATE | abi.MAP_ANONYMOUS | abi.MAP_NORESERVE | abi.MAP_FIXED
+  calls.mmap(address, sizeBytes, abi.PROT_READ | abi.PROT_WRITE, flags, -1, 0)
+}
+
+/**
+ * A window on memory that another thread of this process mapped and shared (`Mapping.share`). It is not poisoned
+ * when that thread revokes the mapping: accesses then reach inert memory.
+ */
+export function mappingFromAddress(address: bigint, sizeBytes: number, calls: SystemCalls = sys): Window {
+  return new Window(view(calls, address, sizeBytes), 0, sizeBytes)
+}
