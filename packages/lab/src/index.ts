@@ -1,1 +1,15 @@
-export {}
+export { cacheFolder } from './cache.js'
+export { devicePresets, formatDevices, type PlacedDevice, parseDevices, placeDevices } from './devices.js'
+export type { LabProgress, OnProgress } from './progress.js'
+export { type LabOptions, type LabResult, runInLab } from './run.js'
+export {
+  describeLab,
+  findLab,
+  type LabFindings,
+  type LabKernel,
+  type LabQemu,
+  type LabTools,
+  type PrepareOptions,
+  prepareLab,
+} from './tools.js'
+export { type MemoryAccess, memoryAccesses, memoryTrace } from './trace.js'

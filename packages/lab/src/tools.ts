@@ -1,0 +1,283 @@
+import { constants, existsSync } from 'node:fs'
+import { access, open, readdir } from 'node:fs/promises'
+import { delimiter, join } from 'node:path'
+import { AccelError } from '@uaccel/uapi'
+import { aptDistribution, machineSources, PrivateApt, releaseSources } from './apt.js'
+import { cached, cacheFolder } from './cache.js'
+import type { OnProgress } from './progress.js'
+
+/** A QEMU that can be started. */
+export interface LabQemu {
+  /** The program itself. */
+  path: string
+  /** The program with what must precede its own arguments. */
+  command: readonly string[]
+  env: Readonly<Record<string, string>>
+  /** Where it comes from: `UACCEL_LAB_QEMU`, `PATH` or `cache`. */
+  source: string
+}
+
+/** A kernel that the guest can boot. */
+export interface LabKernel {
+  image: string
+  /** Its `lib/modules/VERSION`. Absent where all drivers are built in. */
+  modulesFolder?: string
+  /** Where it comes from: `UACCEL_LAB_KERNEL`, `built`, `machine` or `cache`. */
+  source: string
+}
+
+/** All that the lab needs. */
+export interface LabTools {
+  qemu: LabQemu
+  /** A busybox without shared libraries: the guest's first programs. */
+  busyboxPath: string
+  kernel: LabKernel
+}
+
+/** What was found of it. */
+export interface LabFindings extends Partial<LabTools> {
+  /** What is not there, and what would help: one sentence each. */
+  missing: readonly string[]
+  /** Whether this system can fetch what is missing by itself. */
+  canFetch: boolean
+  cacheFolder: string
+}
+
+export interface PrepareOptions {
+  onProgress?: OnProgress | undefined
+  signal?: AbortSignal | undefined
+  /** Kernel image with all drivers built in; the environment's UACCEL_LAB_KERNEL by default. */
+  kernel?: string | undefined
+}
+
+const readable = (path: string) =>
+  access(path, constants.R_OK).then(
+    () => true,
+    () => false,
+  )
+
+/** A program in PATH. */
+async function which(program: string): Promise<string | undefined> {
+  for (const folder of (process.env.PATH ?? '').split(delimiter)) {
+    const path = join(folder || '.', program)
+    if (
+      await access(path, constants.X_OK).then(
+        () => true,
+        () => false,
+      )
+    )
+      return path
+  }
+  return undefined
+}
+
+/** Looks, changes nothing. */
+export async function findLab(options: Pick<PrepareOptions, 'kernel'> = {}): Promise<LabFindings> {
+  const distribution = await aptDistribution().catch(() => undefined)
+  const toolsFolder = distribution && join(cacheFolder(), `${distribution.id}-${distribution.codename}-tools`)
+  const kernelFolder =
+    distribution && join(cacheFolder(), `${distribution.id}-${distribution.codename}-kernel`)
+  const qemu = (await machineQemu()) ?? (toolsFolder && (await cachedQemu(toolsFolder)))
+  const busyboxPath = (await machineBusybox()) ?? (toolsFolder && (await cachedBusybox(toolsFolder)))
+  const kernel =
+    (await namedKernel(options.kernel)) ??
+    (await builtKernel()) ??
+    (await stockKernel('/', 'machine')) ??
+    (kernelFolder && (await stockKernel(kernelFolder, 'cache')))
+  const missing: string[] = []
+  if (!(await which('setpriv'))) missing.push('setpriv (package util-linux): ties QEMU to this process')
+  if (!qemu) missing.push('qemu-system-x86_64 (package qemu-system-x86): emulates the machine')
+  if (!busyboxPath)
+    missing.push("a busybox without shared libraries (package busybox-static): the guest's first programs")
+  if (!kernel) {
+    missing.push(
+      "a kernel with its modules (packages linux-image-amd64, linux-image-generic), readable in /boot; or one named in UACCEL_LAB_KERNEL; or one from 'uaccel lab build-kernel'",
+    )
+  }
+  return {
+    ...(qemu && { qemu }),
+    ...(busyboxPath && { busyboxPath }),
+    ...(kernel && { kernel }),
+    missing,
+    canFetch: distribution !== undefined,
+    cacheFolder: cacheFolder(),
+  }
+}
+
+/**
+ * Finds what the lab needs, and on Debian and Ubuntu fetches what is missing into the cache: nothing is
+ * installed, no root is needed.
+ * @throws ERR_ACCEL_UNSUPPORTED off Linux on x86-64, ERR_ACCEL_NOT_FOUND naming what is missing where it cannot
+ * be fetched, ERR_ACCEL_SYSTEM with what apt said
+ */
+export async function prepareLab(options: PrepareOptions = {}): Promise<LabTools> {
+  if (process.platform !== 'linux' || process.arch !== 'x64') {
+    throw new AccelError(
+      'ERR_ACCEL_UNSUPPORTED',
+      `the lab runs on Linux on x86-64; this is ${process.platform} on ${process.arch}`,
+    )
+  }
+  let found = await findLab(options)
+  if (found.missing.length > 0 && found.canFetch) {
+    if (!found.qemu || !found.busyboxPath) await fetchTools(options)
+    if (!found.kernel) await fetchKernel(options)
+    found = await findLab(options)
+  }
+  const { qemu, busyboxPath, kernel, missing } = found
+  if (!qemu || !busyboxPath || !kernel || missing.length > 0) {
+    throw new AccelError(
+      'ERR_ACCEL_NOT_FOUND',
+      `the lab lacks:\n${missing.map((line) => `- ${line}`).join('\n')}\n${
+        found.canFetch
+          ? 'Install it'
+          : 'It can fetch QEMU, busybox and a kernel on Debian and Ubuntu only: install them here'
+      }, then try again.`,
+      { details: { missing } },
+    )
+  }
+  return { qemu, busyboxPath, kernel }
+}
+
+/** The findings in lines for a person: what was found where, and what is missing. */
+export function describeLab(found: LabFindings): string[] {
+  const { qemu, busyboxPath, kernel } = found
+  return [
+    ...(qemu ? [`qemu     ${qemu.path} (${qemu.source})`] : []),
+    ...(busyboxPath ? [`busybox  ${busyboxPath}`] : []),
+    ...(kernel
+      ? [`kernel   ${kernel.image} (${kernel.source}${kernel.modulesFolder ? ', with modules' : ''})`]
+      : []),
+    `cache    ${found.cacheFolder}`,
+    ...found.missing.map((line) => `missing  ${line}`),
+    ...(found.missing.length > 0 && found.canFetch
+      ? ['         (fetched into the cache at the first run)']
+      : []),
+  ]
+}
+
+async function machineQemu(): Promise<LabQemu | undefined> {
+  const named = process.env.UACCEL_LAB_QEMU
+  if (named) {
+    if (await readable(named)) return { path: named, command: [named], env: {}, source: 'UACCEL_LAB_QEMU' }
+    throw new AccelError('ERR_ACCEL_NOT_FOUND', `UACCEL_LAB_QEMU names '${named}', which cannot be read`)
+  }
+  const path = await which('qemu-system-x86_64')
+  return path === undefined ? undefined : { path, command: [path], env: {}, source: 'PATH' }
+}
+
+const libraryFolder = 'lib/x86_64-linux-gnu'
+
+/** An unpacked QEMU is started by the loader it was unpacked with, and told where everything lies. */
+async function cachedQemu(root: string): Promise<LabQemu | undefined> {
+  const program = join(root, 'usr/bin/qemu-system-x86_64')
+  const libraries = [join(root, libraryFolder), join(root, 'usr', libraryFolder)]
+  const loader = libraries
+    .map((folder) => join(folder, 'ld-linux-x86-64.so.2'))
+    .find((path) => existsSync(path))
+  if (loader === undefined || !existsSync(program)) return undefined
+  const firmware = ['usr/share/qemu', 'usr/share/seabios', 'usr/lib/ipxe/qemu'].map((path) =>
+    join(root, path),
+  )
+  // Libraries in folders of their own (pulseaudio's, for one) are found where the package lists them.
+  const libraryPath = [...libraries, join(root, 'usr', libraryFolder, 'pulseaudio')].join(':')
+  return {
+    path: program,
+    command: [loader, '--library-path', libraryPath, program, ...firmware.flatMap((path) => ['-L', path])],
+    env: { QEMU_MODULE_DIR: join(root, 'usr', libraryFolder, 'qemu') },
+    source: 'cache',
+  }
+}
+
+async function machineBusybox(): Promise<string | undefined> {
+  const path = await which('busybox')
+  return path !== undefined && (await isStatic(path)) ? path : undefined
+}
+
+async function cachedBusybox(root: string): Promise<string | undefined> {
+  const path = ['bin/busybox', 'usr/bin/busybox']
+    .map((name) => join(root, name))
+    .find((each) => existsSync(each))
+  return path
+}
+
+/** True for an ELF program that asks for no loader: without a PT_INTERP segment (elf(5)). */
+async function isStatic(path: string): Promise<boolean> {
+  const file = await open(path)
+  try {
+    const head = Buffer.alloc(4096)
+    const { bytesRead } = await file.read(head, 0, head.length, 0)
+    if (bytesRead < 64 || head.readUInt32BE(0) !== 0x7f454c46 || head[4] !== 2) return false
+    const at = Number(head.readBigUInt64LE(0x20)) // e_phoff
+    const size = head.readUInt16LE(0x36) // e_phentsize
+    const count = head.readUInt16LE(0x38) // e_phnum
+    for (let index = 0; index < count; index++) {
+      if (at + index * size + 4 > bytesRead) return false
+      if (head.readUInt32LE(at + index * size) === 3) return false // PT_INTERP
+    }
+    return true
+  } finally {
+    await file.close()
+  }
+}
+
+async function namedKernel(image = process.env.UACCEL_LAB_KERNEL): Promise<LabKernel | undefined> {
+  if (!image) return undefined
+  if (await readable(image)) return { image, source: 'UACCEL_LAB_KERNEL' }
+  throw new AccelError('ERR_ACCEL_NOT_FOUND', `the lab's kernel '${image}' cannot be read`)
+}
+
+/** Versions in their own order: 6.10 after 6.9. */
+export const byVersion = (a: string, b: string): number => a.localeCompare(b, 'en', { numeric: true })
+
+/** The newest that `buildKernel` made. */
+async function builtKernel(): Promise<LabKernel | undefined> {
+  const built = (await readdir(cacheFolder()).catch(() => [])).filter((name) => name.startsWith('built-'))
+  const newest = built.sort(byVersion).at(-1)
+  return newest === undefined ? undefined : { image: join(cacheFolder(), newest, 'bzImage'), source: 'built' }
+}
+
+/** The newest kernel of a distribution below a root that this user can read, with its modules. */
+async function stockKernel(root: string, source: string): Promise<LabKernel | undefined> {
+  for (const modules of [join(root, 'lib/modules'), join(root, 'usr/lib/modules')]) {
+    for (const version of (await readdir(modules).catch(() => [])).sort(byVersion).reverse()) {
+      const modulesFolder = join(modules, version)
+      for (const image of [join(root, 'boot', `vmlinuz-${version}`), join(modulesFolder, 'vmlinuz')]) {
+        if (existsSync(join(modulesFolder, 'kernel')) && (await readable(image)))
+          return { image, modulesFolder, source }
+      }
+    }
+  }
+  return undefined
+}
+
+async function fetchTools(options: PrepareOptions): Promise<void> {
+  const { id, codename } = await aptDistribution()
+  await cached(`${id}-${codename}-tools`, async (work) => {
+    const apt = await openApt(work, options)
+    const packages = await apt.closure(['qemu-system-x86', 'busybox-static'])
+    await apt.unpack(packages, join(work, 'result'), options.onProgress)
+  })
+}
+
+async function fetchKernel(options: PrepareOptions): Promise<void> {
+  const { id, codename } = await aptDistribution()
+  await cached(`${id}-${codename}-kernel`, async (work) => {
+    const apt = await openApt(work, options)
+    const needed = await apt.closure([id === 'debian' ? 'linux-image-amd64' : 'linux-image-generic'])
+    // The packages that hold files carry the version in their name; initramfs tools and firmware do not.
+    const packages = needed.filter((name) => /^linux-(image|modules|binary|base)[a-z-]*-\d/.test(name))
+    await apt.unpack(packages, join(work, 'result'), options.onProgress)
+  })
+}
+
+async function openApt(work: string, options: PrepareOptions): Promise<PrivateApt> {
+  const { codename } = await aptDistribution()
+  const sources = releaseSources(await machineSources(), codename)
+  if (sources.length === 0) {
+    throw new AccelError(
+      'ERR_ACCEL_NOT_FOUND',
+      `no source of ${codename} with the component 'main' among the machine's apt sources: the lab cannot fetch its tools`,
+    )
+  }
+  return PrivateApt.open(join(work, 'apt'), sources, options)
+}
