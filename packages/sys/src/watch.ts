@@ -1,10 +1,11 @@
 import { type SystemCalls, sys } from './system-calls.js'
-import { watchWithUv } from './watch-uv.js'
+import { watchWithEpoll } from './watch-epoll.js'
+import { uvAvailable, watchWithUv } from './watch-uv.js'
 
-/** How readiness reaches the event loop. */
-export type EngineName = 'uv'
+/** How readiness reaches the event loop: libuv's own poll, or a helper thread in epoll_wait. */
+export type EngineName = 'uv' | 'epoll'
 
-const engines: Record<EngineName, Engine> = { uv: watchWithUv }
+const engines: Record<EngineName, Engine> = { uv: watchWithUv, epoll: watchWithEpoll }
 
 export interface WatchOptions {
   /** What to wait for: data (or a hang-up), or room to write. `readable` unless told. */
@@ -41,7 +42,7 @@ export function watch(
   options: WatchOptions = {},
   calls: SystemCalls = sys,
 ): Watch {
-  const { events = 'readable', ref = true, engine = 'uv' } = options
+  const { events = 'readable', ref = true, engine = uvAvailable(calls) ? 'uv' : 'epoll' } = options
   const start = engines[engine]
   const watching = start(calls, fd, events === 'writable', guarded(handler))
   if (!ref) watching.unref()

@@ -1,0 +1,149 @@
+import { Worker } from 'node:worker_threads'
+import * as abi from './abi.js'
+import { EventFd } from './eventfd.js'
+import type { ProviderName } from './ffi.js'
+import type { SystemCalls } from './system-calls.js'
+import { systemError } from './system-error.js'
+import type { Watch } from './watch.js'
+
+/*
+ * The engine for where libuv's poll cannot be had: worker threads, ffi-rs. One helper thread for all watches of
+ * a thread sits in epoll_wait and posts the token of what is ready; this thread runs the handler and then arms
+ * the descriptor again (EPOLLONESHOT), so that the helper never spins on data that is still unread. Descriptors
+ * are added and armed from here: epoll allows that while the helper waits. (A read on libuv's thread pool would
+ * take one of its four threads for each descriptor, and keep the process from ending.)
+ */
+
+/** What the helper thread is started with. */
+export interface HelperData {
+  provider: ProviderName
+  epfd: number
+  stopFd: number
+}
+
+/** The token that ends the helper. Those of watches start behind it. */
+export const STOP_TOKEN = 0
+
+interface Armed {
+  fd: number
+  events: number
+  handler: () => void
+  ref: boolean
+}
+
+class EpollLoop {
+  readonly #calls: SystemCalls
+  readonly #epfd: number
+  readonly #stop: EventFd
+  readonly #worker: Worker
+  readonly #watches = new Map<number, Armed>()
+  /** struct epoll_event, packed on x86-64: events u32, data u64. include/uapi/linux/eventpoll.h */
+  readonly #event = Buffer.alloc(12)
+  #ended = false
+  #lastToken = STOP_TOKEN
+
+  constructor(calls: SystemCalls) {
+    this.#calls = calls
+    this.#epfd = calls.provider.raw.epollCreate(abi.EPOLL_CLOEXEC)
+    if (this.#epfd < 0) throw systemError('epoll_create1', this.#epfd, 'event loop')
+    this.#stop = new EventFd(calls)
+    this.#control(abi.EPOLL_CTL_ADD, this.#stop.fd, abi.POLLIN, STOP_TOKEN)
+    // the helper closes both descriptors when it stops: this thread may be gone by then
+    const workerData: HelperData = {
+      provider: calls.provider.name,
+      epfd: this.#epfd,
+      stopFd: this.#stop.fd,
+    }
+    this.#worker = new Worker(new URL('./watch-epoll-helper.js', import.meta.url), {
+      workerData,
+      execArgv: [],
+      name: 'uaccel-epoll',
+    })
+    this.#worker.unref()
+    this.#worker.on('message', (token: number) => this.#ready(token))
+    // Node joins its threads when it ends, and this one waits in the kernel
+    process.on('exit', this.#end)
+  }
+
+  #control(op: number, fd: number, events: number, token: number): void {
+    this.#event.writeUInt32LE(events, 0)
+    this.#event.writeUInt32LE(token, 4)
+    const result = this.#calls.provider.raw.epollCtl(this.#epfd, op, fd, this.#event)
+    if (result < 0) throw systemError('epoll_ctl', result, `watch fd ${fd}`)
+  }
+
+  #ready(token: number): void {
+    const watch = this.#watches.get(token)
+    if (watch === undefined) return // closed while the message was on its way
+    watch.handler()
+    if (this.#watches.has(token) && !this.#ended)
+      this.#control(abi.EPOLL_CTL_MOD, watch.fd, watch.events, token)
+  }
+
+  #updateRef(): void {
+    const wanted = [...this.#watches.values()].some(({ ref }) => ref)
+    if (wanted) this.#worker.ref()
+    else this.#worker.unref()
+  }
+
+  add(fd: number, events: number, handler: () => void): Watch {
+    const token = ++this.#lastToken
+    const watch: Armed = { fd, events: events | abi.EPOLLONESHOT, handler, ref: true }
+    this.#calls.setNonblocking(fd) // as libuv does
+    this.#control(abi.EPOLL_CTL_ADD, fd, watch.events, token)
+    this.#watches.set(token, watch)
+    this.#updateRef()
+    const setRef = (ref: boolean) => {
+      if (!this.#watches.has(token)) return
+      watch.ref = ref
+      this.#updateRef()
+    }
+    return {
+      fd,
+      ref: () => setRef(true),
+      unref: () => setRef(false),
+      close: () => {
+        if (!this.#watches.delete(token)) return
+        if (this.#ended) return
+        this.#calls.provider.raw.epollCtl(this.#epfd, abi.EPOLL_CTL_DEL, fd, this.#event)
+        this.#updateRef()
+        this.stopIfIdle()
+      },
+    }
+  }
+
+  /** Ends the helper with the last watch; the next one starts another. */
+  stopIfIdle(): void {
+    if (this.#watches.size === 0) this.#end()
+  }
+
+  readonly #end = (): void => {
+    if (this.#ended) return
+    this.#ended = true
+    process.off('exit', this.#end)
+    loops.delete(this.#calls)
+    this.#stop.signal()
+  }
+}
+
+const loops = new Map<SystemCalls, EpollLoop>()
+
+/** The engine on a helper thread in epoll_wait: for any thread and either provider. */
+export function watchWithEpoll(
+  calls: SystemCalls,
+  fd: number,
+  writable: boolean,
+  handler: () => void,
+): Watch {
+  let loop = loops.get(calls)
+  if (loop === undefined) {
+    loop = new EpollLoop(calls)
+    loops.set(calls, loop)
+  }
+  try {
+    return loop.add(fd, writable ? abi.POLLOUT : abi.POLLIN, handler)
+  } catch (error) {
+    loop.stopIfIdle()
+    throw error
+  }
+}
