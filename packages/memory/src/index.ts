@@ -1,1 +1,15 @@
+export { arenaBytes, DmaRegion, type DmaRegionOptions } from './arena.js'
+export { DmaBuffer, type DmaBufferOptions } from './buffer.js'
+export { DmaDomain, type DmaDomainOptions, type DmaMapOptions, type DmaMapping } from './domain.js'
+export {
+  hugePageBytes,
+  IovaAllocator,
+  type IovaAllocatorOptions,
+  type IovaRequest,
+  isPowerOfTwo,
+} from './iova.js'
+export { type MemlockState, readMemlock } from './memlock.js'
+export { RangeAllocator, type UnitRange } from './ranges.js'
+export { type CompletionLayout, CompletionRing, memoryFence, ProducerRing, type RingLayout } from './rings.js'
 export * from './types.js'
+export { MemoryViews } from './views.js'
