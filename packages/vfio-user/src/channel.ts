@@ -1,0 +1,186 @@
+import { abi, sys } from '@uaccel/sys'
+import { accelError } from '@uaccel/uapi'
+import { broken, commandName, HEADER_BYTES, MAX_MESSAGE_BYTES, MAX_MESSAGE_FDS } from './protocol.js'
+
+/** One message as received. Whoever takes it owns `fds` and closes those that it does not keep. */
+export interface Message {
+  readonly id: number
+  readonly command: number
+  readonly flags: number
+  /** errno of an error reply; meaningless otherwise. */
+  readonly errno: number
+  readonly payload: Buffer
+  readonly fds: readonly number[]
+}
+
+/** Descriptors, and the stream position right after the bytes that they came with. */
+interface Passed {
+  readonly end: number
+  readonly fds: readonly number[]
+}
+
+const noFds: readonly number[] = []
+const READ_BYTES = 64 << 10
+
+/** Closes descriptors that came with a message and are of no use. */
+export function closeAll(fds: readonly number[]): void {
+  for (const fd of fds) sys.close(fd)
+}
+
+/**
+ * Messages over a Unix stream socket, descriptors included. A message leaves in one sendmsg (peers take a header in two
+ * pieces for a broken peer); one that arrives in pieces is put together, however slowly it comes, without blocking.
+ */
+export class Channel {
+  readonly fd: number
+  readonly #outHeader = Buffer.alloc(HEADER_BYTES)
+  #in = Buffer.alloc(READ_BYTES)
+  /** Unread bytes are `#in[#start..#end)`; `#position` is the place of `#start` in the whole stream. */
+  #start = 0
+  #end = 0
+  #position = 0
+  #passed: Passed[] = []
+  #closed = false
+
+  /** Takes over `fd`. */
+  constructor(fd: number) {
+    this.fd = fd
+    sys.setNonblocking(fd)
+  }
+
+  /**
+   * Sends one message. `fds` stay the caller's.
+   *
+   * @throws ERR_ACCEL_CLOSED where the peer is gone, ERR_ACCEL_TIMEOUT where it does not read within `timeoutMs`
+   */
+  send(
+    message: { id: number; command: number; flags: number; errno?: number; fds?: readonly number[] },
+    payload: Uint8Array,
+    timeoutMs: number,
+  ): void {
+    const header = this.#outHeader
+    header.writeUInt16LE(message.id, 0)
+    header.writeUInt16LE(message.command, 2)
+    header.writeUInt32LE(HEADER_BYTES + payload.length, 4)
+    header.writeUInt32LE(message.flags, 8)
+    header.writeUInt32LE(message.errno ?? 0, 12)
+    const total = HEADER_BYTES + payload.length
+    let parts: Uint8Array[] = [header, payload]
+    let fds = message.fds ?? noFds
+    let sent = 0
+    let deadline = 0
+    for (;;) {
+      const taken = sys.sendmsg(this.fd, parts, fds)
+      if (taken !== undefined) {
+        sent += taken
+        fds = noFds
+        if (sent === total) return
+        parts =
+          sent < HEADER_BYTES ? [header.subarray(sent), payload] : [payload.subarray(sent - HEADER_BYTES)]
+      }
+      deadline ||= performance.now() + timeoutMs
+      const left = Math.ceil(deadline - performance.now())
+      if (left <= 0 || !sys.poll([{ fd: this.fd, events: abi.POLLOUT }], left)) {
+        throw accelError(
+          'ERR_ACCEL_TIMEOUT',
+          `The vfio-user peer did not read ${commandName(message.command)} within ${timeoutMs} ms.`,
+        )
+      }
+    }
+  }
+
+  /**
+   * The next message, if one is complete.
+   *
+   * @throws ERR_ACCEL_CLOSED where the peer is gone, ERR_ACCEL_PROTOCOL where what it sent is no message
+   */
+  tryReceive(): Message | undefined {
+    for (;;) {
+      const message = this.#take()
+      if (message || !this.#fill()) return message
+    }
+  }
+
+  /** As {@link tryReceive}, but blocks the thread for at most `timeoutMs`. */
+  receive(timeoutMs: number): Message | undefined {
+    const deadline = performance.now() + timeoutMs
+    for (;;) {
+      const message = this.tryReceive()
+      if (message) return message
+      const left = Math.ceil(deadline - performance.now())
+      if (left <= 0 || !sys.poll([{ fd: this.fd, events: abi.POLLIN }], left)) return undefined
+    }
+  }
+
+  /** Closes the socket and the descriptors that nobody took. Idempotent. */
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    for (const { fds } of this.#passed) closeAll(fds)
+    this.#passed = []
+    sys.close(this.fd)
+  }
+
+  /** Reads what is there; false where that is nothing now. */
+  #fill(): boolean {
+    if (this.#start === this.#end) this.#start = this.#end = 0
+    if (this.#end === this.#in.length) {
+      this.#in.copyWithin(0, this.#start, this.#end)
+      this.#end -= this.#start
+      this.#start = 0
+    }
+    const received = sys.recvmsg(this.fd, this.#in.subarray(this.#end), MAX_MESSAGE_FDS)
+    if (!received) return false
+    if (received.bytes === 0) {
+      closeAll(received.fds)
+      throw accelError('ERR_ACCEL_CLOSED', 'The vfio-user peer closed the connection.')
+    }
+    this.#end += received.bytes
+    if (received.fds.length > 0) {
+      this.#passed.push({ end: this.#position + this.#end - this.#start, fds: received.fds })
+    }
+    if (received.truncated) throw broken(`more than ${MAX_MESSAGE_FDS} descriptors in one message`)
+    return true
+  }
+
+  /** Cuts a whole message off what was read. */
+  #take(): Message | undefined {
+    const available = this.#end - this.#start
+    if (available < HEADER_BYTES) return undefined
+    const size = this.#in.readUInt32LE(this.#start + 4)
+    if (size < HEADER_BYTES || size > MAX_MESSAGE_BYTES) {
+      throw broken(`a message of ${size} bytes; ${HEADER_BYTES} to ${MAX_MESSAGE_BYTES} are allowed`)
+    }
+    if (available < size) {
+      if (this.#in.length < size) this.#grow(size)
+      return undefined
+    }
+    const at = this.#start
+    this.#start += size
+    this.#position += size
+    return {
+      id: this.#in.readUInt16LE(at),
+      command: this.#in.readUInt16LE(at + 2),
+      flags: this.#in.readUInt32LE(at + 8),
+      errno: this.#in.readUInt32LE(at + 12),
+      payload: Buffer.from(this.#in.subarray(at + HEADER_BYTES, at + size)),
+      fds: this.#fdsBefore(this.#position),
+    }
+  }
+
+  #grow(size: number): void {
+    const larger = Buffer.alloc(size + READ_BYTES)
+    this.#in.copy(larger, 0, this.#start, this.#end)
+    this.#in = larger
+    this.#end -= this.#start
+    this.#start = 0
+  }
+
+  /** The kernel never reads past bytes that descriptors came with, so those up to a message's end are its own. */
+  #fdsBefore(position: number): readonly number[] {
+    if (this.#passed.length === 0) return noFds
+    const mine = this.#passed.filter(({ end }) => end <= position)
+    this.#passed = this.#passed.filter(({ end }) => end > position)
+    return mine.flatMap(({ fds }) => fds)
+  }
+}

@@ -1,0 +1,93 @@
+import { type IrqType, irqTypes } from '@uaccel/core'
+import type { EmulatedFunction } from '@uaccel/model'
+import { sys } from '@uaccel/sys'
+import { accelError } from '@uaccel/uapi'
+import { closeAll } from './channel.js'
+import { exactSize, invalid } from './checks.js'
+import { IrqSet, Size } from './protocol.js'
+
+/** What adds 1 to an eventfd. */
+const one = new Uint8Array(new BigUint64Array([1n]).buffer)
+
+/** The eventfds that a client armed its vectors with. They are this object's until they are replaced. */
+export class IrqTriggers {
+  readonly #device: EmulatedFunction
+  readonly #armed = new Map<IrqType, number[]>()
+
+  constructor(device: EmulatedFunction) {
+    this.#device = device
+  }
+
+  close(): void {
+    for (const type of [...this.#armed.keys()]) this.#disarm(type)
+  }
+
+  /** argsz, flags, index, start, count; then a byte a vector (DATA_BOOL), or descriptors (DATA_EVENTFD). */
+  set(payload: Buffer, fds: readonly number[], kept: Set<number>): void {
+    if (payload.length < Size.IRQ_SET) exactSize('DEVICE_SET_IRQS', payload, Size.IRQ_SET)
+    const flags = payload.readUInt32LE(4)
+    const type = irqType(payload.readUInt32LE(8))
+    const start = payload.readUInt32LE(12)
+    const count = payload.readUInt32LE(16)
+    const available = this.#device.irqs[type].count
+    if (start + count > available)
+      throw invalid(`SET_IRQS of ${type} ${start}+${count}; there are ${available}.`)
+    const data = flags & (IrqSet.DATA_NONE | IrqSet.DATA_BOOL | IrqSet.DATA_EVENTFD)
+    const action = flags & (IrqSet.MASK | IrqSet.UNMASK | IrqSet.TRIGGER)
+    if (flags !== (data | action)) throw invalid(`SET_IRQS with unknown flags ${flags}.`)
+    if (data === IrqSet.DATA_BOOL && payload.length !== Size.IRQ_SET + count) {
+      throw invalid(`SET_IRQS of ${count} vectors with ${payload.length - Size.IRQ_SET} bytes of data.`)
+    }
+    if (data === IrqSet.DATA_EVENTFD) {
+      if (action !== IrqSet.TRIGGER) throw accelError('ERR_ACCEL_UNSUPPORTED', 'Eventfds for masking.')
+      if (fds.length !== 0 && fds.length !== count)
+        throw invalid(`${fds.length} eventfds for ${count} vectors.`)
+      for (const fd of fds) kept.add(fd)
+      this.#arm(type, start, fds.length === 0 ? new Array<number>(count).fill(-1) : fds)
+      return
+    }
+    if (fds.length > 0) throw invalid('SET_IRQS with descriptors that its flags do not speak of.')
+    const chosen = (vector: number) => data === IrqSet.DATA_NONE || payload[Size.IRQ_SET + vector] !== 0
+    if (data !== IrqSet.DATA_NONE && data !== IrqSet.DATA_BOOL)
+      throw invalid(`SET_IRQS with data flags ${data}.`)
+    if (action === IrqSet.TRIGGER && data === IrqSet.DATA_NONE && count === 0) this.#disarm(type)
+    else if (action === IrqSet.TRIGGER) {
+      for (let i = 0; i < count; i++) if (chosen(i)) this.#trigger(type, start + i)
+    } else if (action === IrqSet.MASK || action === IrqSet.UNMASK) {
+      for (let i = 0; i < count; i++) {
+        if (chosen(i)) this.#device.maskIrq(type, start + i, action === IrqSet.MASK)
+      }
+    } else throw invalid(`SET_IRQS with action flags ${action}.`)
+  }
+
+  #arm(type: IrqType, start: number, fds: readonly number[]): void {
+    this.#device.setIrqs(type, start, fds)
+    const armed = this.#armed.get(type) ?? []
+    const replaced: number[] = []
+    fds.forEach((fd, i) => {
+      const old = armed[start + i]
+      if (old !== undefined && old >= 0) replaced.push(old)
+      armed[start + i] = fd
+    })
+    this.#armed.set(type, armed)
+    closeAll(replaced)
+  }
+
+  #disarm(type: IrqType): void {
+    this.#device.setIrqs(type, 0, [])
+    closeAll((this.#armed.get(type) ?? []).filter((fd) => fd !== undefined && fd >= 0))
+    this.#armed.delete(type)
+  }
+
+  #trigger(type: IrqType, vector: number): void {
+    const fd = this.#armed.get(type)?.[vector] ?? -1
+    if (fd >= 0) sys.write(fd, one)
+  }
+}
+
+/** The interrupt kind of an index in a message. */
+export function irqType(index: number): IrqType {
+  const type = irqTypes[index]
+  if (!type) throw invalid(`Interrupt kind ${index}, which is not there.`)
+  return type
+}

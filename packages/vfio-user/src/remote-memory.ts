@@ -1,0 +1,108 @@
+import type { RemoteAccess } from '@uaccel/model'
+import { accelError } from '@uaccel/uapi'
+import { type Channel, closeAll, type Message } from './channel.js'
+import { ACCESS_BYTES, broken, Command, commandName, Flag } from './protocol.js'
+
+/** Largest piece of one DMA message: it fits a socket buffer whole, so that two peers that both send cannot block each other. */
+const PIECE_BYTES = 64 << 10
+/** A client waits for its replies: one that piles up more than this is not serious. */
+const MAX_BACKLOG = 4096
+
+/** The client's memory by DMA_READ and DMA_WRITE, for ranges that came without a descriptor to map. */
+export class RemoteMemory implements RemoteAccess {
+  /** Commands of the client that came in while a reply was waited for. They have to be served afterwards. */
+  readonly backlog: Message[] = []
+  /** Largest transfer that the client takes, in bytes. */
+  maxTransferBytes = PIECE_BYTES
+  readonly #channel: Channel
+  readonly #timeoutMs: number
+  readonly #onBacklog: () => void
+  readonly #onBroken: (reason: unknown) => void
+  #nextId = 0
+
+  constructor(
+    channel: Channel,
+    timeoutMs: number,
+    { onBacklog, onBroken }: { onBacklog: () => void; onBroken: (reason: unknown) => void },
+  ) {
+    this.#channel = channel
+    this.#timeoutMs = timeoutMs
+    this.#onBacklog = onBacklog
+    this.#onBroken = onBroken
+  }
+
+  read(iova: bigint, into: Uint8Array): void {
+    this.#pieces(iova, into, (at, piece) => {
+      const reply = this.#ask(Command.DMA_READ, dmaAccess(at, piece.length, 0))
+      if (reply.length !== ACCESS_BYTES + piece.length) {
+        throw broken(`${reply.length} bytes for a DMA_READ of ${piece.length}`)
+      }
+      piece.set(reply.subarray(ACCESS_BYTES))
+    })
+  }
+
+  /** The reply is a header alone from QEMU before 11, 16 bytes from libvfio-user: neither says more than "done". */
+  write(iova: bigint, from: Uint8Array): void {
+    this.#pieces(iova, from, (at, piece) => {
+      const request = dmaAccess(at, piece.length, piece.length)
+      request.set(piece, ACCESS_BYTES)
+      this.#ask(Command.DMA_WRITE, request)
+    })
+  }
+
+  #pieces(iova: bigint, bytes: Uint8Array, move: (iova: bigint, piece: Uint8Array) => void): void {
+    const step = Math.min(PIECE_BYTES, this.maxTransferBytes)
+    for (let at = 0; at < bytes.length; at += step) {
+      move(iova + BigInt(at), bytes.subarray(at, Math.min(at + step, bytes.length)))
+    }
+  }
+
+  /** Whatever goes wrong here is a fault of the device's access for the model; the session learns it too. */
+  #ask(command: number, payload: Uint8Array): Buffer {
+    let reply: Message
+    try {
+      reply = this.#exchange(command, payload)
+    } catch (cause) {
+      this.#onBroken(cause)
+      throw accelError('ERR_ACCEL_DMA_FAULT', `${commandName(command)} failed: the session broke.`, { cause })
+    }
+    if (reply.flags & Flag.ERROR) {
+      throw accelError(
+        'ERR_ACCEL_DMA_FAULT',
+        `The client refused ${commandName(command)} (errno ${reply.errno}).`,
+      )
+    }
+    return reply.payload
+  }
+
+  #exchange(command: number, payload: Uint8Array): Message {
+    const id = this.#nextId
+    this.#nextId = (id + 1) & 0xffff
+    this.#channel.send({ id, command, flags: 0 }, payload, this.#timeoutMs)
+    const deadline = performance.now() + this.#timeoutMs
+    for (;;) {
+      const message = this.#channel.receive(deadline - performance.now())
+      if (!message) {
+        throw accelError(
+          'ERR_ACCEL_TIMEOUT',
+          `The vfio-user client did not answer ${commandName(command)} within ${this.#timeoutMs} ms.`,
+        )
+      }
+      if ((message.flags & Flag.TYPE_MASK) === 0) {
+        if (this.backlog.push(message) === 1) this.#onBacklog()
+        if (this.backlog.length > MAX_BACKLOG) throw broken(`${MAX_BACKLOG} commands in place of one reply`)
+        continue
+      }
+      closeAll(message.fds)
+      if (message.id === id && message.command === command) return message
+      throw broken(`a reply to ${commandName(message.command)}, out of turn`)
+    }
+  }
+}
+
+function dmaAccess(iova: bigint, count: number, dataBytes: number): Buffer {
+  const payload = Buffer.alloc(ACCESS_BYTES + dataBytes)
+  payload.writeBigUInt64LE(iova, 0)
+  payload.writeBigUInt64LE(BigInt(count), 8)
+  return payload
+}

@@ -1,0 +1,33 @@
+import { statSync } from 'node:fs'
+import { accelError } from '@uaccel/uapi'
+
+const served = new Map<string, string>()
+
+const identity = (path: string): string | undefined => {
+  const found = statSync(path, { throwIfNoEntry: false })
+  return found && `${found.dev}:${found.ino}`
+}
+
+/** Notes that this thread answers on a socket. */
+export function claimSocket(path: string): void {
+  const id = identity(path)
+  if (id) served.set(path, id)
+}
+
+export function releaseSocket(path: string): void {
+  served.delete(path)
+}
+
+/**
+ * A client's region access blocks its thread until the server has answered. On one thread that would be for ever.
+ *
+ * @throws ERR_ACCEL_DEADLOCK where this thread serves the socket, by whatever path
+ */
+export function refuseOwnSocket(path: string): void {
+  const id = identity(path)
+  if (id === undefined || ![...served.values()].includes(id)) return
+  throw accelError(
+    'ERR_ACCEL_DEADLOCK',
+    `The server of ${path} runs on this very thread, and a client blocks until it is answered. Run the server in another process or worker, or use the loopback transport.`,
+  )
+}
