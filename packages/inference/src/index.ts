@@ -1,1 +1,19 @@
-export {}
+export { type CompileOptions, compile } from './graph/compile.js'
+export type { AttributeValue, Graph, GraphNode, GraphValue } from './graph/graph.js'
+export type * from './graph/operations.js'
+export { type Accelerator, type Batch, makePlan, type Plan, type Step } from './graph/plan.js'
+export {
+  type DataType,
+  describe,
+  elementBytes,
+  elementCount,
+  type QuantisedType,
+  sizeBytes,
+  type Tensor,
+  type TensorData,
+  type TensorType,
+  tensor,
+} from './graph/tensor.js'
+export { loadOnnx } from './onnx/load.js'
+export { saveOnnx } from './onnx/save.js'
+export { Reference, type Tensors } from './reference/reference.js'

@@ -1,0 +1,89 @@
+import { accelError } from '@uaccel/uapi'
+
+/** The typed array that holds the elements of each data type, dense, the last dimension fastest. */
+const arrays = {
+  float32: Float32Array,
+  uint8: Uint8Array,
+  int8: Int8Array,
+  int32: Int32Array,
+  int64: BigInt64Array,
+} as const
+
+export type DataType = keyof typeof arrays
+
+interface Elements {
+  float32: Float32Array
+  uint8: Uint8Array
+  int8: Int8Array
+  int32: Int32Array
+  int64: BigInt64Array
+}
+
+/** Elements of a tensor. */
+export type TensorData<T extends DataType = DataType> = Elements[T]
+
+export interface TensorType {
+  readonly dtype: DataType
+  /** Dimensions, outermost first; empty for a scalar. */
+  readonly shape: readonly number[]
+}
+
+export interface Tensor<T extends DataType = DataType> extends TensorType {
+  readonly dtype: T
+  readonly data: TensorData<T>
+}
+
+/** The two types that quantised operators work on. */
+export type QuantisedType = 'uint8' | 'int8'
+
+export function isQuantised(dtype: DataType): dtype is QuantisedType {
+  return dtype === 'uint8' || dtype === 'int8'
+}
+
+/** Smallest and largest value of a quantised type. */
+export const limits = { uint8: { min: 0, max: 255 }, int8: { min: -128, max: 127 } } as const
+
+export function elementBytes(dtype: DataType): number {
+  return arrays[dtype].BYTES_PER_ELEMENT
+}
+
+/** Number of elements of a shape; 1 for a scalar. */
+export function elementCount(shape: readonly number[]): number {
+  return shape.reduce((product, dimension) => product * dimension, 1)
+}
+
+/** Size of a dense tensor in bytes. */
+export function sizeBytes({ dtype, shape }: TensorType): number {
+  return elementCount(shape) * elementBytes(dtype)
+}
+
+/** The elements of a tensor of that type which lies at `byteOffset` of `buffer`: a view, nothing is copied. */
+export function viewAs({ dtype, shape }: TensorType, buffer: ArrayBuffer, byteOffset: number): TensorData {
+  return new arrays[dtype](buffer, byteOffset, elementCount(shape))
+}
+
+/** New elements, all 0, for a tensor of that type. */
+export function allocate(type: TensorType): TensorData {
+  return viewAs(type, new ArrayBuffer(sizeBytes(type)), 0)
+}
+
+/** A type as it stands in messages: `uint8 [1,8,28,28]`. */
+export function describe({ dtype, shape }: TensorType): string {
+  return `${dtype} [${shape.join(',')}]`
+}
+
+/** A tensor from elements; ERR_ACCEL_INVALID_SHAPE when their number or kind is not that of the shape and type. */
+export function tensor<T extends DataType>(
+  dtype: T,
+  shape: readonly number[],
+  data: TensorData<T>,
+): Tensor<T> {
+  if (!(data instanceof arrays[dtype]) || data.length !== elementCount(shape)) {
+    throw accelError(
+      'ERR_ACCEL_INVALID_SHAPE',
+      `${describe({ dtype, shape })} wants a ${arrays[dtype].name} of ${elementCount(shape)} elements, ` +
+        `found a ${data.constructor.name} of ${data.length}`,
+    )
+  }
+  return { dtype, shape: [...shape], data }
+}

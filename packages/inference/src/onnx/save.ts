@@ -1,0 +1,90 @@
+import { create, toBinary } from '@bufbuild/protobuf'
+import type { AttributeValue, Graph, GraphValue } from '../graph/graph.js'
+import type { Tensor } from '../graph/tensor.js'
+import { onnxAttributes, onnxTypes } from './load.js'
+import {
+  AttributeProtoSchema,
+  GraphProtoSchema,
+  ModelProtoSchema,
+  NodeProtoSchema,
+  OperatorSetIdProtoSchema,
+  TensorProtoSchema,
+  TensorShapeProto_DimensionSchema,
+  TensorShapeProtoSchema,
+  TypeProto_TensorSchema,
+  TypeProtoSchema,
+  ValueInfoProtoSchema,
+} from './onnx_pb.js'
+
+/** IR version that is written: that of ONNX 1.10, which everything of the last years reads. */
+const irVersion = 8n
+
+function attributeProto(name: string, value: AttributeValue) {
+  if (typeof value === 'string') {
+    return create(AttributeProtoSchema, {
+      name,
+      type: onnxAttributes.STRING,
+      s: new TextEncoder().encode(value),
+    })
+  }
+  if (typeof value === 'number') {
+    return Number.isInteger(value)
+      ? create(AttributeProtoSchema, { name, type: onnxAttributes.INT, i: BigInt(value) })
+      : create(AttributeProtoSchema, { name, type: onnxAttributes.FLOAT, f: value })
+  }
+  return create(AttributeProtoSchema, { name, type: onnxAttributes.INTS, ints: value.map(BigInt) })
+}
+
+function tensorProto(name: string, { dtype, shape, data }: Tensor) {
+  return create(TensorProtoSchema, {
+    name,
+    dataType: onnxTypes[dtype],
+    dims: shape.map(BigInt),
+    rawData: new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice(),
+  })
+}
+
+function valueProto({ name, dtype, shape }: GraphValue) {
+  const dim = shape?.map((dimension) =>
+    create(TensorShapeProto_DimensionSchema, {
+      value:
+        typeof dimension === 'number'
+          ? { case: 'dimValue', value: BigInt(dimension) }
+          : { case: 'dimParam', value: dimension },
+    }),
+  )
+  const tensorType = create(TypeProto_TensorSchema, {
+    elemType: onnxTypes[dtype],
+    ...(dim && { shape: create(TensorShapeProtoSchema, { dim }) }),
+  })
+  return create(ValueInfoProtoSchema, { name, type: create(TypeProtoSchema, { tensorType }) })
+}
+
+/** The bytes of an ONNX file with this graph. Attributes are integers, fractions, strings or lists of integers. */
+export function saveOnnx(graph: Graph, producer: { name: string; version: string }): Uint8Array {
+  const model = create(ModelProtoSchema, {
+    irVersion,
+    producerName: producer.name,
+    producerVersion: producer.version,
+    opsetImport: [...graph.opsets].map(([domain, version]) =>
+      create(OperatorSetIdProtoSchema, { domain, version: BigInt(version) }),
+    ),
+    graph: create(GraphProtoSchema, {
+      name: graph.name,
+      input: graph.inputs.map(valueProto),
+      output: graph.outputs.map(valueProto),
+      initializer: [...graph.constants].map(([name, constant]) => tensorProto(name, constant)),
+      node: graph.nodes.map((node) =>
+        create(NodeProtoSchema, {
+          name: node.name,
+          opType: node.op,
+          domain: node.domain,
+          input: [...node.inputs],
+          output: [...node.outputs],
+          attribute: [...node.attributes].map(([name, value]) => attributeProto(name, value)),
+        }),
+      ),
+    }),
+  })
+  return toBinary(ModelProtoSchema, model)
+}
