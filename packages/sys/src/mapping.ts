@@ -33,10 +33,10 @@ export class Window {
     if (this.#state === 'revoked') return
     const at = this.#offset
     this.u8 = new Uint8Array(buffer, at, this.sizeBytes)
-    this.u16 = new Uint16Array(buffer, at, this.sizeBytes >> 1)
-    this.u32 = new Uint32Array(buffer, at, this.sizeBytes >> 2)
-    this.i32 = new Int32Array(buffer, at, this.sizeBytes >> 2)
-    this.u64 = new BigUint64Array(buffer, at, this.sizeBytes >> 3)
+    this.u16 = new Uint16Array(buffer, at, Math.floor(this.sizeBytes / 2))
+    this.u32 = new Uint32Array(buffer, at, Math.floor(this.sizeBytes / 4))
+    this.i32 = new Int32Array(buffer, at, Math.floor(this.sizeBytes / 4))
+    this.u64 = new BigUint64Array(buffer, at, Math.floor(this.sizeBytes / 8))
     this.#state = 'live'
   }
 
@@ -81,7 +81,10 @@ export interface MapOptions {
   /** Bytes from the start of the file; a multiple of the page size. */
   offset: number | bigint
   sizeBytes: number
-  /** `abi.PROT_*`; read and write unless told. */
+  /**
+   * `abi.PROT_*`; read and write unless told. A store to memory mapped with PROT_READ alone kills the process: a
+   * typed array cannot refuse it, so whoever asks for that must check each access.
+   */
   prot?: number
   /** Writes reach the file and its other users; true unless told. */
   shared?: boolean
@@ -181,6 +184,7 @@ export class Mapping {
    * first: touching memory behind the end of a file kills the process.
    *
    * @throws ERR_ACCEL_INVALID_ARGUMENT size or alignment that is not whole pages
+   * @throws ERR_ACCEL_OUT_OF_RANGE behind the end of the file
    * @throws ERR_ACCEL_SYSTEM, ERR_ACCEL_NO_MEMORY and so on: mmap failed
    */
   static map(options: MapOptions, calls: SystemCalls = sys): Mapping {
@@ -292,6 +296,7 @@ export class Mapping {
 
 function place({ address, sizeBytes, calls }: Range, options: MapOptions): void {
   const { fd, offset, prot = abi.PROT_READ | abi.PROT_WRITE, shared = true, dontFork = false } = options
+  checkEnd(calls, options)
   calls.mmap(
     address,
     sizeBytes,
@@ -301,6 +306,23 @@ function place({ address, sizeBytes, calls }: Range, options: MapOptions): void 
     offset,
   )
   if (dontFork) calls.madvise(address, sizeBytes, abi.MADV_DONTFORK)
+}
+
+/** S_IFMT and S_IFREG. include/uapi/linux/stat.h */
+const FILE_TYPE_MASK = 0o170000
+const REGULAR_FILE = 0o100000
+
+/** Memory behind the end of a file is SIGBUS. Devices have no size and answer for themselves. */
+function checkEnd(calls: SystemCalls, { fd, offset, sizeBytes }: MapOptions): void {
+  const file = calls.fstat(fd)
+  if ((file.mode & FILE_TYPE_MASK) !== REGULAR_FILE) return
+  const pages = Math.ceil(file.sizeBytes / abi.PAGE_SIZE_BYTES)
+  if (Number(offset) + sizeBytes <= pages * abi.PAGE_SIZE_BYTES) return
+  throw accelError(
+    'ERR_ACCEL_OUT_OF_RANGE',
+    `Cannot map ${sizeBytes} bytes at offset 0x${offset.toString(16)} of a file that has ${file.sizeBytes} bytes.`,
+    { details: { offset, sizeBytes, fileBytes: file.sizeBytes } },
+  )
 }
 
 function placeAnonymous({ address, sizeBytes, calls }: Range): void {
