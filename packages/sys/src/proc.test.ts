@@ -10,6 +10,11 @@ export const mapsOf = (name: string): string[] =>
   readFileSync('/proc/self/maps', 'utf8')
     .split('\n')
     .filter((line) => line.includes(name))
+export const isMapped = (address: bigint): boolean =>
+  mapsOf('-').some((line) => {
+    const [start, end] = line.split(/[- ]/, 2).map((hex) => BigInt(`0x${hex}`))
+    return start <= address && address < end
+  })
 export const virtualBytes = (): number =>
   1024 * Number(/VmSize:\s+(\d+) kB/.exec(readFileSync('/proc/self/status', 'utf8'))![1])
 

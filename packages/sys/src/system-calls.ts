@@ -1,4 +1,5 @@
 import { fstatSync } from 'node:fs'
+import { constants } from 'node:os'
 import { accelError } from '@uaccel/uapi'
 import * as abi from './abi.js'
 import { EAGAIN, EINTR, type FfiProvider, type ProviderName, requirePlatform } from './ffi.js'
@@ -179,8 +180,9 @@ export class SystemCalls {
       const { size, mode } = fstatSync(fd)
       return { sizeBytes: size, mode }
     } catch (cause) {
-      const result = (cause as NodeJS.ErrnoException).errno
-      throw result === undefined ? cause : systemError('fstat', result, `fd ${fd}`)
+      // Node refuses what cannot be a descriptor before it asks the kernel
+      const { errno = -constants.errno.EBADF } = cause as NodeJS.ErrnoException
+      throw systemError('fstat', errno, `fd ${fd}`)
     }
   }
 
