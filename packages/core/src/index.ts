@@ -1,1 +1,54 @@
+export type {
+  AnyRegister,
+  ClearableRegister,
+  Mapped,
+  Raw,
+  ReadableRegister,
+  RegisterAccessor,
+  RegisterCodec,
+  Trace,
+  UpdatableRegister,
+  WritableRegister,
+} from './accessors.js'
+export type { ConfigSpace } from './config-access.js'
+export {
+  Device,
+  type DeviceIdentity,
+  type DeviceOptions,
+  type MapBarOptions,
+  type MapMemoryOptions,
+  openDevice,
+} from './device.js'
+export {
+  type BitsField,
+  bits,
+  type ChoiceField,
+  choice,
+  type Field,
+  type FieldInputs,
+  type Fields,
+  type FieldValues,
+  type FlagField,
+  flag,
+} from './fields.js'
+export { type IrqCounts, type IrqHandler, type IrqRequest, IrqVectors, type VectorType } from './irq.js'
+export type { Mmio } from './mmio.js'
+export {
+  type Access,
+  type Bar,
+  type Register,
+  type RegisterArray,
+  type RegisterBlock,
+  type RegisterEntry,
+  RegisterMap,
+  reg8,
+  reg16,
+  reg32,
+  reg64,
+  regArray,
+  registers,
+  type Width,
+} from './registers.js'
+export { type Disposer, Scope } from './scope.js'
 export * from './transport.js'
+export { Completion, type PollOptions, poll, type WaitOptions } from './wait.js'

@@ -1,0 +1,315 @@
+import { abi, type Mapping } from '@uaccel/sys'
+import { type AccelError, accelError } from '@uaccel/uapi'
+import {
+  type AnyRegister,
+  type Mapped,
+  makeAccessor,
+  type Place,
+  type Trace,
+  type Trap,
+  type Window,
+} from './accessors.js'
+import {
+  isRegister,
+  type Register,
+  type RegisterBlock,
+  type RegisterEntry,
+  type RegisterMap,
+} from './registers.js'
+import type { AccessWidth, Area, Transport } from './transport.js'
+
+/** Memory of a device by offset: on-card memory, or a page of doorbells. Single accesses are exactly one of that width. */
+export interface Mmio {
+  readonly sizeBytes: number
+  /** True where accesses go straight to the device; false where each is a call. */
+  readonly mapped: boolean
+  read8(offset: number): number
+  read16(offset: number): number
+  read32(offset: number): number
+  read64(offset: number): bigint
+  write8(offset: number, value: number): void
+  write16(offset: number, value: number): void
+  write32(offset: number, value: number): void
+  write64(offset: number, value: bigint): void
+  /** Copies memory of the device into `into`, in accesses of any width: for memory, not for registers. */
+  readBytes(offset: number, into: Uint8Array): void
+  /** Copies `from` into memory of the device, in accesses of any width. */
+  writeBytes(offset: number, from: Uint8Array): void
+}
+
+/** A stand-in for a typed array, whose every use throws what happened to the device. */
+function poison<T extends object>(Type: new (length: number) => T, error: () => AccelError): T {
+  const refuse = (): never => {
+    throw error()
+  }
+  return new Proxy(new Type(0), {
+    get: refuse,
+    set: refuse,
+    has: refuse,
+    ownKeys: refuse,
+    defineProperty: refuse,
+  })
+}
+
+/** The error of every touch after a device is gone, or while it cannot be reached. */
+export function goneError(what: string, reason: unknown): AccelError {
+  const why = reason instanceof Error ? reason.message : String(reason)
+  return accelError('ERR_ACCEL_NO_DEVICE', `${what} cannot be reached: ${why}`, { cause: reason })
+}
+
+/** A mapped part of a BAR. Accessors read its arrays at each access, so that replacing them reaches every accessor. */
+export class BarWindow implements Window {
+  readonly region: number
+  readonly area: Area
+  readonly label: string
+  u8!: Uint8Array
+  u16!: Uint16Array
+  u32!: Uint32Array
+  u64!: BigUint64Array
+  #mapping: Mapping
+
+  constructor(region: number, area: Area, label: string, mapping: Mapping) {
+    this.region = region
+    this.area = area
+    this.label = label
+    this.#mapping = mapping
+    this.expose(mapping)
+  }
+
+  /** Makes the accessors reach this mapping: at first, and again after a reset. */
+  expose(mapping: Mapping): void {
+    this.#mapping = mapping
+    this.u8 = mapping.window.u8
+    this.u16 = mapping.window.u16
+    this.u32 = mapping.window.u32
+    this.u64 = mapping.window.u64
+  }
+
+  /** Takes the mapping back. Every access from now on throws `ERR_ACCEL_NO_DEVICE` with `reason` as cause. */
+  revoke(reason: unknown): void {
+    const error = () => goneError(this.label, reason)
+    this.u8 = poison(Uint8Array, error)
+    this.u16 = poison(Uint16Array, error)
+    this.u32 = poison(Uint32Array, error)
+    this.u64 = poison(BigUint64Array, error)
+    this.#mapping.revoke()
+  }
+}
+
+/** Reaches a BAR by calls of the transport. */
+export class BarTrap implements Trap {
+  readonly #transport: Transport
+  readonly #region: number
+  readonly #label: string
+  #gone: { readonly reason: unknown } | undefined
+
+  constructor(transport: Transport, region: number, label: string) {
+    this.#transport = transport
+    this.#region = region
+    this.#label = label
+  }
+
+  read(offset: number, width: AccessWidth): number {
+    return this.#live().read(this.#region, offset, width)
+  }
+  write(offset: number, width: AccessWidth, value: number): void {
+    this.#live().write(this.#region, offset, width, value)
+  }
+  read64(offset: number): bigint {
+    return this.#live().read64(this.#region, offset)
+  }
+  write64(offset: number, value: bigint): void {
+    this.#live().write64(this.#region, offset, value)
+  }
+  readBytes(offset: number, into: Uint8Array): void {
+    this.#live().readBytes(this.#region, offset, into)
+  }
+  writeBytes(offset: number, from: Uint8Array): void {
+    this.#live().writeBytes(this.#region, offset, from)
+  }
+
+  /** Ends all access, as {@link BarWindow.revoke} does. */
+  revoke(reason: unknown): void {
+    this.#gone = { reason }
+  }
+  /** Allows access again, after a reset. */
+  restore(): void {
+    this.#gone = undefined
+  }
+
+  #live(): Transport {
+    if (this.#gone !== undefined) throw goneError(this.#label, this.#gone.reason)
+    return this.#transport
+  }
+}
+
+/** The whole pages of a mappable area that hold bytes `first` to `end` (exclusive), all of which lie in the area. */
+export function pagesOf(area: Area, first: number, end: number): Area {
+  const page = abi.PAGE_SIZE_BYTES
+  const offset = Math.max(area.offset, Math.floor(first / page) * page)
+  const last = Math.min(area.offset + area.sizeBytes, Math.ceil(end / page) * page)
+  return { offset, sizeBytes: last - offset }
+}
+
+/** True where all of these bytes lie in the area. */
+export function contains(area: Area, offset: number, sizeBytes: number): boolean {
+  return offset >= area.offset && offset + sizeBytes <= area.offset + area.sizeBytes
+}
+
+/** Builds the accessor object of a register map, with each register's class chosen once. */
+export function buildBar<D>(
+  map: RegisterMap<D>,
+  placeOf: (entry: RegisterEntry) => Place,
+  trace?: Trace,
+): Mapped<D> {
+  const byName = new Map<string, AnyRegister>()
+  for (const entry of map.entries) byName.set(entry.name, makeAccessor(entry, placeOf(entry), trace))
+  return build(map.definitions as RegisterBlock, '', byName) as Mapped<D>
+}
+
+function build(block: RegisterBlock, prefix: string, byName: ReadonlyMap<string, AnyRegister>): object {
+  const element = (item: Register | RegisterBlock, name: string) =>
+    isRegister(item) ? byName.get(name) : build(item, `${name}.`, byName)
+  return Object.freeze(
+    Object.fromEntries(
+      Object.entries(block).map(([key, item]) => {
+        const name = prefix + key
+        if (item.kind === 'register') return [key, element(item, name)]
+        return [
+          key,
+          Object.freeze(Array.from({ length: item.count }, (_, i) => element(item.element, `${name}[${i}]`))),
+        ]
+      }),
+    ),
+  )
+}
+
+// Keeps loads whose values nobody uses; see accessors.ts.
+const sink32 = new Uint32Array(1)
+const sink64 = new BigUint64Array(1)
+
+abstract class CheckedMmio {
+  readonly sizeBytes: number
+  readonly #label: string
+
+  constructor(label: string, sizeBytes: number) {
+    this.#label = label
+    this.sizeBytes = sizeBytes
+  }
+
+  /** Typed arrays ignore a store behind their end, so the range is checked at each access. */
+  protected check(offset: number, width: number): number {
+    if (offset < 0 || offset + width > this.sizeBytes || offset % width !== 0) this.#refuse(offset, width)
+    return offset
+  }
+
+  protected checkBytes(offset: number, sizeBytes: number): number {
+    if (!(offset >= 0 && offset + sizeBytes <= this.sizeBytes)) this.#refuse(offset, sizeBytes)
+    return offset
+  }
+
+  #refuse(offset: number, sizeBytes: number): never {
+    throw accelError(
+      'ERR_ACCEL_OUT_OF_RANGE',
+      `${this.#label}: ${sizeBytes} bytes at offset ${offset} are not aligned or not within its ${this.sizeBytes} bytes`,
+    )
+  }
+}
+
+/** @internal Device memory through a mapped window. */
+export class MappedMmio extends CheckedMmio implements Mmio {
+  readonly mapped = true
+  readonly #window: Window
+  readonly #base: number
+
+  /** @param base Bytes from the start of the window, a multiple of 8. */
+  constructor(window: BarWindow, base: number, sizeBytes: number) {
+    super(window.label, sizeBytes)
+    this.#window = window
+    this.#base = base
+  }
+
+  read8(offset: number): number {
+    const value = this.#window.u8[this.#base + this.check(offset, 1)]
+    sink32[0] = value
+    return value
+  }
+  read16(offset: number): number {
+    const value = this.#window.u16[(this.#base + this.check(offset, 2)) / 2]
+    sink32[0] = value
+    return value
+  }
+  read32(offset: number): number {
+    const value = this.#window.u32[(this.#base + this.check(offset, 4)) / 4]
+    sink32[0] = value
+    return value
+  }
+  read64(offset: number): bigint {
+    const value = this.#window.u64[(this.#base + this.check(offset, 8)) / 8]
+    sink64[0] = value
+    return value
+  }
+  write8(offset: number, value: number): void {
+    this.#window.u8[this.#base + this.check(offset, 1)] = value
+  }
+  write16(offset: number, value: number): void {
+    this.#window.u16[(this.#base + this.check(offset, 2)) / 2] = value
+  }
+  write32(offset: number, value: number): void {
+    this.#window.u32[(this.#base + this.check(offset, 4)) / 4] = value
+  }
+  write64(offset: number, value: bigint): void {
+    this.#window.u64[(this.#base + this.check(offset, 8)) / 8] = value
+  }
+  readBytes(offset: number, into: Uint8Array): void {
+    const start = this.#base + this.checkBytes(offset, into.length)
+    into.set(this.#window.u8.subarray(start, start + into.length))
+  }
+  writeBytes(offset: number, from: Uint8Array): void {
+    this.#window.u8.set(from, this.#base + this.checkBytes(offset, from.length))
+  }
+}
+
+/** @internal Device memory by calls. */
+export class TrappedMmio extends CheckedMmio implements Mmio {
+  readonly mapped = false
+  readonly #trap: BarTrap
+  readonly #base: number
+
+  constructor(trap: BarTrap, label: string, base: number, sizeBytes: number) {
+    super(label, sizeBytes)
+    this.#trap = trap
+    this.#base = base
+  }
+
+  read8(offset: number): number {
+    return this.#trap.read(this.#base + this.check(offset, 1), 1)
+  }
+  read16(offset: number): number {
+    return this.#trap.read(this.#base + this.check(offset, 2), 2)
+  }
+  read32(offset: number): number {
+    return this.#trap.read(this.#base + this.check(offset, 4), 4)
+  }
+  read64(offset: number): bigint {
+    return this.#trap.read64(this.#base + this.check(offset, 8))
+  }
+  write8(offset: number, value: number): void {
+    this.#trap.write(this.#base + this.check(offset, 1), 1, value & 0xff)
+  }
+  write16(offset: number, value: number): void {
+    this.#trap.write(this.#base + this.check(offset, 2), 2, value & 0xffff)
+  }
+  write32(offset: number, value: number): void {
+    this.#trap.write(this.#base + this.check(offset, 4), 4, value >>> 0)
+  }
+  write64(offset: number, value: bigint): void {
+    this.#trap.write64(this.#base + this.check(offset, 8), BigInt.asUintN(64, value))
+  }
+  readBytes(offset: number, into: Uint8Array): void {
+    this.#trap.readBytes(this.#base + this.checkBytes(offset, into.length), into)
+  }
+  writeBytes(offset: number, from: Uint8Array): void {
+    this.#trap.writeBytes(this.#base + this.checkBytes(offset, from.length), from)
+  }
+}
