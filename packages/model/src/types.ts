@@ -1,5 +1,5 @@
 import type { AccessWidth, Area, IrqInfo, IrqType, RegionInfo } from '@uaccel/core'
-import type { DmaMapper, Iova } from '@uaccel/memory'
+import type { DmaAccess, DmaMapper, Iova } from '@uaccel/memory'
 
 /** What a device model's configuration space says of it. */
 export interface ModelIdentity {
@@ -71,6 +71,10 @@ export interface ModelContext {
   memory(name: string): Uint8Array
   /** True while configuration space allows bus mastering. Without it the device may not use `dma`. */
   readonly busMaster: boolean
+  /** Keeps a violation: the driver did something that its specification forbids and that no access check sees. */
+  violation(message: string): void
+  /** The interrupt kind that the driver has enabled; `intx` where it has enabled neither of the others. */
+  readonly irqMode: 'intx' | 'msi' | 'msix'
 }
 
 /** A model of one kind of device: data, and a function that builds its behaviour. */
@@ -80,6 +84,8 @@ export interface ModelDefinition<Options = object> {
   readonly interrupts: ModelInterrupts
   /** Physical address bits that the device can put on the bus; DMA beyond them is a violation. Default 64. */
   readonly addressBits?: number
+  /** Capabilities besides MSI and MSI-X. With `express` the function has 4096 bytes of configuration space and function-level reset. */
+  readonly capabilities?: { readonly powerManagement?: boolean; readonly express?: boolean }
   create(context: ModelContext, options: Options): ModelBehaviour
 }
 
@@ -88,7 +94,9 @@ export interface ModelBehaviour {
   /** One access of exactly that width. `undefined` (read) or `false` (write) where no register of that width and kind is declared: a violation. */
   read(bar: number, offset: number, width: AccessWidth | 8): number | bigint | undefined
   write(bar: number, offset: number, width: AccessWidth | 8, value: number | bigint): boolean
-  /** Back to power-on state. */
+  /** What the model declares at or around an offset, for the message of a violation. */
+  describe?(bar: number, offset: number): string
+  /** Back to power-on state. Scheduled work is cancelled before. */
   reset(): void
 }
 
@@ -106,7 +114,10 @@ export interface EmulatedFunction {
   setIrqs(type: IrqType, start: number, fds: readonly number[]): void
   maskIrq(type: IrqType, vector: number, masked: boolean): void
   /** Host memory that the device may reach. */
-  readonly dma: DmaMapper & { addRemote?(iova: Iova, sizeBytes: number, access: RemoteAccess): void }
+  readonly dma: DmaMapper & {
+    /** Adds memory that has no file, or none that may be mapped; taken back with `unmap`. */
+    addRemote(iova: Iova, sizeBytes: number, access: DmaAccess, remote: RemoteAccess): void
+  }
   reset(): void
   close(): void
 }

@@ -1,0 +1,245 @@
+import type { IrqInfo, IrqType } from '@uaccel/core'
+import { EventFd, sys } from '@uaccel/sys'
+import { accelError } from '@uaccel/uapi'
+import type { ConfigSpace } from './config-space.js'
+import type { Faults } from './faults.js'
+import type { ModelInterrupts } from './types.js'
+
+// A vector's entry in the MSI-X table: PCI 3.0, 6.8.2.7 to 6.8.2.9.
+const ENTRY_BYTES = 16
+const ENTRY_CONTROL = 12
+const ENTRY_MASKED = 1
+
+/** What interrupts ask of their function. */
+export interface InterruptHost {
+  readonly config: ConfigSpace
+  readonly faults: Faults
+  /** A message is a write to memory: answers false, and keeps a violation where that is the driver's fault, while the function may not master the bus. */
+  maySend(vector: number): boolean
+}
+
+/**
+ * The interrupts of a function. Arming a vector with an eventfd does what a kernel does for a VFIO client: it
+ * enables the capability and unmasks the vector, so message addresses are of no interest here. There is one mask
+ * for each vector: the bit in the MSI-X table or the MSI mask register, which SET_IRQS masks and unmasks too.
+ */
+export class Interrupts {
+  readonly irqs: Readonly<Record<IrqType, IrqInfo>>
+  readonly #host: InterruptHost
+  readonly #table: DataView
+  readonly #pending: DataView
+  readonly #msixVectors: number
+  readonly #triggers: (EventFd | undefined)[] = []
+  #armed: IrqType | undefined
+  #line = false
+  /** INTx is masked when it fires, until the driver has acknowledged the device and unmasks it. */
+  #lineMasked = false
+
+  constructor({ intx = false, msi = 0, msix }: ModelInterrupts, host: InterruptHost) {
+    this.#host = host
+    const info = (type: IrqType, count: number, autoMasked = false): IrqInfo => ({
+      type,
+      count,
+      maskable: count > 0,
+      autoMasked,
+    })
+    this.#msixVectors = msix?.vectors ?? 0
+    this.irqs = {
+      intx: info('intx', intx ? 1 : 0, intx),
+      msi: info('msi', msi),
+      msix: info('msix', this.#msixVectors),
+      err: info('err', 0),
+      req: info('req', 0),
+    }
+    this.#table = new DataView(new ArrayBuffer(this.#msixVectors * ENTRY_BYTES))
+    this.#pending = new DataView(new ArrayBuffer(Math.ceil(this.#msixVectors / 64) * 8))
+    this.#maskTable()
+  }
+
+  get tableBytes(): number {
+    return this.#table.byteLength
+  }
+
+  get pendingBytes(): number {
+    return this.#pending.byteLength
+  }
+
+  get mode(): 'intx' | 'msi' | 'msix' {
+    if (this.#host.config.msixEnabled) return 'msix'
+    return this.#host.config.msiEnabled ? 'msi' : 'intx'
+  }
+
+  /** Fires a vector of the kind that is enabled, or keeps it pending while masked. */
+  raise(vector: number): void {
+    const { mode } = this
+    if (mode === 'intx') return
+    const { count } = this.irqs[mode]
+    if (!(vector >= 0 && vector < count)) {
+      throw accelError('ERR_ACCEL_OUT_OF_RANGE', `The model raised vector ${vector} of ${count}.`)
+    }
+    if (mode === 'msix') {
+      if (this.#host.config.msixFunctionMasked || this.#isMasked(vector)) this.#setPending(vector, true)
+      else this.#send(vector)
+      return
+    }
+    // Granted fewer than asked, a function leaves out high bits of the message's data (PCI 3.0, 6.8.3.4).
+    const granted = vector % this.#host.config.msiAllocated
+    if (this.#host.config.msiMask & (1 << granted)) this.#host.config.msiPending |= 1 << granted
+    else this.#send(granted)
+  }
+
+  setLine(asserted: boolean): void {
+    this.#line = asserted
+    this.#host.config.intxStatus = asserted
+    this.#fireLine()
+  }
+
+  /** Fires whatever is armed, for no reason. */
+  fire(vector: number): void {
+    if (this.#armed === 'intx') this.#lineMasked = true
+    this.#triggers[vector]?.signal()
+  }
+
+  /** Arms vectors from `start` on, or disarms the kind with an empty list. Descriptors are duplicated: the caller's stay its own. */
+  arm(type: IrqType, start: number, fds: readonly number[]): void {
+    const { count } = this.irqs[type]
+    if (!(start >= 0) || start + fds.length > count) {
+      throw accelError(
+        'ERR_ACCEL_OUT_OF_RANGE',
+        `${type} vectors ${start} to ${start + fds.length - 1} were to be armed; the device has ${count}.`,
+        { details: { available: count } },
+      )
+    }
+    if (fds.length === 0) {
+      if (this.#armed === type) this.disarm()
+      return
+    }
+    if (this.#armed !== undefined && this.#armed !== type) {
+      throw accelError('ERR_ACCEL_BUSY', `${this.#armed} is armed. Disable it before arming ${type}.`)
+    }
+    const triggers = fds.map((fd) => (fd < 0 ? undefined : new EventFd(sys, sys.dup(fd))))
+    this.#armed = type
+    triggers.forEach((trigger, i) => {
+      this.#triggers[start + i]?.close()
+      this.#triggers[start + i] = trigger
+    })
+    if (type === 'msi') this.#host.config.enableMsi(this.#triggers.length)
+    if (type === 'msix') this.#host.config.msixEnabled = true
+    triggers.forEach((trigger, i) => {
+      this.mask(type, start + i, trigger === undefined)
+    })
+  }
+
+  /** Takes all vectors back, and disables the capability as a kernel would. */
+  disarm(): void {
+    for (const trigger of this.#triggers.splice(0)) trigger?.close()
+    const { config } = this.#host
+    if (this.#armed === 'msi') config.enableMsi(0)
+    if (this.#armed === 'msix') {
+      config.msixEnabled = false
+      this.#maskTable()
+    }
+    this.#armed = undefined
+    this.#lineMasked = false
+  }
+
+  mask(type: IrqType, vector: number, masked: boolean): void {
+    const { count } = this.irqs[type]
+    if (!(vector >= 0 && vector < count)) {
+      throw accelError('ERR_ACCEL_OUT_OF_RANGE', `${type} vector ${vector} of ${count}.`)
+    }
+    if (type === 'intx') this.#lineMasked = masked
+    if (type === 'msi') {
+      const { config } = this.#host
+      config.msiMask = masked ? config.msiMask | (1 << vector) : config.msiMask & ~(1 << vector)
+    }
+    if (type === 'msix') {
+      const at = vector * ENTRY_BYTES + ENTRY_CONTROL
+      const others = this.#table.getUint32(at, true) & ~ENTRY_MASKED
+      this.#table.setUint32(at, masked ? others | ENTRY_MASKED : others, true)
+    }
+    this.unmasked()
+  }
+
+  /** Fires what was pending and no longer is held back. To be called when a mask may have changed. */
+  unmasked(): void {
+    const { config } = this.#host
+    this.#fireLine()
+    if (config.msiEnabled) {
+      const due = config.msiPending & ~config.msiMask
+      if (due !== 0) config.msiPending &= ~due
+      for (let vector = 0; vector < this.irqs.msi.count; vector++) if (due & (1 << vector)) this.#send(vector)
+    }
+    if (!config.msixEnabled || config.msixFunctionMasked) return
+    for (let vector = 0; vector < this.#msixVectors; vector++) {
+      if (!this.#isPending(vector) || this.#isMasked(vector)) continue
+      this.#setPending(vector, false)
+      this.#send(vector)
+    }
+  }
+
+  /** An access to the MSI-X table: aligned, of 4 or 8 bytes. */
+  readTable(offset: number, width: number): number | bigint | undefined {
+    return readAligned(this.#table, offset, width)
+  }
+
+  writeTable(offset: number, width: number, value: number | bigint): boolean {
+    if (width === 8 && offset % 8 === 0) this.#table.setBigUint64(offset, BigInt(value), true)
+    else if (width === 4 && offset % 4 === 0) this.#table.setUint32(offset, Number(value), true)
+    else return false
+    this.unmasked()
+    return true
+  }
+
+  /** An access to the pending bits, which software only reads. */
+  readPending(offset: number, width: number): number | bigint | undefined {
+    return readAligned(this.#pending, offset, width)
+  }
+
+  reset(): void {
+    this.disarm()
+    this.#line = false
+    this.#host.config.intxStatus = false
+    new Uint8Array(this.#table.buffer).fill(0)
+    this.#maskTable()
+  }
+
+  #fireLine(): void {
+    if (!this.#line || this.#lineMasked || this.#armed !== 'intx') return
+    if (this.#host.config.intxDisabled || this.mode !== 'intx') return
+    this.#lineMasked = true
+    if (!this.#host.faults.takeLostInterrupt()) this.#triggers[0]?.signal()
+  }
+
+  #send(vector: number): void {
+    if (!this.#host.maySend(vector) || this.#host.faults.takeLostInterrupt()) return
+    this.#triggers[vector]?.signal()
+  }
+
+  #isMasked(vector: number): boolean {
+    return (this.#table.getUint8(vector * ENTRY_BYTES + ENTRY_CONTROL) & ENTRY_MASKED) !== 0
+  }
+
+  #isPending(vector: number): boolean {
+    return (this.#pending.getUint8(vector >> 3) & (1 << (vector & 7))) !== 0
+  }
+
+  #setPending(vector: number, pending: boolean): void {
+    const bits = this.#pending.getUint8(vector >> 3)
+    const bit = 1 << (vector & 7)
+    this.#pending.setUint8(vector >> 3, pending ? bits | bit : bits & ~bit)
+  }
+
+  /** After reset each vector is masked and none is pending. */
+  #maskTable(): void {
+    for (let vector = 0; vector < this.#msixVectors; vector++) {
+      this.#table.setUint32(vector * ENTRY_BYTES + ENTRY_CONTROL, ENTRY_MASKED, true)
+      this.#setPending(vector, false)
+    }
+  }
+}
+
+function readAligned(bytes: DataView, offset: number, width: number): number | bigint | undefined {
+  if (width === 8 && offset % 8 === 0) return bytes.getBigUint64(offset, true)
+  return width === 4 && offset % 4 === 0 ? bytes.getUint32(offset, true) : undefined
+}

@@ -1,0 +1,62 @@
+import { isAccelError } from '@uaccel/uapi'
+import type { Faults } from './faults.js'
+import type { ModelClock } from './types.js'
+
+interface Work {
+  readonly run: () => void
+  unschedule: () => void
+}
+
+/** The work that one function has scheduled: held back while it hangs, cancelled by its reset. */
+export class WorkSet {
+  readonly #clock: ModelClock
+  readonly #faults: Faults
+  readonly #scheduled = new Set<Work>()
+  readonly #held = new Set<Work>()
+
+  constructor(clock: ModelClock, faults: Faults) {
+    this.#clock = clock
+    this.#faults = faults
+  }
+
+  after(delayNs: number, run: () => void): () => void {
+    const work: Work = { run, unschedule: () => {} }
+    this.#schedule(work, delayNs)
+    return () => {
+      work.unschedule()
+      this.#scheduled.delete(work)
+      this.#held.delete(work)
+    }
+  }
+
+  /** Goes on with what came due during a hang. */
+  resume(): void {
+    const held = [...this.#held]
+    this.#held.clear()
+    for (const work of held) this.#schedule(work, 0)
+  }
+
+  cancel(): void {
+    for (const { unschedule } of this.#scheduled) unschedule()
+    this.#scheduled.clear()
+    this.#held.clear()
+  }
+
+  #schedule(work: Work, delayNs: number): void {
+    this.#scheduled.add(work)
+    work.unschedule = this.#clock.after(delayNs, () => {
+      this.#scheduled.delete(work)
+      if (this.#faults.isHanging) this.#held.add(work)
+      else this.#run(work)
+    })
+  }
+
+  /** A transfer that failed ends the work that asked for it, unless the model handles it; it was recorded where the driver is to blame. */
+  #run({ run }: Work): void {
+    try {
+      run()
+    } catch (error) {
+      if (!isAccelError(error, 'ERR_ACCEL_DMA_FAULT')) throw error
+    }
+  }
+}
