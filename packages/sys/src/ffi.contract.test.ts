@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { AccelError } from '@uaccel/uapi'
 import t from 'tap'
 import { abi, EventFd, type ProviderName, requirePlatform, sys, systemCalls, systemError } from './index.js'
-import { eventually, openFds } from './proc.test.js'
+import { eventually, openFds } from './proc.test.helper.js'
 
 /** include/uapi/asm-generic/ioctls.h */
 const TIOCGWINSZ = 0x5413
