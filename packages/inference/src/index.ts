@@ -1,7 +1,7 @@
 export { type CompileOptions, compile } from './graph/compile.js'
 export type { AttributeValue, Graph, GraphNode, GraphValue } from './graph/graph.js'
 export type * from './graph/operations.js'
-export { type Accelerator, type Batch, makePlan, type Plan, type Step } from './graph/plan.js'
+export { type Batch, type Capabilities, makePlan, type Plan, type Step } from './graph/plan.js'
 export {
   type DataType,
   describe,
@@ -17,3 +17,5 @@ export {
 export { loadOnnx } from './onnx/load.js'
 export { saveOnnx } from './onnx/save.js'
 export { Reference, type Tensors } from './reference/reference.js'
+export type { Accelerator, LoadedPlan, RunMemory } from './runtime/accelerator.js'
+export { Session, type SessionOptions } from './runtime/session.js'

@@ -2,7 +2,7 @@ import type { CompiledGraph, Operation, Value } from './operations.js'
 import { sizeBytes } from './tensor.js'
 
 /** What the planner has to know of a device. */
-export interface Accelerator {
+export interface Capabilities {
   /** As it is reported, such as `npu`. */
   readonly name: string
   /** Why the device cannot do this operation; undefined when it can. */
@@ -84,7 +84,7 @@ function place(lifetimes: readonly Lifetime[]): number {
  * Decides for each operation of a graph where it runs and where its tensors lie. A reshape is no step: its output is
  * the same memory under another shape. Without an accelerator everything runs on the CPU.
  */
-export function makePlan(graph: CompiledGraph, accelerator?: Accelerator): Plan {
+export function makePlan(graph: CompiledGraph, accelerator?: Capabilities): Plan {
   const storage = storageOf(graph.operations)
   const steps: Step[] = graph.operations
     .filter(({ kind }) => kind !== 'reshape')

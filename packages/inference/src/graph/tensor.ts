@@ -57,9 +57,16 @@ export function sizeBytes({ dtype, shape }: TensorType): number {
   return elementCount(shape) * elementBytes(dtype)
 }
 
+type ViewType = new (buffer: ArrayBufferLike, byteOffset: number, length: number) => TensorData
+
 /** The elements of a tensor of that type which lies at `byteOffset` of `buffer`: a view, nothing is copied. */
-export function viewAs({ dtype, shape }: TensorType, buffer: ArrayBuffer, byteOffset: number): TensorData {
-  return new arrays[dtype](buffer, byteOffset, elementCount(shape))
+export function viewAs(
+  { dtype, shape }: TensorType,
+  buffer: ArrayBufferLike,
+  byteOffset: number,
+): TensorData {
+  const Type = arrays[dtype] as ViewType
+  return new Type(buffer, byteOffset, elementCount(shape))
 }
 
 /** New elements, all 0, for a tensor of that type. */
