@@ -42,10 +42,11 @@ function hostMemory(plan: Plan, slots: number): LoadedPlan {
 /** A graph that is ready to run: on an accelerator what it can do, on the CPU the rest, several runs in flight. */
 export class Session {
   readonly plan: Plan
+  /** How many runs may be in flight. */
+  readonly slots: number
   readonly #loaded: LoadedPlan
   readonly #free: Slot[]
   readonly #waiting: { resolve: (slot: Slot) => void; reject: (reason: unknown) => void }[] = []
-  readonly #slots: number
   #deviceMicros: number | undefined
   #drained: (() => void) | undefined
   #closed = false
@@ -54,7 +55,7 @@ export class Session {
     this.plan = plan
     this.#loaded = loaded
     this.#free = loaded.arenas.map((arena, index) => bindSlot(plan, loaded.constants, arena, index))
-    this.#slots = this.#free.length
+    this.slots = this.#free.length
   }
 
   /** Plans the graph and brings it onto the device. */
@@ -110,7 +111,7 @@ export class Session {
     if (this.#closed) return
     this.#closed = true
     for (const { reject } of this.#waiting.splice(0)) reject(closedError())
-    if (this.#free.length < this.#slots) {
+    if (this.#free.length < this.slots) {
       await new Promise<void>((resolve) => {
         this.#drained = resolve
       })
@@ -143,7 +144,7 @@ export class Session {
       return
     }
     this.#free.push(slot)
-    if (this.#free.length === this.#slots) this.#drained?.()
+    if (this.#free.length === this.slots) this.#drained?.()
   }
 }
 
