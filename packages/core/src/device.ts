@@ -189,8 +189,11 @@ export class Device {
     if (this.#dma === undefined) {
       const domain = new DmaDomain(this.#transport.dma, { addressBits: this.#dmaAddressBits })
       this.defer(() => {
-        this.#stopBusMaster() // whatever the driver left running, it shall not reach memory that is not its own any more
-        domain.destroy()
+        try {
+          this.#stopBusMaster() // whatever the driver left running shall not reach memory that is not its own any more
+        } finally {
+          domain.destroy()
+        }
       })
       this.#dma = domain
     }

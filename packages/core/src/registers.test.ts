@@ -192,9 +192,9 @@ t.test('definitions that contradict themselves', async (t) => {
 t.test('trapped and traced accessors make exactly the accesses that mapped ones make', async (t) => {
   const log: string[] = []
   const trap = {
-    read: (offset: number, width: number) => log.push(`r${width} ${offset}`) && 0xff,
+    read: (offset: number, width: number) => (log.push(`r${width} ${offset}`) ? 0xff : 0),
     write: (offset: number, width: number, value: number) => void log.push(`w${width} ${offset} ${value}`),
-    read64: (offset: number) => log.push(`r8 ${offset}`) && 0xffn,
+    read64: (offset: number) => (log.push(`r8 ${offset}`) ? 0xffn : 0n),
     write64: (offset: number, value: bigint) => void log.push(`w8 ${offset} ${value}`),
   }
   const traced: string[] = []
@@ -228,7 +228,7 @@ t.test('property: fields survive encode and decode in 32 and 64 bits', async () 
         const values = Object.fromEntries(
           ranges.map(([lo, end], i) => [`f${i}`, Math.floor(random.next().value * 2 ** (end - lo))]),
         )
-        const map = registers({ R: (width === 32 ? reg32 : reg64)(0, 'rw', fields) })
+        const map = registers({ R: width === 32 ? reg32(0, 'rw', fields) : reg64(0, 'rw', fields) })
         const memory = new ArrayBuffer(8)
         const window = {
           u8: new Uint8Array(memory),

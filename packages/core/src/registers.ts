@@ -52,12 +52,16 @@ export interface RegisterEntry {
   readonly codec: FieldCodec
 }
 
-type Define<W extends Width> = <const A extends Access, const F extends Fields = NoFields>(
-  offset: number,
-  access: A,
-  fields?: F,
-  options?: RegisterOptions,
-) => Register<W, A, F>
+interface Define<W extends Width> {
+  // A signature of its own: the context of `registers({...})` would otherwise widen the fields of a register without any.
+  <const A extends Access>(offset: number, access: A): Register<W, A, NoFields>
+  <const A extends Access, const F extends Fields>(
+    offset: number,
+    access: A,
+    fields: F,
+    options?: RegisterOptions,
+  ): Register<W, A, F>
+}
 
 const define =
   (width: Width) =>
