@@ -1,1 +1,18 @@
-export {}
+export { Completion, poll } from '@uaccel/core'
+export type { CallOptions, Reply } from './call.js'
+export { AccelClient } from './client.js'
+export { AccelDevice } from './device.js'
+export {
+  type AccelDriver,
+  type AnyDriver,
+  accelDriver,
+  type CommandContext,
+  type CommandHandlers,
+  type DriverDefinition,
+  type OpenContext,
+  type Probed,
+} from './driver.js'
+export { type FirmwareOptions, firmwarePath, loadFirmware } from './firmware.js'
+export type { DeviceId } from './ids.js'
+export type { AccelNode, NodeLimits } from './node.js'
+export { Accel, type AccelEvents, type AccelOptions, accel, openAccel } from './subsystem.js'

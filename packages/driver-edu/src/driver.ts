@@ -1,1 +1,94 @@
-export {}
+import { accelDriver, Completion, poll } from '@uaccel/accel'
+import { accelError } from '@uaccel/uapi'
+import { Bar0, DMA_ADDRESS_BITS, DMA_BUFFER, ID_TAG } from './registers.js'
+import { eduUapi, MAX_TRANSFER_BYTES } from './uapi.js'
+
+/** Limit for one computation: QEMU multiplies in a loop, which takes seconds for the largest numbers. */
+const COMPUTE_MS = 10_000
+/** Limit for one transfer: QEMU starts each 100 ms late (`dma_rw` in hw/misc/edu.c). */
+const TRANSFER_MS = 5_000
+
+/** QEMU's educational device (docs/specs/edu.rst). */
+export default accelDriver({
+  name: 'edu',
+  uapi: eduUapi,
+  ids: [{ bus: 'pci', vendor: 0x1234, device: 0x11e8 }],
+
+  async probe(dev) {
+    dev.setDmaAddressBits(DMA_ADDRESS_BITS)
+    await dev.enable({ busMaster: true })
+    const bar = await dev.mapBar(0, Bar0)
+    const { major, minor, tag } = bar.ID.get()
+    if (tag !== ID_TAG)
+      throw accelError('ERR_ACCEL_UNSUPPORTED', `ID ends in 0x${tag.toString(16)}, not in 0xed`)
+
+    const memory = dev.dma.alloc(DMA_BUFFER.sizeBytes, { name: 'edu transfer' })
+    async function idle(signal?: AbortSignal): Promise<void> {
+      const busy = () => bar.STATUS.get().computing || bar.DMA_COMMAND.get().start
+      const what = 'the end of the computation or transfer'
+      await poll(busy, (still) => !still, { timeoutMs: COMPUTE_MS, signal, what })
+    }
+    dev.defer(() => idle()) // the memory is the device's until its transfer ends
+
+    const irqs = await dev.allocIrqVectors({ min: 1, max: 1, types: ['msix', 'msi', 'intx'] })
+    const computed = new Completion('the factorial interrupt')
+    const moved = new Completion('the DMA interrupt')
+    irqs.handle(0, () => {
+      const raw = bar.IRQ_STATUS.read()
+      bar.IRQ_ACK.write(raw) // exactly what is handled here: more may have come since
+      if (bar.IRQ_STATUS.extract(raw, 'factorial')) computed.complete()
+      if (bar.IRQ_STATUS.extract(raw, 'dma')) moved.complete()
+    })
+    bar.STATUS.update({ irqOnDone: true })
+    dev.defer(() => bar.STATUS.update({ irqOnDone: false }))
+
+    async function transfer(toRam: boolean, offset: number, sizeBytes: number, signal: AbortSignal) {
+      const end = offset + sizeBytes
+      if (end > MAX_TRANSFER_BYTES) throw accelError('ERR_ACCEL_OUT_OF_RANGE', `ends at ${end}, not by 4095`)
+      if (sizeBytes === 0) return
+      const ends = [memory.iova, DMA_BUFFER.address + BigInt(offset)]
+      if (toRam) ends.reverse()
+      moved.reinit()
+      bar.DMA_SOURCE.write(ends[0])
+      bar.DMA_DESTINATION.write(ends[1])
+      bar.DMA_COUNT.write(BigInt(sizeBytes))
+      bar.DMA_COMMAND.write({ start: true, toRam, irqOnDone: true })
+      await moved.wait({ signal, timeoutMs: TRANSFER_MS })
+      await idle(signal) // the interrupt may be the late one of a transfer that was given up
+    }
+    function write(offset: number, data: Uint8Array, signal: AbortSignal) {
+      memory.u8.set(data)
+      return transfer(false, offset, data.length, signal)
+    }
+    async function read(offset: number, sizeBytes: number, signal: AbortSignal) {
+      memory.u8.fill(0) // what is answered came from the device
+      await transfer(true, offset, sizeBytes, signal)
+      return { data: memory.u8.slice(0, sizeBytes) }
+    }
+
+    return {
+      commands: {
+        identify: () => ({ major, minor }),
+        liveness({ value }) {
+          bar.LIVENESS.write(value)
+          return { inverse: bar.LIVENESS.read() }
+        },
+        async factorial({ n }, { signal }) {
+          computed.reinit()
+          bar.FACTORIAL.write(n)
+          await computed.wait({ signal, timeoutMs: COMPUTE_MS })
+          await idle(signal) // as in transfer
+          return { value: bar.FACTORIAL.read() }
+        },
+        async echo({ data }, { signal }) {
+          await write(0, data, signal)
+          return read(0, data.length, signal)
+        },
+        dmaWrite: ({ offset, data }, { signal }) => write(offset, data, signal),
+        dmaRead: ({ offset, sizeBytes }, { signal }) => read(offset, sizeBytes, signal),
+        interrupts: () => ({ type: irqs.type, count: irqs.counts(0).fired }),
+      },
+      recover: ({ signal }) => idle(signal),
+    }
+  },
+})

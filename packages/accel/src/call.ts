@@ -1,0 +1,115 @@
+import { type AccelError, accelError, type Command, isAccelError } from '@uaccel/uapi'
+import type { Open } from './open.js'
+
+/** What a caller may set for one call. */
+export interface CallOptions {
+  /** Withdraws the call: it ends with `ERR_ACCEL_ABORTED`, `cause` being the signal's reason. */
+  readonly signal?: AbortSignal
+  /** Limit for the whole call, the wait for its turn included, in milliseconds. 30 seconds unless told. */
+  readonly timeoutMs?: number
+}
+
+/** A command's answer in its binary form, and the descriptors that go with it. */
+export interface Reply {
+  readonly bytes: Uint8Array
+  readonly fds: readonly number[]
+}
+
+/** Limit of a call that sets none. */
+const DEFAULT_TIMEOUT_MS = 30_000
+/** Largest delay of setTimeout: a larger one would fire at once. */
+const MAX_TIMEOUT_MS = 2 ** 31 - 1
+
+/** One call in flight. It ends once: with its reply, or with the first reason to fail. */
+export class Call {
+  readonly open: Open
+  readonly command: Command
+  readonly reply: Promise<Reply>
+  readonly #controller = new AbortController()
+  #resolve!: (reply: Reply) => void
+  #reject!: (error: AccelError) => void
+  #ended = false
+  readonly #release: () => void
+
+  constructor(open: Open, command: Command, options: CallOptions, holder: () => Call | undefined) {
+    const { signal, timeoutMs = DEFAULT_TIMEOUT_MS } = options
+    if (typeof timeoutMs !== 'number' || !(timeoutMs > 0) || timeoutMs > MAX_TIMEOUT_MS) {
+      throw accelError(
+        'ERR_ACCEL_OUT_OF_RANGE',
+        `timeoutMs of ${command.name} wants more than 0 and at most ${MAX_TIMEOUT_MS}, found ${timeoutMs}`,
+      )
+    }
+    this.open = open
+    this.command = command
+    this.reply = new Promise((resolve, reject) => {
+      this.#resolve = resolve
+      this.#reject = reject
+    })
+    const abort = () =>
+      this.fail(
+        accelError('ERR_ACCEL_ABORTED', `${this.label} was aborted by its caller`, { cause: signal?.reason }),
+      )
+    const expire = () => {
+      const before = holder()
+      const where = before === undefined || before === this ? 'in the device' : `behind ${before.label}`
+      this.fail(
+        accelError('ERR_ACCEL_TIMEOUT', `${this.label} did not end within ${timeoutMs} ms, spent ${where}`),
+      )
+    }
+    const timer = setTimeout(expire, timeoutMs)
+    this.#release = () => {
+      clearTimeout(timer)
+      signal?.removeEventListener('abort', abort)
+    }
+    signal?.addEventListener('abort', abort, { once: true })
+    if (signal?.aborted) abort()
+  }
+
+  /** Names the call in messages: `factorial of open 3`. */
+  get label(): string {
+    return `${this.command.name} of open ${this.open.id}`
+  }
+
+  /** Aborted when the call failed: what the handler listens to. */
+  get signal(): AbortSignal {
+    return this.#controller.signal
+  }
+
+  get ended(): boolean {
+    return this.#ended
+  }
+
+  finish(reply: Reply): void {
+    if (this.#ended) return
+    this.#end()
+    this.#resolve(reply)
+  }
+
+  /** Ends the call for its caller. The handler, where it still runs, sees its signal aborted with `error`. */
+  fail(error: AccelError): void {
+    if (this.#ended) return
+    this.#end()
+    this.#reject(error)
+    this.#controller.abort(error)
+  }
+
+  #end(): void {
+    this.#ended = true
+    this.#release()
+  }
+}
+
+/** What a handler threw, as callers see it: an error of the table. */
+export function commandError(call: Call, error: unknown): AccelError {
+  if (isAccelError(error)) return error
+  const message = error instanceof Error ? error.message : String(error)
+  return accelError('ERR_ACCEL_IO', `${call.label} failed in its driver: ${message}`, { cause: error })
+}
+
+/**
+ * Whether the hardware is idle although a handler threw: an `AccelError` is its answer, unless it says that the
+ * hardware did not do something in time. What else was thrown is a bug at an unknown place.
+ */
+export function leavesIdle(error: unknown): boolean {
+  return isAccelError(error) && error.code !== 'ERR_ACCEL_TIMEOUT' && error.code !== 'ERR_ACCEL_ABORTED'
+}

@@ -1,0 +1,100 @@
+import {
+  type AccelError,
+  accelError,
+  type CommandInput,
+  type CommandOutput,
+  type CommandsOf,
+  commonUapi,
+  type Uapi,
+} from '@uaccel/uapi'
+import type { CallOptions, Reply } from './call.js'
+import type { AccelNode } from './node.js'
+import type { Open } from './open.js'
+
+type CommonUapi = typeof commonUapi
+
+/**
+ * One open of a device, for a client in the driver's own process. Every call goes through the binary form, so
+ * that it meets the same checks as one from another process. Ends with `close`, or `await using`.
+ */
+export class AccelClient<U extends Uapi> implements AsyncDisposable {
+  /** `accel0` and so on. */
+  readonly name: string
+  readonly uapi: U
+  /** Resolves with the reason when the device is removed or lost. Never rejects. */
+  readonly lost: Promise<AccelError>
+  readonly #node: AccelNode
+  readonly #open: Open
+
+  /** @internal See `Accel.open`. */
+  constructor(node: AccelNode, uapi: U) {
+    const served = node.driver.uapi
+    if (served.name !== uapi.name) {
+      throw accelError(
+        'ERR_ACCEL_VERSION',
+        `${node.name} speaks ${served.name}, not ${uapi.name}: open it with the uAPI of driver ${node.driver.name}`,
+      )
+    }
+    this.name = node.name
+    this.uapi = uapi
+    this.lost = node.lost
+    this.#node = node
+    this.#open = node.open()
+  }
+
+  /**
+   * Calls a command by name.
+   *
+   * @throws The refusals of the codec, what the driver answers, ERR_ACCEL_ABORTED, ERR_ACCEL_TIMEOUT,
+   *   ERR_ACCEL_CLOSED, ERR_ACCEL_NO_DEVICE with the reason as `cause`
+   */
+  async call<K extends string & keyof CommandsOf<U>>(
+    name: K,
+    input: CommandInput<U, K>,
+    options?: CallOptions,
+  ): Promise<CommandOutput<U, K>> {
+    const answer = await this.#call(this.uapi, name, input, options)
+    return answer as CommandOutput<U, K>
+  }
+
+  /** Which uAPI the device speaks. */
+  async version(): Promise<CommandOutput<CommonUapi, 'version'>> {
+    return (await this.#call(commonUapi, 'version', {})) as CommandOutput<CommonUapi, 'version'>
+  }
+
+  /** Which device this is. */
+  async info(): Promise<CommandOutput<CommonUapi, 'info'>> {
+    return (await this.#call(commonUapi, 'info', {})) as CommandOutput<CommonUapi, 'info'>
+  }
+
+  /** Sends a command in its binary form. */
+  dispatch(
+    number: number,
+    bytes: Uint8Array,
+    options?: CallOptions & { readonly fds?: readonly number[] },
+  ): Promise<Reply> {
+    return this.#node.dispatch(this.#open, number, bytes, options)
+  }
+
+  /** Ends the calls of this open and frees what belongs to it, once the hardware is done with them. Idempotent. */
+  close(): Promise<void> {
+    return this.#node.close(this.#open)
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  async #call(
+    uapi: Uapi,
+    name: string,
+    input: Readonly<Record<string, unknown>>,
+    options?: CallOptions,
+  ): Promise<unknown> {
+    const command = uapi.byName(name)
+    const fds: number[] = []
+    const bytes = command.in.encode(input, fds)
+    const reply = await this.dispatch(command.number, bytes, { ...options, fds })
+    return command.out.decode(reply.bytes, reply.fds)
+  }
+}

@@ -1,0 +1,92 @@
+import {
+  accelError,
+  type CommandDefinitions,
+  type CommandReply,
+  type CommandRequest,
+  type CommandsOf,
+  type Uapi,
+} from '@uaccel/uapi'
+import type { AccelDevice } from './device.js'
+import { checkId, type DeviceId } from './ids.js'
+
+/** One open of a device. Handles, contexts and queues belong to it and go with it. */
+export interface OpenContext {
+  /** Unique within the device's life; for messages. */
+  readonly id: number
+  /** Aborted when the open closes. */
+  readonly signal: AbortSignal
+  /** Runs `release` when the open goes, after the open's commands have ended: last registered, first run. */
+  defer(release: () => void | Promise<void>): void
+}
+
+/** What a command's handler gets besides its input. */
+export interface CommandContext {
+  /**
+   * Aborted when the caller withdraws the call, its limit passes, its open closes or the device goes. The handler
+   * ends soon after; then `recover` brings the hardware to idle.
+   */
+  readonly signal: AbortSignal
+  readonly open: OpenContext
+}
+
+type MaybePromise<T> = T | Promise<T>
+/** A command without output may answer nothing. */
+type Reply<R> = keyof R extends never ? MaybePromise<R | undefined> : MaybePromise<R>
+
+/** A handler for each command of the uAPI. */
+export type CommandHandlers<U extends Uapi> = {
+  readonly [K in keyof CommandsOf<U>]: (
+    request: CommandRequest<U, K>,
+    context: CommandContext,
+  ) => Reply<CommandReply<U, K>>
+}
+
+/** What `probe` answers. */
+export interface Probed<U extends Uapi> {
+  readonly commands: CommandHandlers<U>
+  /**
+   * Brings the hardware to idle after a command that was aborted, timed out or broke; the next command waits for it.
+   * Without it, or where it throws, the device is reset and probed again.
+   */
+  recover?(context: { readonly signal: AbortSignal }): MaybePromise<void>
+}
+
+/** A driver as its author writes it. */
+export interface DriverDefinition<U extends Uapi> {
+  readonly name: string
+  readonly uapi: U
+  readonly ids: readonly DeviceId[]
+  probe(dev: AccelDevice): MaybePromise<Probed<U>>
+}
+
+/** A driver that can be registered. */
+export type AccelDriver<U extends Uapi = Uapi> = DriverDefinition<U>
+
+/** Any driver, for lists of them. */
+export type AnyDriver = Pick<AccelDriver, 'name' | 'uapi' | 'ids'> & {
+  probe(dev: AccelDevice): MaybePromise<Probed<never>>
+}
+
+/**
+ * Defines a driver: which devices it takes, what it offers, and how it brings one up.
+ *
+ * @throws ERR_ACCEL_INVALID_ARGUMENT a name or id that cannot work
+ */
+export function accelDriver<C extends CommandDefinitions>(
+  definition: DriverDefinition<Uapi<C>>,
+): AccelDriver<Uapi<C>> {
+  if (!/^[a-z][a-z0-9-]{0,30}$/.test(definition.name)) {
+    throw accelError(
+      'ERR_ACCEL_INVALID_ARGUMENT',
+      `"${definition.name}" is not a driver name: a-z, 0-9 and -, at most 31 of them`,
+    )
+  }
+  if (definition.ids.length === 0) {
+    throw accelError(
+      'ERR_ACCEL_INVALID_ARGUMENT',
+      `Driver ${definition.name} has no ids: it would match nothing`,
+    )
+  }
+  for (const id of definition.ids) checkId(id, definition.name)
+  return definition
+}

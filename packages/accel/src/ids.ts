@@ -1,0 +1,62 @@
+import type { DeviceIdentity } from '@uaccel/core'
+import { accelError } from '@uaccel/uapi'
+
+/**
+ * Which devices a driver takes: each member that is given must agree. A driver of a whole class names
+ * `classCode`, with `classMask` for the bits that count (all 24 unless told).
+ */
+export interface DeviceId {
+  readonly bus: 'pci'
+  readonly vendor?: number
+  readonly device?: number
+  readonly subsystemVendor?: number
+  readonly subsystem?: number
+  readonly classCode?: number
+  readonly classMask?: number
+}
+
+const WHOLE_CLASS = 0xff_ffff
+
+/** Refuses an id that would match everything or nothing. */
+export function checkId(id: DeviceId, driver: string): void {
+  const bad = (problem: string) =>
+    accelError('ERR_ACCEL_INVALID_ARGUMENT', `Driver ${driver}: id ${describeId(id)} ${problem}`)
+  if (id.bus !== 'pci') throw bad('is of a bus that is not known; known: pci')
+  if (id.vendor === undefined && id.classCode === undefined) throw bad('names neither vendor nor class')
+  if (id.device !== undefined && id.vendor === undefined) throw bad('names a device without its vendor')
+  if (id.classMask !== undefined && id.classCode === undefined)
+    throw bad('masks a class that it does not name')
+  if (((id.classCode ?? 0) & ~(id.classMask ?? WHOLE_CLASS)) !== 0) {
+    throw bad('names class bits that its mask leaves out, and matches nothing')
+  }
+}
+
+/** Whether `id` covers the device. */
+export function matches(id: DeviceId, identity: DeviceIdentity): boolean {
+  const agrees = (wanted: number | undefined, found: number) => wanted === undefined || wanted === found
+  return (
+    id.bus === identity.bus &&
+    agrees(id.vendor, identity.vendor) &&
+    agrees(id.device, identity.device) &&
+    agrees(id.subsystemVendor, identity.subsystemVendor) &&
+    agrees(id.subsystem, identity.subsystem) &&
+    (id.classCode === undefined || (identity.classCode & (id.classMask ?? WHOLE_CLASS)) === id.classCode)
+  )
+}
+
+/** How many members of the id name something: of several drivers that match, the most specific gets the device. */
+export function specificity(id: DeviceId): number {
+  const members = [id.vendor, id.device, id.subsystemVendor, id.subsystem, id.classCode]
+  return members.filter((member) => member !== undefined).length
+}
+
+const hex = (value: number, digits: number) => value.toString(16).padStart(digits, '0')
+
+/** `pci 1234:11e8 class 00ff00`, for messages; `*` where an id leaves it open. */
+export function describeId(id: DeviceId): string {
+  const vendor = id.vendor === undefined ? '*' : hex(id.vendor, 4)
+  const device = id.device === undefined ? '*' : hex(id.device, 4)
+  const mask = id.classMask === undefined ? '' : `/${hex(id.classMask, 6)}`
+  const classCode = id.classCode === undefined ? '' : ` class ${hex(id.classCode, 6)}${mask}`
+  return `${id.bus} ${vendor}:${device}${classCode}`
+}

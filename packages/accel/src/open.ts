@@ -1,0 +1,48 @@
+import { Scope } from '@uaccel/core'
+import { type AccelError, accelError } from '@uaccel/uapi'
+import type { OpenContext } from './driver.js'
+
+/** One open of a node: what its commands made belongs to it and goes with it. */
+export class Open implements OpenContext {
+  readonly id: number
+  readonly #controller = new AbortController()
+  readonly #scope: Scope
+  #hasState = false
+  #closed: AccelError | undefined
+
+  constructor(id: number) {
+    this.id = id
+    this.#scope = new Scope(`open ${id}`)
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal
+  }
+
+  /** True once a driver has made something for this open. */
+  get hasState(): boolean {
+    return this.#hasState
+  }
+
+  defer(release: () => void | Promise<void>): void {
+    this.#scope.defer(release)
+    this.#hasState = true
+  }
+
+  /** Throws the reason once the open is closed. */
+  check(): void {
+    if (this.#closed) throw this.#closed
+  }
+
+  /** From now on its commands are refused with `reason`. */
+  shut(reason: AccelError): void {
+    this.#closed ??= reason
+    this.#controller.abort(this.#closed)
+  }
+
+  /** Frees what belongs to the open. All is tried before this rejects. Idempotent. */
+  release(): Promise<void> {
+    this.shut(accelError('ERR_ACCEL_CLOSED', `Open ${this.id} was closed`))
+    return this.#scope.release()
+  }
+}

@@ -1,0 +1,202 @@
+import { type DeviceIdentity, type DeviceOptions, openDevice, type Transport } from '@uaccel/core'
+import { type AccelError, accelError, type Uapi } from '@uaccel/uapi'
+import { EventEmitter } from 'eventemitter3'
+import { AccelClient } from './client.js'
+import { AccelDevice } from './device.js'
+import type { AnyDriver } from './driver.js'
+import { firmwarePath } from './firmware.js'
+import { describeId, matches, specificity } from './ids.js'
+import { AccelNode, type NodeLimits } from './node.js'
+
+/** What `Accel` tells its listeners. An exception in a listener reaches `uncaughtException`. */
+export interface AccelEvents {
+  added: (node: AccelNode) => void
+  /** The node is gone, and all that it held is released. */
+  removed: (node: AccelNode) => void
+  /** The device vanished, its peer closed, or it did not come back from a reset. `removed` follows. */
+  lost: (node: AccelNode, reason: AccelError) => void
+  /** Something failed that no caller is told of: a recovery, the release of a resource. */
+  error: (error: AccelError, node: AccelNode) => void
+}
+
+/** Settings of a subsystem. */
+export interface AccelOptions {
+  /** Folders to look for firmware in, before the usual ones. */
+  readonly firmwarePath?: readonly string[]
+  readonly limits?: Partial<NodeLimits>
+}
+
+const DEFAULT_LIMITS: NodeLimits = { probeMs: 30_000, recoverMs: 10_000, settleMs: 2_000 }
+
+/** The accelerator subsystem: drivers on one side, devices on the other, and the nodes that come of them. */
+export class Accel extends EventEmitter<AccelEvents> implements AsyncDisposable {
+  readonly #drivers = new Map<string, AnyDriver>()
+  /** By minor. A minor is taken as long as its device is being brought up or down, too. */
+  readonly #minors = new Map<number, AccelNode | undefined>()
+  readonly #firmware: readonly string[]
+  readonly #limits: NodeLimits
+
+  constructor(options: AccelOptions = {}) {
+    super()
+    this.#firmware = firmwarePath(options.firmwarePath)
+    this.#limits = { ...DEFAULT_LIMITS, ...options.limits }
+  }
+
+  /**
+   * Makes a driver known. Devices that are there already are not looked at again. Answers what takes it back;
+   * devices that it drives keep it.
+   *
+   * @throws ERR_ACCEL_BUSY another driver has the name
+   */
+  register(driver: AnyDriver): () => void {
+    const known = this.#drivers.get(driver.name)
+    if (known && known !== driver) {
+      throw accelError('ERR_ACCEL_BUSY', `Another driver is registered as ${driver.name}`)
+    }
+    this.#drivers.set(driver.name, driver)
+    return () => {
+      if (this.#drivers.get(driver.name) === driver) this.#drivers.delete(driver.name)
+    }
+  }
+
+  /** The devices that are there, by minor. */
+  get nodes(): AccelNode[] {
+    return [...this.#minors.values()].filter((node) => node !== undefined).sort((a, b) => a.minor - b.minor)
+  }
+
+  /**
+   * Finds the driver of a device, probes it, and gives it the lowest free minor. From now on the transport belongs
+   * to the subsystem, which closes it when the device goes, and also when this throws.
+   *
+   * @throws ERR_ACCEL_NO_DRIVER no registered driver has an id of the device
+   * @throws ERR_ACCEL_PROBE_FAILED its probe threw (`cause`), or took too long
+   */
+  async add(transport: Transport, options: DeviceOptions = {}): Promise<AccelNode> {
+    const minor = this.#freeMinor()
+    this.#minors.set(minor, undefined)
+    try {
+      const identity = await identify(transport)
+      const driver = this.#match(identity)
+      const node: AccelNode = new AccelNode(minor, driver, identity, {
+        limits: this.#limits,
+        bringUp: () => new AccelDevice(transport, options, this.#firmware),
+        report: (error) => this.#tell('error', error, node),
+        lost: (reason) => this.#tell('lost', node, reason),
+        gone: async () => {
+          forget()
+          try {
+            await transport.close()
+          } finally {
+            this.#minors.delete(minor)
+            this.#tell('removed', node)
+          }
+        },
+      })
+      let lost: AccelError | undefined
+      const forget = transport.onLost((reason) => {
+        lost = reason
+        if (this.#minors.get(minor) === node) void node.release(reason, { gone: true })
+      })
+      try {
+        await node.probe()
+      } catch (error) {
+        forget()
+        throw error
+      }
+      this.#minors.set(minor, node)
+      this.#tell('added', node)
+      if (lost) void node.release(lost, { gone: true })
+      return node
+    } catch (error) {
+      await transport.close()
+      this.#minors.delete(minor)
+      throw error
+    }
+  }
+
+  /** The node of that name. `ERR_ACCEL_NOT_FOUND` where there is none. */
+  node(name: string): AccelNode {
+    const node = this.nodes.find((candidate) => candidate.name === name)
+    if (!node) {
+      const there = this.nodes.map((candidate) => `${candidate.name} (${candidate.driver.name})`).join(', ')
+      throw accelError('ERR_ACCEL_NOT_FOUND', `No device ${name}; there: ${there || 'none'}`)
+    }
+    return node
+  }
+
+  /**
+   * Opens a device for calls.
+   *
+   * @throws ERR_ACCEL_NOT_FOUND no such device
+   * @throws ERR_ACCEL_VERSION it speaks another uAPI
+   */
+  open<U extends Uapi>(uapi: U, name: string): AccelClient<U> {
+    return new AccelClient(this.node(name), uapi)
+  }
+
+  /** Takes a device away: its calls end with `ERR_ACCEL_NO_DEVICE`, then all that probe took is released. */
+  async remove(name: string): Promise<void> {
+    await this.node(name).release(accelError('ERR_ACCEL_NO_DEVICE', `${name} was removed`), { gone: false })
+  }
+
+  /** Removes all devices. */
+  async close(): Promise<void> {
+    await Promise.all(this.nodes.map(({ name }) => this.remove(name)))
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  #freeMinor(): number {
+    let minor = 0
+    while (this.#minors.has(minor)) minor++
+    return minor
+  }
+
+  #match(identity: DeviceIdentity): AnyDriver {
+    let best: AnyDriver | undefined
+    let bestScore = -1
+    for (const driver of this.#drivers.values()) {
+      for (const id of driver.ids) {
+        if (!matches(id, identity) || specificity(id) <= bestScore) continue
+        best = driver
+        bestScore = specificity(id)
+      }
+    }
+    if (best) return best
+    const registered = [...this.#drivers.values()].map(
+      ({ name, ids }) => `${name} (${ids.map(describeId).join(', ')})`,
+    )
+    throw accelError(
+      'ERR_ACCEL_NO_DRIVER',
+      `No driver for ${describeId(identity)}; registered: ${registered.join('; ') || 'none'}`,
+      { details: { identity } },
+    )
+  }
+
+  /** Tells listeners. What one of them throws is not for whoever caused the event. */
+  #tell<E extends keyof AccelEvents>(event: E, ...args: Parameters<AccelEvents[E]>): void {
+    try {
+      this.emit(event, ...(args as never))
+    } catch (error) {
+      process.nextTick(() => {
+        throw error
+      })
+    }
+  }
+}
+
+/** Asks the device who it is. */
+async function identify(transport: Transport): Promise<DeviceIdentity> {
+  await using device = openDevice(transport)
+  return device.identity
+}
+
+/** The subsystem that `openAccel` opens devices of. */
+export const accel = new Accel()
+
+/** Opens a device of the default subsystem; see `Accel.open`. */
+export function openAccel<U extends Uapi>(uapi: U, name: string): AccelClient<U> {
+  return accel.open(uapi, name)
+}
