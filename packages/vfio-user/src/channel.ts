@@ -96,7 +96,7 @@ export class Channel {
    */
   tryReceive(): Message | undefined {
     for (;;) {
-      const message = this.#take()
+      const message = this.take()
       if (message || !this.#fill()) return message
     }
   }
@@ -143,8 +143,11 @@ export class Channel {
     return true
   }
 
-  /** Cuts a whole message off what was read. */
-  #take(): Message | undefined {
+  /**
+   * The next message of those that were read already. They make the socket readable no more: whoever stops receiving
+   * before `tryReceive` answers undefined has to come back for them.
+   */
+  take(): Message | undefined {
     const available = this.#end - this.#start
     if (available < HEADER_BYTES) return undefined
     const size = this.#in.readUInt32LE(this.#start + 4)

@@ -13,6 +13,7 @@ import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
 import { Connection } from './connection.js'
 import { DmaTable } from './dma-table.js'
 import { closeRegions, type Inquiry, inquire, type Region } from './inquiry.js'
+import { placeBars } from './place.js'
 import { ACCESS_BYTES, broken, Command, DmaFlag, IrqSet, Size } from './protocol.js'
 import { refuseOwnSocket } from './same-thread.js'
 
@@ -46,7 +47,9 @@ export async function connectVfioUser(path: string, options: ConnectOptions = {}
   const connection = new Connection(path, options.timeoutMs ?? 5000, table)
   try {
     const inquiry = inquire(connection, options.mapUnsealed ?? false)
-    return new VfioUserTransport(connection, table, inquiry, options.shareMemory ?? true)
+    const transport = new VfioUserTransport(connection, table, inquiry, options.shareMemory ?? true)
+    placeBars(transport)
+    return transport
   } catch (error) {
     connection.close()
     throw error
@@ -216,6 +219,7 @@ class VfioUserTransport implements Transport {
   async reset(): Promise<void> {
     for (const type of [...this.#armed]) this.disableIrqs(type)
     this.#connection.request(Command.DEVICE_RESET, new Uint8Array(0))
+    placeBars(this)
   }
 
   onLost(listener: (reason: AccelError) => void): () => void {

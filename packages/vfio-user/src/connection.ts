@@ -141,7 +141,10 @@ export class Connection {
         this.#answer(message)
         continue
       }
-      if (message.id === id && message.command === command) return message
+      if (message.id === id && message.command === command) {
+        for (let next = this.#channel.take(); next; next = this.#channel.take()) this.#unasked(next)
+        return message
+      }
       closeAll(message.fds)
       throw broken(`a reply to ${commandName(message.command)} while ${commandName(command)} was waited for`)
     }
@@ -151,16 +154,20 @@ export class Connection {
   #pump(): void {
     try {
       for (let message = this.#channel.tryReceive(); message; message = this.#channel.tryReceive()) {
-        if ((message.flags & Flag.TYPE_MASK) === Flag.REPLY) {
-          closeAll(message.fds)
-          throw broken(`a reply to ${commandName(message.command)} that nobody asked for`)
-        }
-        this.#answer(message)
+        this.#unasked(message)
       }
     } catch (error) {
       this.#fail(error)
       if (!isAccelError(error)) throw error
     }
+  }
+
+  #unasked(message: Message): void {
+    if ((message.flags & Flag.TYPE_MASK) === Flag.REPLY) {
+      closeAll(message.fds)
+      throw broken(`a reply to ${commandName(message.command)} that nobody asked for`)
+    }
+    this.#answer(message)
   }
 
   #answer({ id, command, flags, payload, fds }: Message): void {

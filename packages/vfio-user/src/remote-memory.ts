@@ -89,14 +89,21 @@ export class RemoteMemory implements RemoteAccess {
         )
       }
       if ((message.flags & Flag.TYPE_MASK) === 0) {
-        if (this.backlog.push(message) === 1) this.#onBacklog()
-        if (this.backlog.length > MAX_BACKLOG) throw broken(`${MAX_BACKLOG} commands in place of one reply`)
+        this.#postpone(message)
         continue
       }
       closeAll(message.fds)
-      if (message.id === id && message.command === command) return message
+      if (message.id === id && message.command === command) {
+        for (let next = this.#channel.take(); next; next = this.#channel.take()) this.#postpone(next)
+        return message
+      }
       throw broken(`a reply to ${commandName(message.command)}, out of turn`)
     }
+  }
+
+  #postpone(command: Message): void {
+    if (this.backlog.push(command) === 1) this.#onBacklog()
+    if (this.backlog.length > MAX_BACKLOG) throw broken(`${MAX_BACKLOG} commands in place of one reply`)
   }
 }
 

@@ -1,0 +1,25 @@
+import { createFunction } from '@uaccel/model'
+import { scratchModel } from './scratch.test.device.js'
+import { serveVfioUser } from './server.js'
+
+/** Serves the scratch device on the socket that the first argument names; `{hang}` on the channel stops answering. */
+const server = serveVfioUser({
+  path: process.argv[2]!,
+  device: createFunction(scratchModel, {}, { strict: false }),
+  timeoutMs: 1000,
+  mapUnsealed: process.argv.includes('--map-unsealed'),
+  onClient: (event, reason) =>
+    process.send?.({ event, reason: reason && 'code' in reason ? reason.code : undefined }),
+})
+process.on('message', (message) => {
+  if (message === 'hang') for (;;);
+  if (message === 'close') {
+    server.close()
+    process.disconnect()
+  }
+})
+process.on('uncaughtException', (error) => {
+  process.send?.({ event: 'crashed', reason: String(error.stack) })
+  process.exit(70)
+})
+process.send?.({ event: 'ready' })
