@@ -2,27 +2,53 @@
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { compile, loadOnnx } from '@uaccel/inference'
+import { isAccelError } from '@uaccel/uapi'
 import { classify, countMismatches } from './classify.js'
 import { cpuEngine } from './engine.js'
 import { decodeDigits } from './idx.js'
-import { printReport, progressBar, summarise } from './report.js'
+import { printReport, summarise, withProgress } from './report.js'
 
 const here = (name: string) => readFileSync(new URL(`../${name}`, import.meta.url))
 
-async function main(): Promise<void> {
-  const { values } = parseArgs({ options: { json: { type: 'boolean', default: false } } })
+const usage = `Usage: npm start [-- --json]
+
+Classifies the held-out handwritten digits and compares every result with a CPU reference computed in the same run.
+
+  --json   one JSON object on stdout, and nothing else there
+  --help   this text
+
+Exit codes: 0 all results equal the reference, 1 mismatches or an error, 2 wrong usage
+`
+
+interface Options {
+  json: boolean
+  help: boolean
+}
+
+function readOptions(): Options | undefined {
+  try {
+    const { values } = parseArgs({
+      options: { json: { type: 'boolean', default: false }, help: { type: 'boolean', default: false } },
+    })
+    return values
+  } catch (error) {
+    process.stderr.write(`${error instanceof Error ? error.message : error}\n\n${usage}`)
+    process.exitCode = 2
+    return undefined
+  }
+}
+
+async function run({ json }: Options): Promise<void> {
   const graph = compile(loadOnnx(here('digits.onnx')), { dimensions: { N: 1 } })
   const digits = decodeDigits(here('test-images.idx3-ubyte'), here('test-labels.idx1-ubyte'))
   const engine = await cpuEngine(graph)
   try {
-    const classifying = progressBar('classifying', digits.count)
-    const result = await classify(engine, digits, classifying.step)
-    classifying.done()
-    const comparing = progressBar('comparing  ', digits.count)
-    const mismatches = countMismatches(graph, digits, result.scores, comparing.step)
-    comparing.done()
+    const result = await withProgress('classifying', digits.count, (step) => classify(engine, digits, step))
+    const mismatches = await withProgress('comparing', digits.count, (step) =>
+      countMismatches(graph, digits, result.scores, step),
+    )
     const summary = summarise(engine, digits, result, mismatches)
-    if (values.json) process.stdout.write(`${JSON.stringify(summary)}\n`)
+    if (json) process.stdout.write(`${JSON.stringify(summary)}\n`)
     else printReport(digits, result, summary)
     if (mismatches > 0) process.exitCode = 1
   } finally {
@@ -30,4 +56,16 @@ async function main(): Promise<void> {
   }
 }
 
-await main()
+const options = readOptions()
+if (options?.help) process.stdout.write(usage)
+else if (options) {
+  try {
+    await run(options)
+  } catch (error) {
+    // What was wanted, found and to be done is in the message; the trace of a bug in it helps too.
+    process.stderr.write(
+      `${isAccelError(error) ? `${error.code}: ${error.message}` : (error as Error).stack}\n`,
+    )
+    process.exitCode = 1
+  }
+}

@@ -17,18 +17,27 @@ export interface Summary {
   readonly hostMicrosPerImage: number
 }
 
-/** A bar on stderr, where that is a terminal; answers what to call after each image, and at the end. */
-export function progressBar(label: string, total: number): { step: () => void; done: () => void } {
-  if (!process.stderr.isTTY) return { step: () => {}, done: () => {} }
+/** Does `work` with a bar on stderr, where that is a terminal; `work` calls its argument after each of `total` items. */
+export async function withProgress<T>(
+  label: string,
+  total: number,
+  work: (step: () => void) => T | Promise<T>,
+): Promise<T> {
+  if (!process.stderr.isTTY) return await work(() => {})
   const bar = new SingleBar({
     format: `${label} {bar} {value}/{total}, {duration_formatted}`,
+    barCompleteChar: '█',
+    barIncompleteChar: '░',
     stream: process.stderr,
     hideCursor: true,
     clearOnComplete: true,
-    forceRedraw: true,
   })
   bar.start(total, 0)
-  return { step: () => bar.increment(), done: () => bar.stop() }
+  try {
+    return await work(() => bar.increment())
+  } finally {
+    bar.stop()
+  }
 }
 
 export function summarise(engine: Engine, digits: Digits, result: Result, mismatches: number): Summary {
@@ -63,7 +72,11 @@ export function printReport(digits: Digits, result: Result, summary: Summary): v
   const colour = terminal && !process.env.NO_COLOR
   const width = process.stdout.columns ?? 80
   const pictures = picturesOf(digits, result, Math.max(1, Math.floor((width + 2) / 24)))
-  const table = new Table({ style: { head: [], border: colour ? ['grey'] : [] } })
+  const table = new Table({
+    // No lines between the rows.
+    chars: { mid: '', 'left-mid': '', 'mid-mid': '', 'right-mid': '' },
+    style: { head: [], border: colour ? ['grey'] : [] },
+  })
   const { deviceMicros } = result
   const device =
     deviceMicros === undefined ? [] : [['in the device', `${micros(deviceMicros / digits.count)} per image`]]
