@@ -4,6 +4,8 @@ import { defineModel, type ModelBehaviour, type ModelContext, registerBank } fro
 export interface EduOptions {
   /** Default 1,000. */
   readonly factorialNs?: number
+  /** More for each factor, since QEMU multiplies in a loop: 2^30 takes it about a second. Default 1. */
+  readonly nsPerFactor?: number
   /** Default 10,000; QEMU takes 100 ms. */
   readonly dmaNs?: number
 }
@@ -35,10 +37,11 @@ export const eduModel = defineModel<EduOptions>({
   bars: [{ index: 0, sizeBytes: 0x10_0000, kind: 'mem32' }],
   interrupts: { intx: true, msi: 1 },
   addressBits: 28,
-  create: (context, { factorialNs = 1000, dmaNs = 10_000 }) => createEdu(context, factorialNs, dmaNs),
+  create: (context, options) => createEdu(context, options),
 })
 
-function createEdu(context: ModelContext, factorialNs: number, dmaNs: number): ModelBehaviour {
+function createEdu(context: ModelContext, options: EduOptions): ModelBehaviour {
+  const { factorialNs = 1000, nsPerFactor = 1, dmaNs = 10_000 } = options
   const buffer = new Uint8Array(Number(BUFFER_BYTES))
   const { clock, dma } = context
   /** From 0x80 on, accesses of 4 and of 8 bytes are allowed; a narrow write clears the upper half. */
@@ -95,7 +98,7 @@ function createEdu(context: ModelContext, factorialNs: number, dmaNs: number): M
     }
     registers.set('factorial', n)
     registers.set('status', status | COMPUTING)
-    clock.after(factorialNs, () => {
+    clock.after(factorialNs + n * nsPerFactor, () => {
       registers.set('factorial', factorial(n))
       const done = registers.get('status')
       registers.set('status', done & ~COMPUTING)

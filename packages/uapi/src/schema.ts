@@ -28,21 +28,30 @@ export interface CommandDefinition<I extends Fields = Fields, O extends Fields =
 export type CommandDefinitions = Readonly<Record<string, CommandDefinition>>
 
 type Empty = Readonly<Record<never, never>>
+type FieldsOf<T> = T extends Fields ? T : Empty
+
+/** What {@link cmd} takes besides the number. */
+export interface CommandOptions {
+  readonly in?: Fields
+  readonly out?: Fields
+  readonly concurrent?: boolean
+  readonly doc?: string
+}
 
 /**
  * A command. `number` is the ABI: explicit, unique, never used again for another one.
  * `in` and `out` are fields by name. A `concurrent` command does not wait for the device's others.
  */
-export function cmd<I extends Fields = Empty, O extends Fields = Empty>(
+export function cmd<D extends CommandOptions = Empty>(
   number: number,
-  options: { readonly in?: I; readonly out?: O; readonly concurrent?: boolean; readonly doc?: string } = {},
-): CommandDefinition<I, O> {
+  options?: D,
+): CommandDefinition<FieldsOf<D['in']>, FieldsOf<D['out']>> {
   return {
     number,
-    in: options.in ?? ({} as I),
-    out: options.out ?? ({} as O),
-    concurrent: options.concurrent ?? false,
-    doc: options.doc,
+    in: (options?.in ?? {}) as FieldsOf<D['in']>,
+    out: (options?.out ?? {}) as FieldsOf<D['out']>,
+    concurrent: options?.concurrent ?? false,
+    doc: options?.doc,
   }
 }
 

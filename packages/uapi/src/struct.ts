@@ -23,11 +23,13 @@ type AddedNames<F extends Fields> = { [K in keyof F]: F[K]['since'] extends numb
 type Flatten<T> = { readonly [K in keyof T]: T[K] }
 
 /** What callers give: every field, except that those {@link added} later may be left out. */
-export type StructInput<F extends Fields> = Flatten<
-  { [K in Exclude<keyof F, AddedNames<F>>]: Input<F[K]> } & { [K in AddedNames<F>]?: Input<F[K]> }
->
+export type StructInput<F extends Fields> = string extends keyof F
+  ? Readonly<Record<string, unknown>>
+  : Flatten<{ [K in Exclude<keyof F, AddedNames<F>>]: Input<F[K]> } & { [K in AddedNames<F>]?: Input<F[K]> }>
 /** What a decoder gives: every field. */
-export type StructOutput<F extends Fields> = { readonly [K in keyof F]: Output<F[K]> }
+export type StructOutput<F extends Fields> = string extends keyof F
+  ? Readonly<Record<string, unknown>>
+  : { readonly [K in keyof F]: Output<F[K]> }
 
 /** Where a field lies. */
 export interface FieldLayout {
