@@ -41,7 +41,14 @@ export function serveVfioUser(options: ServeOptions): Server {
   removeStale(path)
   const listener = sys.listenUnix(path)
   claimSocket(path)
-  let session: { readonly channel: Channel; readonly session: Session; readonly watch: Watch } | undefined
+  let session:
+    | {
+        readonly channel: Channel
+        readonly session: Session
+        readonly watch: Watch
+        readonly pump: () => void
+      }
+    | undefined
   let closed = false
 
   const leave = (reason?: Error) => {
@@ -56,6 +63,8 @@ export function serveVfioUser(options: ServeOptions): Server {
 
   const accepting = watch(listener, () => {
     for (let fd = sys.accept(listener); fd !== undefined; fd = sys.accept(listener)) {
+      // The one before may have left without our having seen it yet.
+      session?.pump()
       if (session) sys.close(fd)
       else admit(new Channel(fd))
     }
@@ -79,7 +88,7 @@ export function serveVfioUser(options: ServeOptions): Server {
         if (!isAccelError(error)) throw error
       }
     }
-    session = { channel, session: client, watch: watch(channel.fd, pump) }
+    session = { channel, session: client, watch: watch(channel.fd, pump), pump }
   }
 
   const close = () => {
