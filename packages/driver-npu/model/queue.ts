@@ -1,0 +1,292 @@
+import type { Controller } from './controller.js'
+import { COMPLETION_BYTES, DESCRIPTOR_BYTES, type Descriptor, Flag, parseDescriptor } from './descriptor.js'
+import type { Execution, Memory } from './execute.js'
+import type { Registers } from './registers.js'
+
+/** Numbers of docs/devices/npu.md, sections 3, 4.3 and 10. */
+export const QUEUES = 16
+export const WINDOWS = 8
+export const LMEM_BASE = 0x8000_0000_0000_0000n
+export const LMEM_SIZE = 16 * 1024 * 1024
+export const State = { DISABLED: 0, STARTING: 1, RUNNING: 2, STOPPING: 3, ERROR: 4 } as const
+export const Cause = { BAD_SIZE: 1, BAD_BASE: 2, BAD_VECTOR: 3, OVERRUN: 4 } as const
+export const Fatal = { SQ_READ: 1, CQ_WRITE: 2, STATUS_WRITE: 3, MACHINE_CHECK: 4 } as const
+
+/** Descriptors that a queue holds between fetch and completion. */
+const DEPTH = 64
+
+/** A descriptor between fetch and completion. */
+export interface Entry {
+  readonly descriptor: Descriptor
+  started: boolean
+  execution: Execution | undefined
+}
+
+// An atomic write to memory of our own is a full barrier on the machines that this runs on: store before load (5.4).
+const barrierWord = new Int32Array(new SharedArrayBuffer(4))
+
+/** A queue pair: registers, rings, order (docs/devices/npu.md, 4.3 and 5). */
+export class Queue implements Memory {
+  readonly index: number
+  readonly entries: Entry[] = []
+  readonly #controller: Controller
+  // SQ_BASE, CQ_BASE, STATUS_BASE as pairs, QSIZE, QVECTOR.
+  readonly #setup = new Uint32Array(8)
+  // BASE and LIMIT as pairs, and PERM, of each window.
+  readonly #windows = new Uint32Array(WINDOWS * 5)
+  #enable = 0
+  #state: number = State.DISABLED
+  #cause = 0
+  #head = 0
+  #cqTail = 0
+  #idle = false
+
+  constructor(index: number, controller: Controller) {
+    this.index = index
+    this.#controller = controller
+  }
+
+  /** True where a tick has something to look at. */
+  get awake(): boolean {
+    return (
+      this.#state === State.STARTING ||
+      this.#state === State.STOPPING ||
+      (this.#state === State.RUNNING && !this.#idle)
+    )
+  }
+
+  reset(): void {
+    this.#setup.fill(0)
+    this.#windows.fill(0)
+    this.entries.length = 0
+    this.#enable = this.#state = this.#cause = this.#head = this.#cqTail = 0
+    this.#idle = false
+  }
+
+  declare(registers: Registers): void {
+    const at = 0x1000 + 0x200 * this.index
+    const q = `QUEUE[${this.index}]`
+    const disabled = () => this.#state === State.DISABLED
+    for (const [i, name] of ['SQ_BASE', 'CQ_BASE', 'STATUS_BASE'].entries()) {
+      registers.pair(`${q}.${name}`, at + 8 * i, this.#setup, 2 * i, disabled)
+    }
+    const masks = { QSIZE: 0xf, QVECTOR: 0x11f }
+    for (const [i, [name, mask]] of Object.entries(masks).entries()) {
+      registers.add(`${q}.${name}`, at + 0x18 + 4 * i, 'rw', {
+        read: () => this.#setup[6 + i],
+        write: (value) => {
+          if (disabled()) this.#setup[6 + i] = value & mask
+        },
+      })
+    }
+    registers.add(`${q}.QCTL`, at + 0x20, 'rw', {
+      read: () => this.#enable,
+      write: (value) => this.#setEnable(value & 1),
+    })
+    registers.add(`${q}.QSTS`, at + 0x24, 'ro', { read: () => this.#state | (this.#cause << 8) })
+    registers.add(`${q}.WAKE`, at + 0x28, 'wo', { write: () => this.#wake() })
+    registers.add(`${q}.SQ_HEAD`, at + 0x2c, 'ro', { read: () => this.#head })
+    registers.add(`${q}.CQ_TAIL`, at + 0x30, 'ro', { read: () => this.#cqTail })
+    for (let w = 0; w < WINDOWS; w++) {
+      const name = `${q}.WINDOW[${w}]`
+      registers.pair(`${name}.WIN_BASE`, at + 0x80 + 0x20 * w, this.#windows, 5 * w, () => true)
+      registers.pair(`${name}.WIN_LIMIT`, at + 0x88 + 0x20 * w, this.#windows, 5 * w + 2, () => true)
+      registers.add(`${name}.WIN_PERM`, at + 0x90 + 0x20 * w, 'rw', {
+        read: () => this.#windows[5 * w + 4],
+        write: (value) => {
+          this.#windows[5 * w + 4] = value & 3
+        },
+      })
+    }
+  }
+
+  /** One look at the queue: start it, fetch, go idle, or end it. */
+  service(): void {
+    if (this.#state === State.STARTING) this.#start()
+    if (this.#state === State.RUNNING) this.#fetchOrIdle()
+    if (this.#state === State.STOPPING) this.#stop()
+  }
+
+  /** The next descriptor that may start (5.2), if any. */
+  next(): Entry | undefined {
+    if (this.#state !== State.RUNNING) return undefined
+    let orderedBefore = false
+    for (const [i, entry] of this.entries.entries()) {
+      const { flags } = entry.descriptor
+      if (entry.started) {
+        if ((flags & Flag.FENCE) !== 0) return undefined
+      } else if ((flags & Flag.FENCE) !== 0) return i === 0 ? entry : undefined
+      else if ((flags & Flag.UNORDERED) !== 0 || !orderedBefore) return entry
+      if ((flags & Flag.UNORDERED) === 0) orderedBefore = true
+    }
+    return undefined
+  }
+
+  /** Writes a completion (7.2) and raises the vector where it asks for it (6.1). */
+  complete(entry: Entry, status: number, detail: number): void {
+    this.entries.splice(this.entries.indexOf(entry), 1)
+    const { tag, cid, flags } = entry.descriptor
+    const log2 = this.#setup[6]
+    const phase = ((this.#cqTail >>> log2) & 1) ^ 1
+    const words = new Uint32Array([tag, detail, this.#head, (status << 24) | (phase << 16) | cid])
+    const bytes = new Uint8Array(words.buffer)
+    const at = this.#base(2) + BigInt((this.#cqTail & ((1 << log2) - 1)) * COMPLETION_BYTES)
+    try {
+      // The word with the phase bit last: the rest is there when it is seen.
+      this.#controller.context.dma.write(at, bytes.subarray(0, 12))
+      this.#controller.context.dma.write(at + 12n, bytes.subarray(12))
+    } catch {
+      this.#controller.fail(Fatal.CQ_WRITE, this)
+      return
+    }
+    this.#cqTail = (this.#cqTail + 1) >>> 0
+    this.#controller.counters.add('descriptors', 1)
+    if (status !== 0) this.#controller.counters.add('errors', 1)
+    const vector = this.#setup[7]
+    if ((vector & 0x100) !== 0 && (status !== 0 || (flags & Flag.IRQ) !== 0))
+      this.#controller.raise(vector & 0x1f)
+  }
+
+  permits(address: bigint, sizeBytes: number, write: boolean): boolean {
+    const last = address + BigInt(sizeBytes) - 1n
+    const w = this.#windows
+    for (let i = 0; i < w.length; i += 5) {
+      const base = (BigInt(w[i + 1]) << 32n) | BigInt(w[i])
+      const limit = (BigInt(w[i + 3]) << 32n) | BigInt(w[i + 2])
+      if ((w[i + 4] & (write ? 2 : 1)) !== 0 && address >= base && last <= limit) return true
+    }
+    return false
+  }
+
+  read(address: bigint, sizeBytes: number): Uint8Array<ArrayBuffer> {
+    const bytes = new Uint8Array(sizeBytes)
+    if (address >= LMEM_BASE) bytes.set(this.#onCard(address, sizeBytes))
+    else this.#controller.context.dma.read(address, bytes)
+    this.#controller.counters.add('read', sizeBytes)
+    return bytes
+  }
+
+  write(address: bigint, bytes: Uint8Array): void {
+    if (address >= LMEM_BASE) this.#onCard(address, bytes.length).set(bytes)
+    else this.#controller.context.dma.write(address, bytes)
+    this.#controller.counters.add('written', bytes.length)
+  }
+
+  #onCard(address: bigint, sizeBytes: number): Uint8Array {
+    const offset = address - LMEM_BASE
+    if (offset + BigInt(sizeBytes) > BigInt(LMEM_SIZE)) throw new Error('beyond on-card memory')
+    return this.#controller.context.memory('lmem').subarray(Number(offset), Number(offset) + sizeBytes)
+  }
+
+  #base(at: number): bigint {
+    return (BigInt(this.#setup[at + 1]) << 32n) | BigInt(this.#setup[at])
+  }
+
+  #doorbells(): Int32Array {
+    const page = this.#controller.context.memory('doorbells')
+    return new Int32Array(page.buffer, page.byteOffset + 0x1000 * this.index, 2)
+  }
+
+  #setEnable(enable: number): void {
+    if (enable === this.#enable || !this.#controller.running) return
+    if (enable === 1) {
+      if (this.#state !== State.DISABLED) return
+      this.#state = State.STARTING
+    } else if (this.#state === State.ERROR) this.#enter(State.DISABLED)
+    else this.#state = State.STOPPING
+    this.#enable = enable
+    this.#controller.scheduler.schedule()
+  }
+
+  #wake(): void {
+    this.#idle = false
+    this.#controller.scheduler.schedule()
+  }
+
+  #enter(state: number, cause = 0): void {
+    this.#state = state
+    this.#cause = cause
+    this.entries.length = 0
+    this.#controller.queueChanged(this)
+  }
+
+  #start(): void {
+    const bases = [this.#base(0), this.#base(2), this.#base(4)]
+    const vector = this.#setup[7]
+    if (this.#setup[6] < 1 || this.#setup[6] > 12) this.#enter(State.ERROR, Cause.BAD_SIZE)
+    else if (bases.some((base) => (base & 63n) !== 0n || base >= LMEM_BASE))
+      this.#enter(State.ERROR, Cause.BAD_BASE)
+    else if ((vector & 0x100) !== 0 && ((vector & 0x1f) < 1 || (vector & 0x1f) > 16))
+      this.#enter(State.ERROR, Cause.BAD_VECTOR)
+    else {
+      this.#head = this.#cqTail = 0
+      this.#doorbells().fill(0)
+      this.#idle = this.#publish()
+      if (this.#controller.running) this.#enter(State.RUNNING)
+    }
+  }
+
+  /** Stores WAKE_AT and passes the barrier. Answers false after a fatal error. */
+  #publish(): boolean {
+    try {
+      this.#controller.context.dma.write(this.#base(4), new Uint8Array(new Uint32Array([this.#head]).buffer))
+    } catch {
+      this.#controller.fail(Fatal.STATUS_WRITE, this)
+      return false
+    }
+    Atomics.add(barrierWord, 0, 1)
+    return true
+  }
+
+  #fetchOrIdle(): void {
+    this.#fetch()
+    if (this.entries.length > 0 || this.#state !== State.RUNNING || !this.#controller.running) return
+    if (!this.#publish()) return
+    this.#idle = this.#doorbells()[0] >>> 0 === this.#head
+    if (!this.#idle) this.#fetch()
+  }
+
+  #fetch(): void {
+    const doorbells = this.#doorbells()
+    // The tail first: the driver stores CQ_HEAD before SQ_TAIL, so this order sees no more in flight than there was.
+    const tail = doorbells[0] >>> 0
+    const consumed = doorbells[1] >>> 0
+    const size = 1 << this.#setup[6]
+    const inFlight = (tail - consumed) >>> 0
+    let waiting = (tail - this.#head) >>> 0
+    if (inFlight > size || waiting > inFlight || (this.#cqTail - consumed) >>> 0 > size) {
+      this.#enter(State.ERROR, Cause.OVERRUN)
+      return
+    }
+    while (waiting > 0 && this.entries.length < DEPTH) {
+      const slot = this.#head & (size - 1)
+      const count = Math.min(waiting, size - slot, DEPTH - this.entries.length)
+      const bytes = new Uint8Array(count * DESCRIPTOR_BYTES)
+      try {
+        this.#controller.context.dma.read(this.#base(0) + BigInt(slot * DESCRIPTOR_BYTES), bytes)
+      } catch {
+        this.#controller.fail(Fatal.SQ_READ, this)
+        return
+      }
+      for (let i = 0; i < count; i++) {
+        const descriptor = parseDescriptor(bytes.subarray(i * DESCRIPTOR_BYTES))
+        this.entries.push({ descriptor, started: false, execution: undefined })
+      }
+      this.#head = (this.#head + count) >>> 0
+      waiting -= count
+    }
+  }
+
+  /** Ends the queue once nothing is under way: what has not started is answered with ABORTED (5.6). */
+  #stop(): void {
+    if (this.entries.some((entry) => entry.started)) return
+    do {
+      for (const entry of this.entries.slice()) {
+        this.complete(entry, 0x30, 0)
+        if (!this.#controller.running) return
+      }
+      this.#fetch()
+    } while (this.entries.length > 0 && this.#state === State.STOPPING)
+    if (this.#controller.running && this.#state === State.STOPPING) this.#enter(State.DISABLED)
+  }
+}

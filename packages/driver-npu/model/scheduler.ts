@@ -1,0 +1,156 @@
+import type { Bug } from './arithmetic.js'
+import { Refusal } from './blocks.js'
+import type { Controller } from './controller.js'
+import { Opcode, Status } from './descriptor.js'
+import { prepare } from './execute.js'
+import { type Entry, Fatal, type Queue } from './queue.js'
+
+/** How the model behaves where the specification leaves it open. */
+export interface NpuOptions {
+  /** Descriptors executed at the same time. Default 4. */
+  readonly units?: number
+  /** Executes the test operations of 9.10. Default false. */
+  readonly testMode?: boolean
+  /** Hidden: a seeded error, for tests of test suites. */
+  readonly bug?: Bug
+}
+
+/** Time of one look at the queues, and the least time of a descriptor. */
+const TICK_NS = 50
+const BASE_CYCLES = 100
+const MACS_A_CYCLE = 256
+const BYTES_A_CYCLE = 16
+
+/** Gives descriptors to execution units when the clock steps, in the order that 5.2 allows, queues taking turns. */
+export class Scheduler {
+  readonly #controller: Controller
+  readonly #units: number
+  readonly #testMode: boolean
+  readonly #bug: Bug | undefined
+  #busy = 0
+  #busySince = 0
+  #turn = 0
+  #scheduled = false
+  #hung = false
+  // Work of an earlier epoch was dropped by a reset or a fatal error.
+  #epoch = 0
+
+  constructor(controller: Controller, options: NpuOptions) {
+    this.#controller = controller
+    this.#units = options.units ?? 4
+    this.#testMode = options.testMode ?? false
+    this.#bug = options.bug
+  }
+
+  get hung(): boolean {
+    return this.#hung
+  }
+
+  hang(): void {
+    this.#hung = true
+  }
+
+  /** Forgets all work: nothing of it touches memory any more. */
+  drop(): void {
+    this.#epoch++
+    this.#setBusy(0)
+    this.#hung = false
+    this.#scheduled = false
+  }
+
+  /** Asks for a look at the queues. */
+  schedule(): void {
+    if (this.#scheduled || this.#hung || !this.#controller.running) return
+    this.#scheduled = true
+    this.#later(TICK_NS, () => {
+      this.#scheduled = false
+      this.#tick()
+    })
+  }
+
+  #later(delayNs: number, work: () => void): void {
+    const epoch = this.#epoch
+    this.#controller.context.clock.after(delayNs, () => {
+      if (epoch === this.#epoch && !this.#hung) work()
+    })
+  }
+
+  #tick(): void {
+    for (const queue of this.#controller.queues) {
+      if (queue.awake && this.#controller.running) queue.service()
+    }
+    this.#dispatch()
+  }
+
+  #dispatch(): void {
+    const { queues } = this.#controller
+    for (let empty = 0; empty < queues.length && this.#busy < this.#units && this.#controller.running; ) {
+      const queue = queues[this.#turn]
+      this.#turn = (this.#turn + 1) % queues.length
+      const entry = queue.next()
+      if (entry === undefined) empty++
+      else {
+        empty = 0
+        this.#begin(queue, entry)
+      }
+    }
+  }
+
+  #begin(queue: Queue, entry: Entry): void {
+    entry.started = true
+    this.#setBusy(this.#busy + 1)
+    const since = this.#controller.context.clock.now()
+    let refusal: Refusal | undefined
+    let cycles = BASE_CYCLES
+    try {
+      entry.execution = prepare(entry.descriptor, queue, this.#testMode, this.#bug)
+      const { macs, readBytes, writtenBytes } = entry.execution
+      cycles += Math.ceil(macs / MACS_A_CYCLE + (readBytes + writtenBytes) / BYTES_A_CYCLE)
+    } catch (error) {
+      refusal = asRefusal(error)
+    }
+    this.#later(cycles, () => this.#finish(queue, entry, refusal, since))
+  }
+
+  #finish(queue: Queue, entry: Entry, refusal: Refusal | undefined, since: number): void {
+    const { opcode, pattern } = entry.descriptor
+    if (refusal === undefined && opcode === Opcode.TEST_HANG) {
+      this.#controller.hang(pattern === 1)
+      return
+    }
+    if (refusal === undefined && opcode === Opcode.TEST_FATAL) {
+      this.#controller.fail(Fatal.MACHINE_CHECK, queue)
+      return
+    }
+    // A queue that went to ERROR meanwhile has forgotten its descriptors.
+    const wanted = queue.entries.includes(entry)
+    if (wanted && refusal === undefined) {
+      try {
+        entry.execution!.run()
+        this.#controller.counters.add('macs', entry.execution!.macs)
+      } catch (error) {
+        refusal = asRefusal(error)
+      }
+    }
+    this.#setBusy(this.#busy - 1)
+    if (!wanted) {
+      this.schedule()
+      return
+    }
+    const cycles = Math.min(0xffff_ffff, Math.round(this.#controller.context.clock.now() - since))
+    queue.complete(entry, refusal?.status ?? Status.SUCCESS, refusal?.detail ?? cycles)
+    if (this.#controller.running) this.#tick()
+  }
+
+  #setBusy(busy: number): void {
+    const now = this.#controller.context.clock.now()
+    if (this.#busy === 0) this.#busySince = now
+    else if (busy === 0) this.#controller.counters.add('cycles', now - this.#busySince)
+    this.#busy = busy
+  }
+}
+
+/** What a check refused; anything else, such as memory that this process does not have, is an internal error (10.1). */
+function asRefusal(error: unknown): Refusal {
+  return error instanceof Refusal ? error : new Refusal(Status.INTERNAL, 0)
+}

@@ -1,0 +1,249 @@
+import { type AccelError, accelError } from '@uaccel/uapi'
+import type { ContextMemory, NpuBuffer } from './buffers.js'
+import { NpuJob } from './job.js'
+import type { Step } from './operations.js'
+import type { JobDone, NpuQueue } from './queue.js'
+
+/** How a context is made. */
+export interface ContextOptions {
+  /** Entries of its rings, a power of two within the device's limits; one stays free. Default 256. */
+  readonly ringEntries?: number
+  /** On-card memory for its buffers, in bytes. Default 0. */
+  readonly cardBytes?: number
+}
+
+/** How a run is limited. */
+export interface RunOptions {
+  /** Longest time without any progress of the context's queue, in milliseconds. Default 5000. */
+  readonly timeoutMs?: number
+}
+
+/** What a context needs of its device. @internal */
+export interface ContextHost {
+  /** True where completions raise interrupts. */
+  readonly interrupts: boolean
+  /** Looks for what stopped the device; answers it, or undefined where nothing is wrong. */
+  diagnose(queue: NpuQueue): AccelError | undefined
+  /** Changes while the device works (4.1.12). */
+  heartbeat(): number
+  close(context: NpuContext): Promise<void>
+}
+
+const DEFAULT_TIMEOUT_MS = 5000
+/** How often the state of a device with work under way is looked at: an interrupt may be lost, a fatal error silent. */
+const WATCH_MS = 100
+
+interface Waiting {
+  readonly job: NpuJob
+  readonly done: JobDone
+}
+
+/**
+ * What one user of the NPU holds: a queue, and memory that this queue alone may touch. Made by `Npu.createContext`.
+ */
+export class NpuContext {
+  /** @internal */
+  readonly queue: NpuQueue
+  /** @internal */
+  readonly memory: ContextMemory
+  readonly #host: ContextHost
+  readonly #backlog: Waiting[] = []
+  #failure: AccelError | undefined
+  #watch: NodeJS.Timeout | undefined
+  #spin: NodeJS.Immediate | undefined
+  #seen = 0
+  #seenAt = 0
+  #beat = 0
+  #timeoutMs = DEFAULT_TIMEOUT_MS
+
+  /** @internal */
+  constructor(queue: NpuQueue, memory: ContextMemory, host: ContextHost) {
+    this.queue = queue
+    this.memory = memory
+    this.#host = host
+  }
+
+  /** Jobs that were submitted and have not ended. */
+  get inFlight(): number {
+    return this.queue.inFlight + this.#backlog.length
+  }
+
+  /** Takes zeroed memory that the device can reach; `card` takes it from the context's on-card memory. Errors: `ERR_ACCEL_NO_MEMORY`. */
+  allocate(
+    sizeBytes: number,
+    { place = 'host', name = 'buffer' }: { place?: 'host' | 'card'; name?: string } = {},
+  ): NpuBuffer {
+    this.#checkOpen()
+    return this.memory.alloc(sizeBytes, place, name)
+  }
+
+  /** Takes memory and copies `bytes` into it. */
+  allocateFrom(bytes: Uint8Array, options: { place?: 'host' | 'card'; name?: string } = {}): NpuBuffer {
+    const buffer = this.allocate(bytes.length, options)
+    buffer.write(0, bytes)
+    return buffer
+  }
+
+  /** Checks steps against their buffers and puts them into the form that the ring takes. Errors: see `NpuJob`. */
+  encode(steps: readonly Step[]): NpuJob {
+    this.#checkOpen()
+    if (steps.length > this.queue.capacity) {
+      throw accelError(
+        'ERR_ACCEL_OUT_OF_RANGE',
+        `A job of ${steps.length} steps does not fit the ring of ${this.queue.capacity}: see ringEntries`,
+      )
+    }
+    return new NpuJob(this.memory, steps)
+  }
+
+  /**
+   * Queues a job; {@link flush} announces it, with all others since the last. `done` is called from {@link poll}, in a later turn of the
+   * event loop or in a poll of the caller's. What does not fit the ring waits here.
+   */
+  submit(job: NpuJob, done: JobDone): void {
+    this.#checkOpen()
+    if (!job.belongsTo(this.memory))
+      throw accelError('ERR_ACCEL_INVALID_ARGUMENT', 'The job was encoded for another NPU context')
+    job.checkAlive()
+    if (this.#backlog.length === 0 && this.queue.free >= job.steps) this.queue.push(job, done)
+    else this.#backlog.push({ job, done })
+  }
+
+  /** Rings the doorbell once for all that was submitted. */
+  flush(): void {
+    this.queue.ring()
+    if (this.#watch === undefined && this.inFlight > 0) this.#startWatch()
+  }
+
+  /**
+   * Takes completions and tells the jobs that ended. Interrupts call it; a program that would rather spin than sleep may, too.
+   * Answers the number of steps that completed.
+   */
+  poll(): number {
+    const count = this.queue.poll()
+    if (this.#backlog.length > 0) this.#advance()
+    if (this.inFlight === 0) this.#idle()
+    return count
+  }
+
+  /**
+   * Runs jobs, one doorbell for all, in the order given, and waits for them. Rejects with the first error of any, when all have ended:
+   * a failed step does not stop later ones. A timeout (no progress for so long) ends all jobs of the context; the
+   * device must then be recovered (`Npu.recover`).
+   */
+  run(jobs: NpuJob | readonly NpuJob[], { timeoutMs = DEFAULT_TIMEOUT_MS }: RunOptions = {}): Promise<void> {
+    const list = jobs instanceof NpuJob ? [jobs] : jobs
+    this.#timeoutMs = timeoutMs
+    return new Promise((resolve, reject) => {
+      let left = list.length
+      let first: AccelError | undefined
+      const done = (error: AccelError | undefined) => {
+        first ??= error
+        if (--left > 0) return
+        if (first === undefined) resolve()
+        else reject(first)
+      }
+      if (left === 0) resolve()
+      for (const job of list) this.submit(job, done)
+      this.flush()
+    })
+  }
+
+  /** Stops the queue, ends what is under way with `ERR_ACCEL_ABORTED`, and gives all memory back. Idempotent. */
+  close(): Promise<void> {
+    return this.#host.close(this)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  /** @internal Ends all jobs. From now on, or until {@link revive}, new ones are refused with `error`. */
+  fail(error: AccelError): void {
+    this.#failure = error
+    this.queue.fail(error)
+    for (const { done } of this.#backlog.splice(0)) done(error)
+    this.#stopWatch()
+  }
+
+  /** @internal The device was reset and the queue started anew. */
+  revive(): void {
+    this.#failure = undefined
+    this.memory.idle()
+  }
+
+  get failure(): AccelError | undefined {
+    return this.#failure
+  }
+
+  #checkOpen(): void {
+    if (this.#failure === undefined) return
+    throw accelError(this.#failure.code, `The NPU context takes no work: ${this.#failure.message}`, {
+      cause: this.#failure,
+    })
+  }
+
+  #advance(): void {
+    while (this.#backlog.length > 0 && this.queue.free >= this.#backlog[0].job.steps) {
+      const { job, done } = this.#backlog.shift()!
+      this.queue.push(job, done)
+    }
+    this.queue.ring()
+  }
+
+  #idle(): void {
+    this.memory.idle()
+    this.#stopWatch()
+  }
+
+  #startWatch(): void {
+    this.#seenAt = performance.now()
+    this.#seen = this.queue.completions
+    this.#watch = setInterval(() => this.#look(), WATCH_MS)
+    if (!this.#host.interrupts) this.#spinOn()
+  }
+
+  #stopWatch(): void {
+    clearInterval(this.#watch)
+    this.#watch = undefined
+    clearImmediate(this.#spin)
+    this.#spin = undefined
+  }
+
+  /** Without interrupts: a look in each turn of the event loop while work is under way. */
+  #spinOn(): void {
+    this.#spin = setImmediate(() => {
+      this.poll()
+      if (this.#watch !== undefined) this.#spinOn()
+    })
+  }
+
+  #look(): void {
+    this.poll()
+    if (this.#watch === undefined) return
+    const broken = this.#host.diagnose(this.queue)
+    if (broken !== undefined) {
+      this.fail(broken)
+      return
+    }
+    const now = performance.now()
+    const beat = this.#host.heartbeat()
+    const beats = beat !== this.#beat
+    this.#beat = beat
+    if (this.queue.completions !== this.#seen) {
+      this.#seen = this.queue.completions
+      this.#seenAt = now
+    } else if (now - this.#seenAt > this.#timeoutMs) this.fail(this.#hung(beats))
+  }
+
+  #hung(beats: boolean): AccelError {
+    const why = beats
+      ? 'its heartbeat goes on: a long descriptor, or a lost wake-up'
+      : 'its heartbeat stands: it hangs'
+    return accelError(
+      'ERR_ACCEL_TIMEOUT',
+      `NPU queue ${this.queue.index} made no progress for ${this.#timeoutMs} ms with ${this.inFlight} jobs under way; ${why}. It has to be recovered`,
+      { details: { heartbeat: beats, inFlight: this.inFlight } },
+    )
+  }
+}

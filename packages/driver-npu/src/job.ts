@@ -1,0 +1,123 @@
+import { accelError } from '@uaccel/uapi'
+import type { ContextMemory, NpuBuffer } from './buffers.js'
+import { type Encoded, encodeStep, type Place, type Step } from './operations.js'
+
+/** Words of a descriptor (docs/devices/npu.md, 7.1) and its flags. */
+export const DESCRIPTOR_WORDS = 16
+const FENCE = 1 << 8
+const UNORDERED = 1 << 9
+const IRQ = 1 << 10
+const PARAM_ALIGN = 16
+
+/** The addresses of a descriptor by the names that the specification gives them. */
+const operands = ['a', 'b', 'c', 'd'] as const
+export type OperandName = (typeof operands)[number]
+
+/**
+ * Steps in the form that the ring takes: descriptors with the addresses patched in, and a buffer of parameter blocks. Encoded once, run any
+ * number of times. Only the words of an address change, by {@link patch}.
+ */
+export class NpuJob {
+  /** @internal The descriptors: 16 words each. The upper half of the first is filled in by the queue. */
+  readonly words: Int32Array
+  readonly stepNames: readonly string[]
+  readonly #memory: ContextMemory
+  readonly #blocks: NpuBuffer | undefined
+  readonly #sizes: Int32Array
+  readonly #buffers: (NpuBuffer | undefined)[]
+
+  /**
+   * @internal Use `NpuContext.encode`.
+   * Errors: `ERR_ACCEL_OUT_OF_RANGE` and `ERR_ACCEL_REVOKED` for a tensor that its buffer does not hold.
+   */
+  constructor(memory: ContextMemory, steps: readonly Step[]) {
+    if (steps.length === 0)
+      throw accelError('ERR_ACCEL_INVALID_ARGUMENT', 'An NPU job wants at least one step')
+    this.#memory = memory
+    this.stepNames = steps.map(({ op }) => op)
+    this.words = new Int32Array(steps.length * DESCRIPTOR_WORDS)
+    this.#sizes = new Int32Array(steps.length * operands.length)
+    this.#buffers = new Array(steps.length * operands.length).fill(undefined)
+    const encoded = steps.map(encodeStep)
+    for (const [i, step] of encoded.entries()) this.#encode(i, steps[i], step, i === steps.length - 1)
+    this.#blocks = this.#place(encoded)
+  }
+
+  get steps(): number {
+    return this.stepNames.length
+  }
+
+  /**
+   * Points an operand of a step somewhere else, for the next runs: the same tensor in another buffer. Not while the job is under way.
+   * Errors as for `encode`, and `ERR_ACCEL_INVALID_ARGUMENT` where the step has no such operand.
+   */
+  patch(step: number, operand: OperandName, to: Place): void {
+    const slot = operands.indexOf(operand)
+    const at = step * operands.length + slot
+    if (this.#buffers[at] === undefined) {
+      throw accelError('ERR_ACCEL_INVALID_ARGUMENT', `Step ${step} of the job has no operand ${operand}`)
+    }
+    this.#address(step, slot, to, this.#sizes[at])
+  }
+
+  /** @internal Refuses to run a job whose memory was given back. */
+  checkAlive(): void {
+    for (let i = 0; i < this.#buffers.length; i++) {
+      if (this.#buffers[i]?.freed) this.#buffers[i]!.checkUse(this.#memory, 0, 0)
+    }
+    if (this.#blocks?.freed) this.#blocks.checkUse(this.#memory, 0, 0)
+  }
+
+  /** @internal */
+  belongsTo(memory: ContextMemory): boolean {
+    return this.#memory === memory
+  }
+
+  /** Gives the parameter blocks back. The job can no longer be run. Idempotent. */
+  free(): void {
+    this.#blocks?.free()
+  }
+
+  #encode(index: number, order: Step, step: Encoded, last: boolean): void {
+    const at = index * DESCRIPTOR_WORDS
+    const { fence = false, unordered = false } = order
+    const irq = last || unordered ? IRQ : 0
+    this.words[at] = step.opcode | (fence ? FENCE : 0) | (unordered ? UNORDERED : 0) | irq
+    this.words[at + 1] = step.block?.length ?? 0
+    this.words[at + 12] = step.length
+    this.words[at + 13] = step.pattern
+    this.words[at + 15] = index
+    for (const [slot, range] of step.ranges.entries()) {
+      if (range === undefined) continue
+      this.#sizes[index * operands.length + slot] = range.sizeBytes
+      this.#address(index, slot, range.at, range.sizeBytes)
+    }
+  }
+
+  #address(step: number, slot: number, { buffer, offset = 0 }: Place, sizeBytes: number): void {
+    buffer.checkUse(this.#memory, offset, sizeBytes)
+    this.#buffers[step * operands.length + slot] = buffer
+    this.#setAddress(step * DESCRIPTOR_WORDS + 2 + 2 * slot, buffer.address + BigInt(offset))
+  }
+
+  #setAddress(at: number, address: bigint): void {
+    this.words[at] = Number(address & 0xffff_ffffn)
+    this.words[at + 1] = Number(address >> 32n)
+  }
+
+  /** Puts all parameter blocks into one buffer and their addresses into the descriptors. */
+  #place(encoded: readonly Encoded[]): NpuBuffer | undefined {
+    const aligned = (size: number) => Math.ceil(size / PARAM_ALIGN) * PARAM_ALIGN
+    const total = encoded.reduce((sum, { block }) => sum + aligned(block?.length ?? 0), 0)
+    if (total === 0) return undefined
+    const buffer = this.#memory.alloc(total, 'host', 'parameter blocks')
+    let offset = 0
+    for (const [i, { block }] of encoded.entries()) {
+      if (block === undefined) continue
+      buffer.write(offset, block)
+      this.#setAddress(i * DESCRIPTOR_WORDS + 10, buffer.address + BigInt(offset))
+      offset += aligned(block.length)
+    }
+    return buffer
+  }
+}
