@@ -1,4 +1,5 @@
 import { createSealedMemory, Mapping, sys } from '@uaccel/sys'
+import type { Width } from './registers.js'
 import type { ModelBar, ModelMemory } from './types.js'
 
 /** A part of a BAR that is memory, as this process sees it. */
@@ -44,4 +45,25 @@ export class Bar {
     for (const { mapping } of this.parts) mapping.revoke()
     if (this.fd !== undefined) sys.close(this.fd)
   }
+}
+
+/** One naturally aligned access to memory that is not mapped into the driver. */
+export function readMemory({ mapping }: MemoryPart, offset: number, width: Width): number | bigint {
+  const { window } = mapping
+  if (width === 4) return window.u32[offset >> 2]!
+  if (width === 8) return window.u64[offset >> 3]!
+  return width === 2 ? window.u16[offset >> 1]! : window.u8[offset]!
+}
+
+export function writeMemory(
+  { mapping }: MemoryPart,
+  offset: number,
+  width: Width,
+  value: number | bigint,
+): void {
+  const { window } = mapping
+  if (width === 4) window.u32[offset >> 2] = Number(value)
+  else if (width === 8) window.u64[offset >> 3] = BigInt(value)
+  else if (width === 2) window.u16[offset >> 1] = Number(value)
+  else window.u8[offset] = Number(value)
 }

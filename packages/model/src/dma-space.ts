@@ -22,6 +22,7 @@ export interface DmaDevice {
   readonly name: string
   readonly addressBits: number
   readonly violations: Violations
+  checkPresent(): void
   /** Throws where the device may not transfer now: bus mastering off, inside a register access, or an injected fault. */
   checkMayTransfer(what: string): void
 }
@@ -203,6 +204,7 @@ export class DmaSpace implements DmaMapper, ModelDma {
 
   /** Checks a new range and answers the index where it belongs. */
   #place(iova: bigint, sizeBytes: number): number {
+    this.#device.checkPresent()
     if (
       !Number.isSafeInteger(sizeBytes) ||
       sizeBytes <= 0 ||

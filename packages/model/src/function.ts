@@ -1,13 +1,13 @@
 import { type IrqInfo, type IrqType, PciRegion, type RegionInfo } from '@uaccel/core'
 import { type AccelError, accelError } from '@uaccel/uapi'
-import { Bar, type MemoryPart } from './bar.js'
+import { Bar, type MemoryPart, readMemory, writeMemory } from './bar.js'
 import { AutoClock } from './clock.js'
 import { ConfigSpace } from './config-space.js'
 import { checkDefinition } from './definition.js'
 import { DmaSpace, type DmaSpaceOptions } from './dma-space.js'
 import { Faults } from './faults.js'
 import { Interrupts } from './interrupts.js'
-import type { Width } from './registers.js'
+import { allOnes, isWidth, type Width } from './registers.js'
 import type { EmulatedFunction, ModelBehaviour, ModelClock, ModelContext, ModelDefinition } from './types.js'
 import { hex, Violations } from './violations.js'
 import { WorkSet } from './work.js'
@@ -39,6 +39,8 @@ export interface ModelFunction extends EmulatedFunction {
   isMemory(bar: number, offset: number, sizeBytes: number): boolean
   /** @throws ERR_ACCEL_NO_DEVICE after it vanished or was closed */
   checkPresent(): void
+  /** @throws ERR_ACCEL_NO_DEVICE, ERR_ACCEL_OUT_OF_RANGE */
+  checkRange(region: number, offset: number, sizeBytes: number): void
   /** Calls back once when the device vanishes. Answers a function that takes the listener back. */
   onLost(listener: (reason: AccelError) => void): () => void
 }
@@ -66,7 +68,6 @@ class LiveFunction<Options> implements ModelFunction {
   readonly faults: Faults
   readonly dma: DmaSpace
   readonly violations = new Violations()
-  readonly #definition: ModelDefinition<Options>
   readonly #strict: boolean
   readonly #config: ConfigSpace
   readonly #interrupts: Interrupts
@@ -85,7 +86,6 @@ class LiveFunction<Options> implements ModelFunction {
     checkDefinition(definition)
     const { identity, bars } = definition
     this.identity = identity
-    this.#definition = definition
     this.#strict = how.strict ?? true
     this.clock = how.clock ?? new AutoClock()
     this.faults = how.faults ?? new Faults()
@@ -111,6 +111,7 @@ class LiveFunction<Options> implements ModelFunction {
         name: identity.name,
         addressBits: definition.addressBits ?? 64,
         violations: this.violations,
+        checkPresent: () => this.checkPresent(),
         checkMayTransfer: (what) => this.#checkMayTransfer(what),
       },
       how.dma,
@@ -135,7 +136,7 @@ class LiveFunction<Options> implements ModelFunction {
   }
 
   regionRead(region: number, offset: number, into: Uint8Array): void {
-    if (this.#prepare(region, offset, into.length)) {
+    if (this.#unanswered('read', region, offset, into.length)) {
       into.fill(0xff)
       return
     }
@@ -144,7 +145,7 @@ class LiveFunction<Options> implements ModelFunction {
       return
     }
     const part = this.#bars[region]!.partAt(offset, into.length)
-    if (part !== undefined && this.#decoded('read', region, offset, into.length)) {
+    if (part !== undefined) {
       const start = offset - part.offset
       into.set(part.mapping.window.u8.subarray(start, start + into.length))
     } else if (isWidth(into.length)) {
@@ -159,13 +160,13 @@ class LiveFunction<Options> implements ModelFunction {
   }
 
   regionWrite(region: number, offset: number, from: Uint8Array): void {
-    if (this.#prepare(region, offset, from.length)) return
+    if (this.#unanswered('write', region, offset, from.length)) return
     if (region === PciRegion.CONFIG) {
       this.#config.write(offset, from)
       return
     }
     const part = this.#bars[region]!.partAt(offset, from.length)
-    if (part !== undefined && this.#decoded('write', region, offset, from.length)) {
+    if (part !== undefined) {
       part.mapping.window.u8.set(from, offset - part.offset)
     } else if (isWidth(from.length)) {
       const width = from.length
@@ -178,15 +179,30 @@ class LiveFunction<Options> implements ModelFunction {
   }
 
   readBar(bar: number, offset: number, width: Width): number | bigint {
-    return this.#prepare(bar, offset, width) ? allOnes(width) : this.#read(bar, offset, width)
+    return this.#unanswered('read', bar, offset, width) ? allOnes(width) : this.#read(bar, offset, width)
   }
 
   writeBar(bar: number, offset: number, width: Width, value: number | bigint): void {
-    if (!this.#prepare(bar, offset, width)) this.#write(bar, offset, width, value)
+    if (!this.#unanswered('write', bar, offset, width)) this.#write(bar, offset, width, value)
   }
 
   isMemory(bar: number, offset: number, sizeBytes: number): boolean {
     return this.#bars[bar]?.partAt(offset, sizeBytes) !== undefined
+  }
+
+  checkPresent(): void {
+    if (this.#gone === undefined) return
+    throw accelError('ERR_ACCEL_NO_DEVICE', this.#gone.message, { cause: this.#gone })
+  }
+
+  checkRange(region: number, offset: number, sizeBytes: number): void {
+    this.checkPresent()
+    const has = this.regions[region]?.sizeBytes ?? 0
+    if (Number.isSafeInteger(offset) && offset >= 0 && offset + sizeBytes <= has) return
+    throw accelError(
+      'ERR_ACCEL_OUT_OF_RANGE',
+      `${sizeBytes} bytes at ${hex(offset)} of region ${region} of ${this.identity.name}, which has ${has} bytes.`,
+    )
   }
 
   setIrqs(type: IrqType, start: number, fds: readonly number[]): void {
@@ -266,32 +282,27 @@ class LiveFunction<Options> implements ModelFunction {
     }
   }
 
-  /** Checks an access from outside. True where the device answers nobody. */
-  #prepare(region: number, offset: number, length: number): boolean {
-    this.checkPresent()
-    const sizeBytes = this.regions[region]?.sizeBytes ?? 0
-    if (!Number.isSafeInteger(offset) || offset < 0 || offset + length > sizeBytes) {
-      throw accelError(
-        'ERR_ACCEL_OUT_OF_RANGE',
-        `${length} bytes at ${hex(offset)} of region ${region} of ${this.identity.name}, which has ${sizeBytes} bytes.`,
-      )
-    }
-    return this.faults.isAllOnes
-  }
-
-  checkPresent(): void {
-    if (this.#gone === undefined) return
-    throw accelError('ERR_ACCEL_NO_DEVICE', this.#gone.message, { cause: this.#gone })
+  /** Checks an access from outside. True where the device answers nobody: removed by surprise, or its decoder off. */
+  #unanswered(what: 'read' | 'write', region: number, offset: number, length: number): boolean {
+    this.checkRange(region, offset, length)
+    if (length === 0 || this.faults.isAllOnes) return true
+    if (region === PciRegion.CONFIG || this.#config.memoryDecode) return false
+    const violation = this.violations.record(
+      'ERR_ACCEL_BAD_ACCESS',
+      `${this.identity.name}: ${what} of ${length} bytes at BAR${region}+${hex(offset)} while memory decode is off in the command register. Enable the device first, also after a reset.`,
+      { details: { device: this.identity.name, bar: region, offset, width: length } },
+    )
+    if (this.#strict) throw violation
+    return true
   }
 
   #read(bar: number, offset: number, width: Width): number | bigint {
-    if (!this.#decoded('read', bar, offset, width)) return allOnes(width)
     const part = this.#bars[bar]!.partAt(offset, width)
     let value: number | bigint | undefined
     if (offset % width === 0) {
       value =
         part === undefined
-          ? (this.#readMsix(bar, offset, width) ?? this.#behaviourRead(bar, offset, width))
+          ? (this.#interrupts.readBar(bar, offset, width) ?? this.#behaviourRead(bar, offset, width))
           : readMemory(part, offset - part.offset, width)
     }
     if (value !== undefined) return value
@@ -300,12 +311,13 @@ class LiveFunction<Options> implements ModelFunction {
   }
 
   #write(bar: number, offset: number, width: Width, value: number | bigint): void {
-    if (!this.#decoded('write', bar, offset, width)) return
     const part = this.#bars[bar]!.partAt(offset, width)
     let taken = false
     if (offset % width === 0) {
       if (part === undefined) {
-        taken = this.#writeMsix(bar, offset, width, value) || this.#behaviourWrite(bar, offset, width, value)
+        taken =
+          this.#interrupts.writeBar(bar, offset, width, value) ||
+          this.#behaviourWrite(bar, offset, width, value)
       } else {
         writeMemory(part, offset - part.offset, width, value)
         taken = true
@@ -330,37 +342,6 @@ class LiveFunction<Options> implements ModelFunction {
     } finally {
       this.#accessing = false
     }
-  }
-
-  #readMsix(bar: number, offset: number, width: Width): number | bigint | undefined {
-    const { msix } = this.#definition.interrupts
-    if (msix === undefined || msix.bar !== bar) return undefined
-    const { tableBytes, pendingBytes } = this.#interrupts
-    const inTable = offset - msix.tableOffset
-    if (inTable >= 0 && inTable < tableBytes) return this.#interrupts.readTable(inTable, width)
-    const inPending = offset - msix.pbaOffset
-    return inPending >= 0 && inPending < pendingBytes
-      ? this.#interrupts.readPending(inPending, width)
-      : undefined
-  }
-
-  #writeMsix(bar: number, offset: number, width: Width, value: number | bigint): boolean {
-    const { msix } = this.#definition.interrupts
-    if (msix === undefined || msix.bar !== bar) return false
-    const inTable = offset - msix.tableOffset
-    if (inTable < 0 || inTable >= this.#interrupts.tableBytes) return false
-    return this.#interrupts.writeTable(inTable, width, value)
-  }
-
-  #decoded(what: 'read' | 'write', bar: number, offset: number, length: number): boolean {
-    if (this.#config.memoryDecode) return true
-    const violation = this.violations.record(
-      'ERR_ACCEL_BAD_ACCESS',
-      `${this.identity.name}: ${what} of ${length} bytes at BAR${bar}+${hex(offset)} while memory decode is off in the command register. Enable the device first, also after a reset.`,
-      { details: { device: this.identity.name, bar, offset, width: length } },
-    )
-    if (this.#strict) throw violation
-    return false
   }
 
   #violate(what: 'read' | 'write', bar: number, offset: number, width: number): void {
@@ -419,27 +400,4 @@ class LiveFunction<Options> implements ModelFunction {
     this.#lostListeners.clear()
     for (const listener of listeners) listener(reason)
   }
-}
-
-function isWidth(length: number): length is Width {
-  return length === 1 || length === 2 || length === 4 || length === 8
-}
-
-function allOnes(width: Width): number | bigint {
-  return width === 8 ? (1n << 64n) - 1n : 2 ** (8 * width) - 1
-}
-
-function readMemory({ mapping }: MemoryPart, offset: number, width: Width): number | bigint {
-  const { window } = mapping
-  if (width === 4) return window.u32[offset >> 2]!
-  if (width === 8) return window.u64[offset >> 3]!
-  return width === 2 ? window.u16[offset >> 1]! : window.u8[offset]!
-}
-
-function writeMemory({ mapping }: MemoryPart, offset: number, width: Width, value: number | bigint): void {
-  const { window } = mapping
-  if (width === 4) window.u32[offset >> 2] = Number(value)
-  else if (width === 8) window.u64[offset >> 3] = BigInt(value)
-  else if (width === 2) window.u16[offset >> 1] = Number(value)
-  else window.u8[offset] = Number(value)
 }

@@ -1,8 +1,10 @@
+import { readlinkSync } from 'node:fs'
 import type { IrqInfo, IrqType } from '@uaccel/core'
 import { EventFd, sys } from '@uaccel/sys'
 import { accelError } from '@uaccel/uapi'
 import type { ConfigSpace } from './config-space.js'
 import type { Faults } from './faults.js'
+import type { Width } from './registers.js'
 import type { ModelInterrupts } from './types.js'
 
 // A vector's entry in the MSI-X table: PCI 3.0, 6.8.2.7 to 6.8.2.9.
@@ -28,7 +30,7 @@ export class Interrupts {
   readonly #host: InterruptHost
   readonly #table: DataView
   readonly #pending: DataView
-  readonly #msixVectors: number
+  readonly #msix: ModelInterrupts['msix']
   readonly #triggers: (EventFd | undefined)[] = []
   #armed: IrqType | undefined
   #line = false
@@ -43,25 +45,17 @@ export class Interrupts {
       maskable: count > 0,
       autoMasked,
     })
-    this.#msixVectors = msix?.vectors ?? 0
+    this.#msix = msix
     this.irqs = {
       intx: info('intx', intx ? 1 : 0, intx),
       msi: info('msi', msi),
-      msix: info('msix', this.#msixVectors),
+      msix: info('msix', msix?.vectors ?? 0),
       err: info('err', 0),
       req: info('req', 0),
     }
-    this.#table = new DataView(new ArrayBuffer(this.#msixVectors * ENTRY_BYTES))
-    this.#pending = new DataView(new ArrayBuffer(Math.ceil(this.#msixVectors / 64) * 8))
+    this.#table = new DataView(new ArrayBuffer(this.irqs.msix.count * ENTRY_BYTES))
+    this.#pending = new DataView(new ArrayBuffer(Math.ceil(this.irqs.msix.count / 64) * 8))
     this.#maskTable()
-  }
-
-  get tableBytes(): number {
-    return this.#table.byteLength
-  }
-
-  get pendingBytes(): number {
-    return this.#pending.byteLength
   }
 
   get mode(): 'intx' | 'msi' | 'msix' {
@@ -117,6 +111,7 @@ export class Interrupts {
     if (this.#armed !== undefined && this.#armed !== type) {
       throw accelError('ERR_ACCEL_BUSY', `${this.#armed} is armed. Disable it before arming ${type}.`)
     }
+    for (const fd of fds) if (fd >= 0) requireEventFd(fd)
     const triggers = fds.map((fd) => (fd < 0 ? undefined : new EventFd(sys, sys.dup(fd))))
     this.#armed = type
     triggers.forEach((trigger, i) => {
@@ -171,29 +166,35 @@ export class Interrupts {
       for (let vector = 0; vector < this.irqs.msi.count; vector++) if (due & (1 << vector)) this.#send(vector)
     }
     if (!config.msixEnabled || config.msixFunctionMasked) return
-    for (let vector = 0; vector < this.#msixVectors; vector++) {
+    for (let vector = 0; vector < this.irqs.msix.count; vector++) {
       if (!this.#isPending(vector) || this.#isMasked(vector)) continue
       this.#setPending(vector, false)
       this.#send(vector)
     }
   }
 
-  /** An access to the MSI-X table: aligned, of 4 or 8 bytes. */
-  readTable(offset: number, width: number): number | bigint | undefined {
-    return readAligned(this.#table, offset, width)
+  /** A read of the MSI-X table or of the pending bits: aligned, of 4 or 8 bytes. Undefined elsewhere. */
+  readBar(bar: number, offset: number, width: Width): number | bigint | undefined {
+    const msix = this.#msix
+    if (msix?.bar !== bar) return undefined
+    const inTable = offset - msix.tableOffset
+    if (inTable >= 0 && inTable < this.#table.byteLength) return readAligned(this.#table, inTable, width)
+    const inPending = offset - msix.pbaOffset
+    if (inPending < 0 || inPending >= this.#pending.byteLength) return undefined
+    return readAligned(this.#pending, inPending, width)
   }
 
-  writeTable(offset: number, width: number, value: number | bigint): boolean {
-    if (width === 8 && offset % 8 === 0) this.#table.setBigUint64(offset, BigInt(value), true)
-    else if (width === 4 && offset % 4 === 0) this.#table.setUint32(offset, Number(value), true)
+  /** A write to the MSI-X table. False elsewhere: the pending bits are only read. */
+  writeBar(bar: number, offset: number, width: Width, value: number | bigint): boolean {
+    const msix = this.#msix
+    if (msix?.bar !== bar) return false
+    const inTable = offset - msix.tableOffset
+    if (inTable < 0 || inTable >= this.#table.byteLength) return false
+    if (width === 8 && inTable % 8 === 0) this.#table.setBigUint64(inTable, BigInt(value), true)
+    else if (width === 4 && inTable % 4 === 0) this.#table.setUint32(inTable, Number(value), true)
     else return false
     this.unmasked()
     return true
-  }
-
-  /** An access to the pending bits, which software only reads. */
-  readPending(offset: number, width: number): number | bigint | undefined {
-    return readAligned(this.#pending, offset, width)
   }
 
   reset(): void {
@@ -232,14 +233,27 @@ export class Interrupts {
 
   /** After reset each vector is masked and none is pending. */
   #maskTable(): void {
-    for (let vector = 0; vector < this.#msixVectors; vector++) {
+    for (let vector = 0; vector < this.irqs.msix.count; vector++) {
       this.#table.setUint32(vector * ENTRY_BYTES + ENTRY_CONTROL, ENTRY_MASKED, true)
       this.#setPending(vector, false)
     }
   }
 }
 
-function readAligned(bytes: DataView, offset: number, width: number): number | bigint | undefined {
+function readAligned(bytes: DataView, offset: number, width: Width): number | bigint | undefined {
   if (width === 8 && offset % 8 === 0) return bytes.getBigUint64(offset, true)
   return width === 4 && offset % 4 === 0 ? bytes.getUint32(offset, true) : undefined
+}
+
+/** A descriptor may come from another process: signalling something that is no eventfd could fail or block. */
+function requireEventFd(fd: number): void {
+  let target = 'not open'
+  try {
+    target = readlinkSync(`/proc/self/fd/${fd}`)
+  } catch {}
+  if (target === 'anon_inode:[eventfd]') return
+  throw accelError(
+    'ERR_ACCEL_INVALID_ARGUMENT',
+    `An interrupt takes an eventfd; descriptor ${fd} is ${target}.`,
+  )
 }

@@ -141,6 +141,7 @@ class InProcess<Clock extends ModelClock> implements Loopback<Clock> {
   }
 
   map(region: number, { offset, sizeBytes }: Area): Mapping {
+    this.function.checkPresent()
     const area = this.regions[region]?.mappable.find(
       (candidate) => candidate.offset === offset && candidate.sizeBytes === sizeBytes,
     )
@@ -210,6 +211,7 @@ class InProcess<Clock extends ModelClock> implements Loopback<Clock> {
   }
 
   #isPlain(region: number, offset: number, length: number): boolean {
+    this.function.checkRange(region, offset, length)
     if (region === PciRegion.CONFIG) return true
     return this.function.isMemory(region, offset, length)
   }

@@ -144,3 +144,12 @@ export function registerBank<const Specs extends readonly RegisterSpec[]>(
 function overlapping(a: Register, b: Register): Error {
   return accelError('ERR_ACCEL_INVALID_ARGUMENT', `Registers ${a.spec.name} and ${b.spec.name} overlap.`)
 }
+
+export function isWidth(length: number): length is Width {
+  return length === 1 || length === 2 || length === 4 || length === 8
+}
+
+/** What a read answers where nobody does. */
+export function allOnes(width: Width): number | bigint {
+  return width === 8 ? (1n << 64n) - 1n : 2 ** (8 * width) - 1
+}

@@ -23,11 +23,6 @@ export class Violations extends Array<AccelError> {
   take(): AccelError[] {
     return Array.from(this.splice(0))
   }
-
-  // Methods that derive an array (slice, map, splice) answer plain ones.
-  static override get [Symbol.species](): ArrayConstructor {
-    return Array
-  }
 }
 
 /** `0x1f`: how offsets and addresses are written in messages. */
