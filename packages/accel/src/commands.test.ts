@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { accelError, cmd, isAccelError, u32, uapi } from '@uaccel/uapi'
 import t, { type Test } from 'tap'
-import { FakeTransport } from './fake-transport.test.support.js'
+import { FakeTransport } from './fake-transport.test.helper.js'
 import { Accel, accelDriver, type CommandContext } from './index.js'
 
 const busy = uapi({

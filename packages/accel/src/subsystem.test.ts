@@ -1,7 +1,7 @@
 import { reg32, registers } from '@uaccel/core'
 import { accelError, cmd, u32, uapi } from '@uaccel/uapi'
 import t from 'tap'
-import { FakeTransport } from './fake-transport.test.support.js'
+import { FakeTransport } from './fake-transport.test.helper.js'
 import { Accel, type AccelDevice, accelDriver, type DeviceId } from './index.js'
 
 const thing = uapi({
