@@ -129,21 +129,26 @@ export class NpuContext {
   /**
    * Runs jobs, one doorbell for all, in the order given, and waits for them. Rejects with the first error of any, when all have ended:
    * a failed step does not stop later ones. A timeout (no progress for so long) ends all jobs of the context; the
-   * device must then be recovered (`Npu.recover`).
+   * device must then be recovered (`Npu.recover`). Answers the cycles that the steps took in the device, in sum.
    */
-  run(jobs: NpuJob | readonly NpuJob[], { timeoutMs = DEFAULT_TIMEOUT_MS }: RunOptions = {}): Promise<void> {
+  run(
+    jobs: NpuJob | readonly NpuJob[],
+    { timeoutMs = DEFAULT_TIMEOUT_MS }: RunOptions = {},
+  ): Promise<number> {
     const list = jobs instanceof NpuJob ? [jobs] : jobs
     this.#timeoutMs = timeoutMs
     return new Promise((resolve, reject) => {
       let left = list.length
       let first: AccelError | undefined
-      const done = (error: AccelError | undefined) => {
+      let cycles = 0
+      const done: JobDone = (error, spent) => {
         first ??= error
+        cycles += spent
         if (--left > 0) return
-        if (first === undefined) resolve()
+        if (first === undefined) resolve(cycles)
         else reject(first)
       }
-      if (left === 0) resolve()
+      if (left === 0) resolve(0)
       for (const job of list) this.submit(job, done)
       this.flush()
     })
@@ -162,7 +167,7 @@ export class NpuContext {
   fail(error: AccelError): void {
     this.#failure = error
     this.queue.fail(error)
-    for (const { done } of this.#backlog.splice(0)) done(error)
+    for (const { done } of this.#backlog.splice(0)) done(error, 0)
     this.#stopWatch()
   }
 

@@ -16,8 +16,8 @@ const DOORBELL_PAGE_BYTES = 4096
 const DOORBELL = { SQ_TAIL: 0x0, CQ_HEAD: 0x4 } as const
 const PHASE = { word: 3, bit: 16 } as const
 
-/** Told when a job ends: without an error where all of its steps succeeded. */
-export type JobDone = (error: AccelError | undefined) => void
+/** Told when a job ends: without an error where all of its steps succeeded. `cycles` is what they took in the device, in sum. */
+export type JobDone = (error: AccelError | undefined, cycles: number) => void
 
 /** Limit for a queue to start or stop. */
 const STATE_TIMEOUT_MS = 2000
@@ -45,6 +45,7 @@ export class NpuQueue {
   readonly #left: Int32Array
   readonly #jobs: (NpuJob | undefined)[]
   readonly #done: (JobDone | undefined)[]
+  readonly #cycles: Float64Array
   readonly #failedStep: Int32Array
   readonly #failedStatus: Int32Array
   readonly #failedDetail: Int32Array
@@ -80,6 +81,7 @@ export class NpuQueue {
     this.#left = new Int32Array(entries)
     this.#jobs = new Array(entries).fill(undefined)
     this.#done = new Array(entries).fill(undefined)
+    this.#cycles = new Float64Array(entries)
     this.#failedStep = new Int32Array(entries)
     this.#failedStatus = new Int32Array(entries)
     this.#failedDetail = new Int32Array(entries)
@@ -156,6 +158,7 @@ export class NpuQueue {
     this.#jobs[slot] = job
     this.#done[slot] = done
     this.#failedStatus[slot] = 0
+    this.#cycles[slot] = 0
     const ring = this.#sq.words
     for (let from = 0; from < words.length; from += DESCRIPTOR_WORDS) {
       const at = this.#sq.next()
@@ -221,7 +224,7 @@ export class NpuQueue {
       const done = this.#done[slot]
       if (done === undefined) continue
       this.#release(slot)
-      done(error)
+      done(error, 0)
     }
   }
 
@@ -233,7 +236,8 @@ export class NpuQueue {
   #complete(slot: number, status: number, step: number, detail: number): void {
     // From another process: the slot is checked before it is used.
     if (slot >= this.#left.length || this.#left[slot] === 0) return
-    if (status !== 0 && this.#failedStatus[slot] === 0) {
+    if (status === 0) this.#cycles[slot] += detail >>> 0
+    else if (this.#failedStatus[slot] === 0) {
       this.#failedStatus[slot] = status
       this.#failedStep[slot] = step
       this.#failedDetail[slot] = detail
@@ -255,12 +259,13 @@ export class NpuQueue {
     const done = this.#done[slot]
     const job = this.#jobs[slot]
     const status = this.#failedStatus[slot]
+    const cycles = this.#cycles[slot]
     if (done === undefined || job === undefined) return
     this.#release(slot)
-    if (status === 0) done(undefined)
+    if (status === 0) done(undefined, cycles)
     else {
       const step = this.#failedStep[slot]
-      done(stepError(step, job.stepNames[step] ?? 'unknown', status, this.#failedDetail[slot] >>> 0))
+      done(stepError(step, job.stepNames[step] ?? 'unknown', status, this.#failedDetail[slot] >>> 0), cycles)
     }
   }
 
