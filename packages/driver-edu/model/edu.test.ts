@@ -1,7 +1,7 @@
 import { PciRegion } from '@uaccel/core'
 import type { Iova } from '@uaccel/memory'
 import { type Loopback, type LoopbackOptions, loopback, ManualClock } from '@uaccel/model'
-import { createSealedMemory, EventFd, Mapping, sys } from '@uaccel/sys'
+import { createSealedMemory, EventFd, Mapping, sys, watch } from '@uaccel/sys'
 import t, { type Test } from 'tap'
 import { type EduOptions, eduModel } from './index.js'
 
@@ -212,5 +212,32 @@ t.test('reset discards what is under way', async (t) => {
   t.equal(edu.clock.pending, 0)
   edu.write(PciRegion.CONFIG, COMMAND, 2, MEMORY_AND_BUS_MASTER)
   for (const offset of [0x04, 0x08, 0x20, 0x24]) t.equal(edu.read(BAR0, offset, 4), 0)
+  edu.assertClean()
+})
+
+t.test('on real time, an interrupt reaches the event loop', async (t) => {
+  const edu = loopback(eduModel)
+  const event = new EventFd()
+  t.teardown(() => edu.close())
+  edu.write(PciRegion.CONFIG, COMMAND, 2, MEMORY_AND_BUS_MASTER)
+  edu.setIrqs('msi', [event.fd])
+  edu.write(BAR0, 0x20, 4, 0x80)
+  for (const [n, result] of [
+    [5, 120],
+    [6, 720],
+  ] as const) {
+    await new Promise<void>((done) => {
+      const watching = watch(event.fd, () => {
+        event.drain()
+        watching.close()
+        done()
+      })
+      edu.write(BAR0, 0x08, 4, n)
+      t.equal(edu.read(BAR0, 0x20, 4), 0x81, 'nothing is computed inside the access')
+    })
+    t.equal(edu.read(BAR0, 0x08, 4), result)
+    edu.write(BAR0, 0x64, 4, 1)
+  }
+  event.close()
   edu.assertClean()
 })

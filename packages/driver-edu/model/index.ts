@@ -37,7 +37,7 @@ export const eduModel = defineModel<EduOptions>({
   bars: [{ index: 0, sizeBytes: 0x10_0000, kind: 'mem32' }],
   interrupts: { intx: true, msi: 1 },
   addressBits: 28,
-  create: (context, options) => createEdu(context, options),
+  create: createEdu,
 })
 
 function createEdu(context: ModelContext, options: EduOptions): ModelBehaviour {

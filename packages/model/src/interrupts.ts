@@ -121,8 +121,9 @@ export class Interrupts {
     if (type === 'msi') this.#host.config.enableMsi(this.#triggers.length)
     if (type === 'msix') this.#host.config.msixEnabled = true
     triggers.forEach((trigger, i) => {
-      this.mask(type, start + i, trigger === undefined)
+      this.#setMask(type, start + i, trigger === undefined)
     })
+    this.unmasked()
   }
 
   /** Takes all vectors back, and disables the capability as a kernel would. */
@@ -143,16 +144,7 @@ export class Interrupts {
     if (!(vector >= 0 && vector < count)) {
       throw accelError('ERR_ACCEL_OUT_OF_RANGE', `${type} vector ${vector} of ${count}.`)
     }
-    if (type === 'intx') this.#lineMasked = masked
-    if (type === 'msi') {
-      const { config } = this.#host
-      config.msiMask = masked ? config.msiMask | (1 << vector) : config.msiMask & ~(1 << vector)
-    }
-    if (type === 'msix') {
-      const at = vector * ENTRY_BYTES + ENTRY_CONTROL
-      const others = this.#table.getUint32(at, true) & ~ENTRY_MASKED
-      this.#table.setUint32(at, masked ? others | ENTRY_MASKED : others, true)
-    }
+    this.#setMask(type, vector, masked)
     this.unmasked()
   }
 
@@ -203,6 +195,19 @@ export class Interrupts {
     this.#host.config.intxStatus = false
     new Uint8Array(this.#table.buffer).fill(0)
     this.#maskTable()
+  }
+
+  #setMask(type: IrqType, vector: number, masked: boolean): void {
+    if (type === 'intx') this.#lineMasked = masked
+    if (type === 'msi') {
+      const { config } = this.#host
+      config.msiMask = masked ? config.msiMask | (1 << vector) : config.msiMask & ~(1 << vector)
+    }
+    if (type === 'msix') {
+      const at = vector * ENTRY_BYTES + ENTRY_CONTROL
+      const others = this.#table.getUint32(at, true) & ~ENTRY_MASKED
+      this.#table.setUint32(at, masked ? others | ENTRY_MASKED : others, true)
+    }
   }
 
   #fireLine(): void {
