@@ -14,6 +14,7 @@ export {
   type TensorType,
   tensor,
 } from './graph/tensor.js'
+export { npuAccelerator } from './npu.js'
 export { loadOnnx } from './onnx/load.js'
 export { saveOnnx } from './onnx/save.js'
 export { Reference, type Tensors } from './reference/reference.js'

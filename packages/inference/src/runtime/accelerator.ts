@@ -13,9 +13,11 @@ export interface LoadedPlan {
   readonly constants: RunMemory
   /**
    * Does the steps of `plan.batches[batch]` in the arena `slot`, submitted with one doorbell, and resolves once their
-   * results are visible. Answers the time that the device says it took, in microseconds, where it says so.
+   * results are visible.
    */
-  submit(batch: number, slot: number): Promise<number | undefined>
+  submit(batch: number, slot: number): Promise<void>
+  /** How long the device says it has worked, in microseconds from some moment on; undefined where it says nothing. */
+  busyMicros(): number | undefined
   /** Ends what is under way and frees the memory. */
   close(): Promise<void>
 }

@@ -35,6 +35,7 @@ function hostMemory(plan: Plan, slots: number): LoadedPlan {
     arenas: Array.from({ length: slots }, () => memory(plan.arenaBytes)),
     constants: memory(plan.constantBytes),
     submit: () => Promise.reject(accelError('ERR_ACCEL_UNSUPPORTED', 'this plan has no accelerator')),
+    busyMicros: () => undefined,
     close: () => Promise.resolve(),
   }
 }
@@ -47,7 +48,6 @@ export class Session {
   readonly #loaded: LoadedPlan
   readonly #free: Slot[]
   readonly #waiting: { resolve: (slot: Slot) => void; reject: (reason: unknown) => void }[] = []
-  #deviceMicros: number | undefined
   #drained: (() => void) | undefined
   #closed = false
 
@@ -72,9 +72,9 @@ export class Session {
     return new Session(plan, loaded)
   }
 
-  /** What the device says it took for all runs so far, in microseconds; undefined where no device said anything. */
+  /** How long the device says it has worked, in microseconds from some moment on; undefined where it says nothing. */
   get deviceMicros(): number | undefined {
-    return this.#deviceMicros
+    return this.#loaded.busyMicros()
   }
 
   /**
@@ -93,7 +93,7 @@ export class Session {
         const operations = slot.cpuBatches[batch]
         if (operations)
           for (const { operation, inputs, output } of operations) execute(operation, inputs, output)
-        else this.#addTime(await this.#loaded.submit(batch, slot.index))
+        else await this.#loaded.submit(batch, slot.index)
       }
       return Object.fromEntries(
         graph.outputs.map((value) => {
@@ -121,10 +121,6 @@ export class Session {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
-  }
-
-  #addTime(micros: number | undefined): void {
-    if (micros !== undefined) this.#deviceMicros = (this.#deviceMicros ?? 0) + micros
   }
 
   #takeSlot(): Promise<Slot> | Slot {
