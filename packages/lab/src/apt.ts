@@ -179,15 +179,16 @@ export class PrivateApt {
 
   #run(program: string, args: string[], what = '', onProgress?: OnProgress, cwd?: string): Promise<string> {
     const config = ['-c', join(this.#folder, 'apt.conf')]
+    let told = -1
     return run([program, ...config, ...(onProgress ? ['-o', 'APT::Status-Fd=3'] : []), ...args], {
       ...(cwd !== undefined && { cwd }),
       signal: this.#signal,
       ...(onProgress && {
         onStatus: (line: string) => {
-          const percent = /^dlstatus:\d+:([\d.]+):/.exec(line)?.[1] // apt's README.progress-reporting
-          if (percent !== undefined) {
-            onProgress({ stage: 'fetch', message: what, fraction: Number(percent) / 100 })
-          }
+          const percent = Math.floor(Number(/^dlstatus:\d+:([\d.]+):/.exec(line)?.[1])) // apt's README.progress-reporting
+          if (!(percent > told)) return
+          told = percent
+          onProgress({ stage: 'fetch', message: what, fraction: percent / 100 })
         },
       }),
     })
@@ -208,4 +209,29 @@ export async function aptDistribution(): Promise<{ id: 'debian' | 'ubuntu'; code
     )
   }
   return { id, codename }
+}
+
+/**
+ * apt for the machine's own release, or for another one of the same distribution from the same mirrors.
+ * @throws ERR_ACCEL_NOT_FOUND where this is no such distribution, or names no source of its release
+ */
+export async function openReleaseApt(
+  work: string,
+  options: { onProgress?: OnProgress | undefined; signal?: AbortSignal | undefined; release?: string },
+): Promise<PrivateApt> {
+  const { codename } = await aptDistribution()
+  const sources = releaseSources(await machineSources(), codename)
+  if (sources.length === 0) {
+    throw new AccelError(
+      'ERR_ACCEL_NOT_FOUND',
+      `no source of ${codename} with the component 'main' among the machine's apt sources: the lab cannot fetch its tools`,
+    )
+  }
+  const { release = codename } = options
+  const folder = join(work, `apt-${release}`)
+  return PrivateApt.open(
+    folder,
+    release === codename ? sources : otherRelease(sources, codename, release),
+    options,
+  )
 }

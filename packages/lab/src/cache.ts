@@ -8,35 +8,51 @@ export function cacheFolder(): string {
   return join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'uaccel', 'lab')
 }
 
-/**
- * Makes a folder of the cache whole or not at all: `fill` works in a temporary folder, whose subfolder `result`
- * is moved into place at its end. Where another process was faster, its folder stands. What killed processes
- * left is swept away first.
- * @returns path of the folder
- */
-export async function cached(name: string, fill: (work: string) => Promise<void>): Promise<string> {
+/** Runs something with a temporary folder of the cache. What killed processes left is swept away first. */
+export async function withWorkFolder<T>(use: (work: string) => Promise<T>): Promise<T> {
   const cache = cacheFolder()
-  const target = join(cache, name)
-  if (existsSync(target)) return target
   await mkdir(cache, { recursive: true })
-  await sweep(cache)
+  for (const name of await readdir(cache)) {
+    const pid = /^tmp-(\d+)-/.exec(name)?.[1]
+    if (pid !== undefined && !existsSync(`/proc/${pid}`)) {
+      await rm(join(cache, name), { recursive: true, force: true })
+    }
+  }
   const work = await mkdtemp(join(cache, `tmp-${process.pid}-`))
   try {
-    await mkdir(join(work, 'result'))
-    await fill(work)
-    await rename(join(work, 'result'), target).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error
-    })
+    return await use(work)
   } finally {
     await rm(work, { recursive: true, force: true })
   }
-  return target
 }
 
-async function sweep(cache: string): Promise<void> {
-  for (const name of await readdir(cache)) {
-    const pid = /^tmp-(\d+)-/.exec(name)?.[1]
-    if (pid !== undefined && !existsSync(`/proc/${pid}`))
-      await rm(join(cache, name), { recursive: true, force: true })
+/** Moves a finished folder into the cache, whole or not at all, in place of what has that name there. */
+export async function keep(folder: string, name: string): Promise<string> {
+  const target = join(cacheFolder(), name)
+  for (;;) {
+    try {
+      await rename(folder, target)
+      return target
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException
+      if (code !== 'ENOTEMPTY' && code !== 'EEXIST') throw error
+    }
+    // Out of the way in one step, so that no reader sees half of it; withWorkFolder's end removes it.
+    await rename(target, join(folder, '..', `old-${Date.now()}`)).catch(() => {})
   }
+}
+
+/** A folder of the cache; where it is not there, `fill` makes it. */
+export async function cached(
+  name: string,
+  fill: (result: string, work: string) => Promise<void>,
+): Promise<string> {
+  const target = join(cacheFolder(), name)
+  if (existsSync(target)) return target
+  return withWorkFolder(async (work) => {
+    const result = join(work, 'result')
+    await mkdir(result)
+    await fill(result, work)
+    return keep(result, name)
+  })
 }

@@ -70,6 +70,7 @@ function addressed(text: string, addr: string): { name: string; argument: string
   const elsewhere =
     'the lab chooses bus and addr; a device that stands elsewhere goes into the arguments for QEMU'
   if (!text.startsWith('{')) {
+    if (!/^[\w.-]+,/.test(text)) throw invalid('it does not begin with the name of a device')
     if (/,(bus|addr)=/.test(text)) throw invalid(elsewhere)
     return { name: text.slice(0, text.indexOf(',')), argument: `${text},addr=${addr}` }
   }
@@ -79,7 +80,8 @@ function addressed(text: string, addr: string): { name: string; argument: string
   } catch (cause) {
     throw invalid('not JSON', cause)
   }
-  if (typeof device.driver !== 'string') throw invalid("no 'driver' in it")
+  if (typeof device.driver !== 'string' || !/^[\w.-]+$/.test(device.driver))
+    throw invalid("no 'driver' in it that names a device")
   if ('bus' in device || 'addr' in device) throw invalid(elsewhere)
   return { name: device.driver, argument: JSON.stringify({ ...device, addr }) }
 }

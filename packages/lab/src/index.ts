@@ -1,3 +1,4 @@
+export { type BuildOptions, buildKernel, type KernelBuild } from './build-kernel.js'
 export { cacheFolder } from './cache.js'
 export { devicePresets, formatDevices, type PlacedDevice, parseDevices, placeDevices } from './devices.js'
 export type { LabProgress, OnProgress } from './progress.js'

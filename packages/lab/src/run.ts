@@ -140,6 +140,8 @@ class Guest {
   readonly #traceFile: number | undefined
   #log: Buffer[] = []
   #logBytes = 0
+  /** The run has its result; how QEMU ends from here on is no news. */
+  #over = false
 
   constructor(
     options: LabOptions,
@@ -163,9 +165,11 @@ class Guest {
       ...['-no-user-config', '-nodefaults', '-display', 'none', '-monitor', 'none', '-no-reboot'],
       // Hardware virtualisation only where asked for: /dev/kvm may be there and hang.
       ...['-accel', process.env.UACCEL_LAB_ACCEL || 'tcg', '-machine', 'q35,kernel-irqchip=split'],
-      ...['-smp', String(cpus), '-m', String(memoryMiB)],
+      // The host's programs may have been built for more than the plainest processor.
+      ...['-cpu', 'max', '-smp', String(cpus), '-m', String(memoryMiB)],
       ...['-kernel', tools.kernel.image, '-initrd', initrd],
-      ...['-append', 'console=ttyS0 quiet panic=-1 intel_iommu=on iommu=pt'],
+      // no_timer_check: on a busy machine the emulated timer is late, and the kernel would take it for broken.
+      ...['-append', 'console=ttyS0 quiet panic=-1 no_timer_check intel_iommu=on iommu=pt'],
       ...['-device', 'intel-iommu,intremap=on,caching-mode=on'],
       ...['-fsdev', 'local,id=host,path=/,security_model=none,readonly=on,multidevs=remap'],
       ...['-device', 'virtio-9p-pci,fsdev=host,mount_tag=host,addr=0x2'],
@@ -221,7 +225,7 @@ class Guest {
         signal?.addEventListener('abort', stop)
       })
       const { exitCode, readyAt } = await Promise.race([outcome, limit])
-      await this.#quit(child, end)
+      await this.#quit(child)
       const { logPath } = this.#options
       if (logPath !== undefined) await writeFile(logPath, Buffer.concat(this.#log))
       return {
@@ -231,9 +235,8 @@ class Guest {
         ...(logPath !== undefined && { logPath }),
         ...(this.#traceFile !== undefined && { trace: readFileSync(this.#traceFile, 'utf8') }),
       }
-    } catch (error) {
-      throw await error
     } finally {
+      this.#over = true
       clearTimeout(timer)
       if (stop) signal?.removeEventListener('abort', stop)
       if (child?.pid !== undefined && child.exitCode === null && child.signalCode === null) {
@@ -266,14 +269,16 @@ class Guest {
       eachLine(channel('status'), (line) => {
         const [, word, rest] = /^(\w+) ?(.*)$/.exec(line) ?? []
         if (word === 'ready') readyAt = performance.now()
-        else if (word === 'exit') resolve(Number(rest))
+        else if (word === 'exit' && /^\d+$/.test(rest!)) resolve(Number(rest))
         else reject(this.#failure('ERR_ACCEL_SYSTEM', `the guest could not be set up: ${rest ?? line}`))
       })
     })
-    const over = end.then(
+    const died = end.then(
       ({ code, signal }) => {
+        if (this.#over) return new Promise<never>(() => {})
+        const refused = code !== null && code !== 0
         const how = `QEMU ended with ${signal ?? code} before the command did`
-        throw this.#failure(code === 0 ? 'ERR_ACCEL_CLOSED' : 'ERR_ACCEL_SYSTEM', how)
+        throw this.#failure(refused ? 'ERR_ACCEL_SYSTEM' : 'ERR_ACCEL_CLOSED', how)
       },
       (cause: unknown) => {
         throw new AccelError('ERR_ACCEL_NOT_FOUND', 'setpriv (of util-linux) is needed to run the lab', {
@@ -281,13 +286,14 @@ class Guest {
         })
       },
     )
-    const [exitCode] = await Promise.race([Promise.all([reported, copied]), over])
+    const [exitCode] = await Promise.race([Promise.all([reported, copied]), died])
     return { exitCode, readyAt }
   }
 
   /** Ends QEMU so that it still writes its trace. */
-  async #quit(child: ChildProcess, end: ReturnType<typeof ended>): Promise<void> {
-    end.catch(() => {}) // told elsewhere
+  async #quit(child: ChildProcess): Promise<void> {
+    this.#over = true
+    if (child.exitCode !== null || child.signalCode !== null) return
     const timer = setTimeout(() => killGroup(child.pid!), quitLimitMs)
     child.kill('SIGTERM')
     await once(child, 'exit')
@@ -335,8 +341,8 @@ async function copyToMark(
     held = data.subarray(data.length - keep)
     if (passed.length > 0) {
       record(passed)
-      // A reader that is gone does not hold the guest up.
-      if (to?.writable && !to.write(passed)) await Promise.race([once(to, 'drain'), once(to, 'close')])
+      // The callback comes with an error where the reader is gone: that does not hold the guest up.
+      if (to) await new Promise<void>((resolve) => to.write(passed, () => resolve()))
     }
     if (keep === mark.length) return
   }

@@ -2,7 +2,7 @@ import { constants, existsSync } from 'node:fs'
 import { access, open, readdir } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
 import { AccelError } from '@uaccel/uapi'
-import { aptDistribution, machineSources, PrivateApt, releaseSources } from './apt.js'
+import { aptDistribution, openReleaseApt } from './apt.js'
 import { cached, cacheFolder } from './cache.js'
 import type { OnProgress } from './progress.js'
 
@@ -57,7 +57,7 @@ const readable = (path: string) =>
   )
 
 /** A program in PATH. */
-async function which(program: string): Promise<string | undefined> {
+export async function which(program: string): Promise<string | undefined> {
   for (const folder of (process.env.PATH ?? '').split(delimiter)) {
     const path = join(folder || '.', program)
     if (
@@ -252,32 +252,20 @@ async function stockKernel(root: string, source: string): Promise<LabKernel | un
 
 async function fetchTools(options: PrepareOptions): Promise<void> {
   const { id, codename } = await aptDistribution()
-  await cached(`${id}-${codename}-tools`, async (work) => {
-    const apt = await openApt(work, options)
+  await cached(`${id}-${codename}-tools`, async (result, work) => {
+    const apt = await openReleaseApt(work, options)
     const packages = await apt.closure(['qemu-system-x86', 'busybox-static'])
-    await apt.unpack(packages, join(work, 'result'), options.onProgress)
+    await apt.unpack(packages, result, options.onProgress)
   })
 }
 
 async function fetchKernel(options: PrepareOptions): Promise<void> {
   const { id, codename } = await aptDistribution()
-  await cached(`${id}-${codename}-kernel`, async (work) => {
-    const apt = await openApt(work, options)
+  await cached(`${id}-${codename}-kernel`, async (result, work) => {
+    const apt = await openReleaseApt(work, options)
     const needed = await apt.closure([id === 'debian' ? 'linux-image-amd64' : 'linux-image-generic'])
     // The packages that hold files carry the version in their name; initramfs tools and firmware do not.
     const packages = needed.filter((name) => /^linux-(image|modules|binary|base)[a-z-]*-\d/.test(name))
-    await apt.unpack(packages, join(work, 'result'), options.onProgress)
+    await apt.unpack(packages, result, options.onProgress)
   })
-}
-
-async function openApt(work: string, options: PrepareOptions): Promise<PrivateApt> {
-  const { codename } = await aptDistribution()
-  const sources = releaseSources(await machineSources(), codename)
-  if (sources.length === 0) {
-    throw new AccelError(
-      'ERR_ACCEL_NOT_FOUND',
-      `no source of ${codename} with the component 'main' among the machine's apt sources: the lab cannot fetch its tools`,
-    )
-  }
-  return PrivateApt.open(join(work, 'apt'), sources, options)
 }
