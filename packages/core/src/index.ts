@@ -34,6 +34,24 @@ export {
 export { type IrqCounts, type IrqHandler, type IrqRequest, IrqVectors, type VectorType } from './irq.js'
 export type { Mmio } from './mmio.js'
 export {
+  type BarPlace,
+  type ConfigBar,
+  type ConfigCapability,
+  type ConfigSpaceInfo,
+  decodeConfigSpace,
+  type ExtendedCapability,
+} from './pci/decode.js'
+export { PciNames, pciNames } from './pci/names.js'
+export {
+  type IommuGroup,
+  listPciDevices,
+  type PciDeviceInfo,
+  type PciOptions,
+  type PciResource,
+  parseBdf,
+  readPciDevice,
+} from './pci/sysfs.js'
+export {
   type Access,
   type Bar,
   type Register,
@@ -51,4 +69,6 @@ export {
 } from './registers.js'
 export { type Disposer, Scope } from './scope.js'
 export * from './transport.js'
+export type { VfioCalls } from './vfio/calls.js'
+export { openVfio, type VfioOptions } from './vfio/open.js'
 export { Completion, type PollOptions, poll, type WaitOptions } from './wait.js'

@@ -1,0 +1,54 @@
+import { close } from 'node:fs'
+import { promisify } from 'node:util'
+import { type SystemCalls, sys } from '@uaccel/sys'
+import { accelError } from '@uaccel/uapi'
+
+/** The system calls that the kernel transport makes: tests put a kernel of their own in their place. */
+export interface VfioCalls
+  extends Pick<SystemCalls, 'open' | 'close' | 'ioctl' | 'ioctlAsync' | 'pread' | 'pwrite'> {
+  /** Closes on another thread: the last close of a device resets it, which can take long. */
+  closeAsync(fd: number): Promise<void>
+}
+
+export const kernelCalls: VfioCalls = {
+  open: (path, flags, mode) => sys.open(path, flags, mode),
+  close: (fd) => sys.close(fd),
+  ioctl: (fd, request, arg, what) => sys.ioctl(fd, request, arg, what),
+  ioctlAsync: (fd, request, arg, what) => sys.ioctlAsync(fd, request, arg, what),
+  pread: (fd, buffer, offset) => sys.pread(fd, buffer, offset),
+  pwrite: (fd, buffer, offset) => sys.pwrite(fd, buffer, offset),
+  closeAsync: promisify(close),
+}
+
+/** Waits for a call on another thread, but not for ever. `late` gets a result that comes after the limit. */
+export async function within<T>(
+  limitMs: number,
+  what: string,
+  call: Promise<T>,
+  late: (value: T) => void = () => {},
+): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  let over = false
+  const limit = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => {
+      over = true
+      reject(
+        accelError(
+          'ERR_ACCEL_TIMEOUT',
+          `${what} did not end within ${limitMs} ms; the kernel still waits for the device`,
+        ),
+      )
+    }, limitMs)
+  })
+  call.then(
+    (value) => {
+      if (over) late(value)
+    },
+    () => {},
+  )
+  try {
+    return await Promise.race([call, limit])
+  } finally {
+    clearTimeout(timer)
+  }
+}
