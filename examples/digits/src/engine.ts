@@ -1,4 +1,14 @@
-import { type CompiledGraph, Session } from '@uaccel/inference'
+import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Accel } from '@uaccel/accel'
+import { Scope } from '@uaccel/core'
+import { type Npu, npuDriver } from '@uaccel/driver-npu'
+import { type CompiledGraph, npuAccelerator, Session } from '@uaccel/inference'
+import { accelError } from '@uaccel/uapi'
+import { connectVfioUser } from '@uaccel/vfio-user'
 
 /** A session and where it runs. */
 export interface Engine {
@@ -10,8 +20,81 @@ export interface Engine {
   close(): Promise<void>
 }
 
+/** Images in flight: enough that the device has work while the host looks at results. */
+const slots = 16
+
+/** Limit for the model's process to start, and to end, in milliseconds. */
+const processTimeoutMs = 10_000
+
 /** The graph on the CPU alone. */
 export async function cpuEngine(graph: CompiledGraph): Promise<Engine> {
   const session = await Session.load(graph)
   return { device: 'CPU', transport: 'none', session, close: () => session.close() }
+}
+
+/** The graph on an NPU that is modelled in a process of its own and driven over vfio-user. */
+export async function npuEngine(graph: CompiledGraph): Promise<Engine> {
+  const scope = new Scope('the NPU of the example')
+  try {
+    const path = await startModel(scope)
+    const accel = new Accel()
+    scope.defer(() => accel.close())
+    let npu: Npu | undefined
+    accel.register(
+      npuDriver({
+        onReady: (ready) => {
+          npu = ready
+        },
+      }),
+    )
+    const transport = await connectVfioUser(path)
+    const node = await accel.add(transport)
+    const session = await Session.load(graph, { accelerator: npuAccelerator(npu!), slots })
+    scope.defer(() => session.close())
+    return {
+      device: `NPU-1 ${npu!.capabilities.version}, emulated (${node.name})`,
+      transport: transport.identity.kind,
+      session,
+      close: () => scope.release(),
+    }
+  } catch (error) {
+    await scope.release()
+    throw error
+  }
+}
+
+/** Starts the model and waits until it serves. Answers the path of its socket. */
+async function startModel(scope: Scope): Promise<string> {
+  const folder = mkdtempSync(join(tmpdir(), 'uaccel-digits-'))
+  scope.defer(() => rmSync(folder, { recursive: true, force: true }))
+  const path = join(folder, 'npu.sock')
+  const model = fork(new URL('npu-process.js', import.meta.url), [path], { stdio: ['ignore', 2, 2, 'ipc'] })
+  scope.defer(() => endModel(model))
+  const signal = AbortSignal.timeout(processTimeoutMs)
+  const ended = once(model, 'exit', { signal }).then(([code, killed]) => {
+    throw accelError(
+      'ERR_ACCEL_CLOSED',
+      `the NPU's model ended at its start, by ${killed ?? `exit code ${code}`}`,
+    )
+  })
+  ended.catch(() => {})
+  try {
+    await Promise.race([once(model, 'message', { signal }), ended])
+  } catch (cause) {
+    if (!signal.aborted) throw cause
+    throw accelError('ERR_ACCEL_TIMEOUT', `the NPU's model did not start within ${processTimeoutMs} ms`, {
+      cause,
+    })
+  }
+  return path
+}
+
+/** Lets the model end by itself, and ends it where it does not. */
+async function endModel(model: ChildProcess): Promise<void> {
+  if (model.exitCode !== null || model.signalCode !== null) return
+  const exited = once(model, 'exit')
+  const timer = setTimeout(() => model.kill('SIGKILL'), processTimeoutMs)
+  if (model.connected) model.disconnect()
+  await exited
+  clearTimeout(timer)
 }

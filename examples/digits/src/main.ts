@@ -4,32 +4,41 @@ import { parseArgs } from 'node:util'
 import { compile, loadOnnx } from '@uaccel/inference'
 import { isAccelError } from '@uaccel/uapi'
 import { classify, countMismatches } from './classify.js'
-import { cpuEngine } from './engine.js'
+import { cpuEngine, npuEngine } from './engine.js'
 import { decodeDigits } from './idx.js'
 import { printReport, summarise, withProgress } from './report.js'
 
 const here = (name: string) => readFileSync(new URL(`../${name}`, import.meta.url))
 
-const usage = `Usage: npm start [-- --json]
+const usage = `Usage: npm start [-- OPTIONS]
 
-Classifies the held-out handwritten digits and compares every result with a CPU reference computed in the same run.
+Starts the model of an NPU in a process of its own, drives it over vfio-user, classifies the held-out handwritten
+digits on it, and compares every result with a CPU reference computed in the same run.
 
-  --json   one JSON object on stdout, and nothing else there
-  --help   this text
+  --json         one JSON object on stdout, and nothing else there
+  --device cpu   classifies on the CPU, without a device
+  --help         this text
 
 Exit codes: 0 all results equal the reference, 1 mismatches or an error, 2 wrong usage
 `
 
 interface Options {
   json: boolean
+  device: string
   help: boolean
 }
 
 function readOptions(): Options | undefined {
   try {
     const { values } = parseArgs({
-      options: { json: { type: 'boolean', default: false }, help: { type: 'boolean', default: false } },
+      options: {
+        json: { type: 'boolean', default: false },
+        device: { type: 'string', default: 'npu' },
+        help: { type: 'boolean', default: false },
+      },
     })
+    if (!['npu', 'cpu'].includes(values.device))
+      throw new Error(`--device wants npu or cpu, found ${values.device}`)
     return values
   } catch (error) {
     process.stderr.write(`${error instanceof Error ? error.message : error}\n\n${usage}`)
@@ -38,10 +47,10 @@ function readOptions(): Options | undefined {
   }
 }
 
-async function run({ json }: Options): Promise<void> {
+async function run({ json, device }: Options): Promise<void> {
   const graph = compile(loadOnnx(here('digits.onnx')), { dimensions: { N: 1 } })
   const digits = decodeDigits(here('test-images.idx3-ubyte'), here('test-labels.idx1-ubyte'))
-  const engine = await cpuEngine(graph)
+  const engine = device === 'cpu' ? await cpuEngine(graph) : await npuEngine(graph)
   try {
     const result = await withProgress('classifying', digits.count, (step) => classify(engine, digits, step))
     const mismatches = await withProgress('comparing', digits.count, (step) =>
