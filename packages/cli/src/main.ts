@@ -1,1 +1,46 @@
-export {}
+import { createRequire } from 'node:module'
+import { Command, CommanderError } from 'commander'
+import { configCommand } from './commands/config.js'
+import { inferCommand } from './commands/infer.js'
+import { labCommand } from './commands/lab.js'
+import { listCommand } from './commands/list.js'
+import { modelCommand } from './commands/model.js'
+import { regCommand } from './commands/reg.js'
+import { exitCodes, report } from './output.js'
+
+const { version } = createRequire(import.meta.url)('../package.json') as { version: string }
+
+const program = new Command('uaccel')
+  .description('Accelerators in user space: devices, registers, models, the lab')
+  .version(version)
+  .enablePositionalOptions()
+  .showHelpAfterError('Try --help.')
+  .configureHelp({ showGlobalOptions: true })
+  .addHelpText(
+    'after',
+    `
+Exit codes:
+${Object.entries(exitCodes)
+  .map(([, { code, meaning }]) => `  ${code}  ${meaning}`)
+  .join('\n')}
+  lab ends with the exit code of its command.
+
+Data goes to stdout, all else to stderr. NO_COLOR switches colours off.`,
+  )
+  .exitOverride()
+
+for (const command of [listCommand, configCommand, regCommand, modelCommand, labCommand, inferCommand]) {
+  program.addCommand(command().exitOverride())
+}
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  // commander has said what it had to say
+  process.exitCode =
+    error instanceof CommanderError
+      ? error.exitCode === 0
+        ? exitCodes.done.code
+        : exitCodes.usage.code
+      : report(error)
+}

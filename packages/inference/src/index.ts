@@ -3,6 +3,7 @@ export type { AttributeValue, Graph, GraphNode, GraphValue } from './graph/graph
 export type * from './graph/operations.js'
 export { type Batch, type Capabilities, makePlan, type Plan, type Step } from './graph/plan.js'
 export {
+  allocate,
   type DataType,
   describe,
   elementBytes,

@@ -1,0 +1,89 @@
+import { readFileSync } from 'node:fs'
+import {
+  type ConfigCapability,
+  type ConfigSpaceInfo,
+  decodeConfigSpace,
+  PciRegion,
+  parseBdf,
+  pciNames,
+  readPciDevice,
+} from '@uaccel/core'
+import { Command } from 'commander'
+import { hex, note, printJson } from '../output.js'
+import { isSocket, openTarget, targetHelp } from '../target.js'
+
+/** `uaccel config`: configuration space, decoded. */
+export function configCommand(): Command {
+  return new Command('config')
+    .description('configuration space of a device, decoded')
+    .argument('<device>', targetHelp)
+    .option('--json', 'as JSON')
+    .action(async (target: string, { json }: { json?: boolean }) => {
+      const bytes = await readConfig(target)
+      const info = decodeConfigSpace(bytes)
+      if (json) printJson(info)
+      else show(target, info)
+      if (bytes.length === 64) note('Only the first 64 bytes are readable without root: no capabilities.')
+    })
+}
+
+/** From sysfs, so that a device can be looked at whoever holds it; a socket's by its own means. */
+async function readConfig(target: string): Promise<Uint8Array> {
+  if (!isSocket(target)) {
+    const { bdf } = readPciDevice(parseBdf(target))
+    return readFileSync(`/sys/bus/pci/devices/${bdf}/config`)
+  }
+  const transport = await openTarget(target)
+  try {
+    const bytes = new Uint8Array(transport.regions[PciRegion.CONFIG]?.sizeBytes ?? 0)
+    transport.readBytes(PciRegion.CONFIG, 0, bytes)
+    return bytes
+  } finally {
+    await transport.close()
+  }
+}
+
+function show(target: string, info: ConfigSpaceInfo): void {
+  const names = pciNames()
+  const name = [names?.vendor(info.vendor), names?.device(info.vendor, info.device)].filter(Boolean).join(' ')
+  const set = (bits: object) =>
+    Object.entries(bits)
+      .filter(([, on]) => typeof on === 'boolean')
+      .map(([bit, on]) => `${bit}${on ? '+' : '-'}`)
+      .join(' ')
+  const lines = [
+    [target, `${hex(info.vendor, 4)}:${hex(info.device, 4)}`, name].filter(Boolean).join('  '),
+    `  class      ${hex(info.classCode, 6)}${suffix(names?.classOf(info.classCode))}, revision ${hex(info.revision, 2)}`,
+    ...(info.subsystemVendor === undefined
+      ? []
+      : [`  subsystem  ${hex(info.subsystemVendor, 4)}:${hex(info.subsystem ?? 0, 4)}`]),
+    `  command    ${hex(info.command.raw, 4)} ${set(info.command)}`,
+    `  status     ${hex(info.status.raw, 4)} ${set(info.status)}`,
+    ...(info.interruptPin === undefined ? [] : [`  interrupt  pin ${info.interruptPin}`]),
+    ...info.bars.map(
+      ({ index, kind, address, is64Bit, prefetchable }) =>
+        `  BAR ${index}      ${kind} at ${hex(address)}${is64Bit ? ', 64-bit' : ''}${prefetchable ? ', prefetchable' : ''}`,
+    ),
+    ...info.capabilities.map(
+      (capability) => `  [${hex(capability.offset, 2)}]     ${capability.name}${fieldsOf(capability)}`,
+    ),
+    ...info.extendedCapabilities.map(
+      ({ offset, name, version }) => `  [${hex(offset, 3)}]    ${name}, version ${version}`,
+    ),
+    ...info.problems.map((problem) => `  problem    ${problem}`),
+  ]
+  process.stdout.write(`${lines.join('\n')}\n`)
+}
+
+const suffix = (name: string | undefined) => (name === undefined ? '' : ` ${name}`)
+
+function fieldsOf({ fields = {} }: ConfigCapability): string {
+  const text = Object.entries(fields).map(([name, value]) =>
+    typeof value === 'object'
+      ? `${name}=BAR ${value.bar} + ${hex(value.offset)}`
+      : typeof value === 'boolean'
+        ? `${name}${value ? '+' : '-'}`
+        : `${name}=${value}`,
+  )
+  return text.length === 0 ? '' : `: ${text.join(' ')}`
+}

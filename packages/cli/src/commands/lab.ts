@@ -1,0 +1,91 @@
+import * as lab from '@uaccel/lab'
+import { devicePresets, type LabProgress, runInLab } from '@uaccel/lab'
+import { Command, InvalidArgumentError } from 'commander'
+import { note } from '../output.js'
+
+interface LabFlags {
+  device?: string[]
+  cpus: number
+  memory: number
+  limit: number
+  kernel?: string
+  log?: string
+  qemuArg?: string[]
+  quiet?: boolean
+}
+
+/** `uaccel lab`: a command in an emulated guest with devices on vfio-pci. */
+export function labCommand(): Command {
+  const command = new Command('lab')
+    .description(
+      'run a command in an emulated guest, as root, with devices bound to vfio-pci and the files of this machine read-only',
+    )
+    .usage('[options] -- COMMAND...')
+    .argument('[command...]', 'program and arguments, run in this folder')
+    .option(
+      '-d, --device <name...>',
+      `device to add: ${Object.keys(devicePresets).join(', ')}, or a -device string of QEMU`,
+    )
+    .option('--cpus <n>', 'processors of the guest', count, 1)
+    .option('--memory <MiB>', 'memory of the guest', count, 1024)
+    .option('--limit <seconds>', 'time that the guest may take', count, 300)
+    .option('--kernel <image>', 'kernel image with its drivers built in (or UACCEL_LAB_KERNEL)')
+    .option('--log <file>', 'where to write the log of the guest')
+    .option('--qemu-arg <arg...>', 'more arguments for QEMU')
+    .option('-q, --quiet', 'no progress on stderr')
+    .passThroughOptions()
+    .action(run)
+  command
+    .command('build-kernel')
+    .description(
+      'build the small kernel that boots in seconds (12 minutes on 2 processors); from then on it is used',
+    )
+    .action(async () => {
+      const image = await lab.buildKernel({ onProgress: progressLine() })
+      note(`The lab uses ${image} from now on.`)
+    })
+  return command
+}
+
+async function run(command: string[], flags: LabFlags, self: Command): Promise<void> {
+  if (command.length === 0)
+    self.error('error: no command for the guest; for example: uaccel lab -- uname -r', { exitCode: 2 })
+  const stop = new AbortController()
+  const onSignal = () => stop.abort(new Error('interrupted'))
+  process.once('SIGINT', onSignal).once('SIGTERM', onSignal)
+  const { exitCode } = await runInLab({
+    command,
+    devices: flags.device ?? [],
+    cpus: flags.cpus,
+    memoryMiB: flags.memory,
+    limitMs: flags.limit * 1000,
+    qemuArgs: flags.qemuArg ?? [],
+    stdout: process.stdout,
+    stderr: process.stderr,
+    signal: stop.signal,
+    ...(flags.kernel && { kernel: flags.kernel }),
+    ...(flags.log && { logPath: flags.log }),
+    ...(!flags.quiet && { onProgress: progressLine() }),
+  })
+  process.exitCode = exitCode
+}
+
+/** Progress on stderr: a line that renews itself on a terminal, a line for each stage elsewhere. */
+function progressLine(): (progress: LabProgress) => void {
+  let last = ''
+  return ({ stage, message, fraction }) => {
+    const text = `lab: ${stage} ${message}`
+    if (process.stderr.isTTY) {
+      const percent = fraction === undefined ? '' : ` ${Math.floor(fraction * 100)} %`
+      process.stderr.write(`\r\x1b[K${text}${percent}${stage === 'boot' ? '\n' : ''}`)
+    } else if (stage !== last) note(text)
+    last = stage
+  }
+}
+
+function count(text: string): number {
+  const value = Number(text)
+  if (!Number.isSafeInteger(value) || value < 1)
+    throw new InvalidArgumentError('A positive whole number is wanted.')
+  return value
+}

@@ -1,0 +1,47 @@
+import { listPciDevices, type PciDeviceInfo, pciNames } from '@uaccel/core'
+import { Command } from 'commander'
+import { knownById } from '../drivers.js'
+import { hex, note, printJson } from '../output.js'
+import { table } from '../table.js'
+
+/** `uaccel list`: what is on the PCI bus, and who has it. */
+export function listCommand(): Command {
+  return new Command('list')
+    .description('PCI devices: who holds them, and which driver here would take them')
+    .option('-a, --all', 'all devices; otherwise bridges and the chipset are left out')
+    .option('--json', 'as JSON, all devices')
+    .action(({ all, json }: { all?: boolean; json?: boolean }) => {
+      const devices = listPciDevices({ names: pciNames() })
+      if (json) printJson(devices.map((device) => ({ ...device, uaccelDriver: matching(device) })))
+      else show(all ? devices : devices.filter(isEndpoint), devices.length)
+    })
+}
+
+/** Base class 6: bridges; 8: base system peripherals; 5: memory controllers (PCI Code and ID Assignment, 1.). */
+const isEndpoint = ({ classCode }: PciDeviceInfo) => ![0x05, 0x06, 0x08].includes(classCode >>> 16)
+
+const matching = ({ vendor, device }: PciDeviceInfo) => knownById(vendor, device)?.name
+
+function show(devices: readonly PciDeviceInfo[], total: number): void {
+  const rows = devices.map((device) => [
+    device.bdf,
+    `${digits(device.vendor, 4)}:${digits(device.device, 4)}`,
+    digits(device.classCode, 6),
+    device.iommuGroup === undefined ? '-' : `${device.iommuGroup.id}`,
+    device.numaNode === undefined ? '-' : `${device.numaNode}`,
+    device.driver ?? '-',
+    matching(device) ?? '-',
+    [device.vendorName, device.deviceName ?? device.className].filter(Boolean).join(' ') || '-',
+  ])
+  if (rows.length > 0) {
+    process.stdout.write(
+      table(['ADDRESS', 'ID', 'CLASS', 'GROUP', 'NODE', 'KERNEL DRIVER', 'UACCEL DRIVER', 'NAME'], rows),
+    )
+  }
+  if (rows.length < total)
+    note(`${total - rows.length} bridges and chipset devices are not shown; --all shows them.`)
+  if (total === 0)
+    note('There is no PCI device on this machine. `uaccel lab --device edu -- uaccel list` emulates one.')
+}
+
+const digits = (value: number, count: number) => hex(value, count).slice(2)

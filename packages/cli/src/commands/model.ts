@@ -1,0 +1,55 @@
+import { createFunction } from '@uaccel/model'
+import { isAccelError } from '@uaccel/uapi'
+import { serveVfioUser } from '@uaccel/vfio-user'
+import { Command } from 'commander'
+import { known, knownByName } from '../drivers.js'
+import { note } from '../output.js'
+
+interface ModelFlags {
+  socket: string
+  trapped?: boolean
+  mapUnsealed?: boolean
+  quiet?: boolean
+}
+
+/** `uaccel model`: a device model in this process, for clients in others. */
+export function modelCommand(): Command {
+  return new Command('model')
+    .description('serve a device model over vfio-user until interrupted')
+    .argument('<name>', `the model: ${Object.keys(known).join(', ')}`)
+    .requiredOption('-s, --socket <path>', 'Unix socket to make')
+    .option('--trapped', 'let no client map the memory of the device: each access is a message')
+    .option('--map-unsealed', 'map memory that its owner can still shrink, such as guest memory of QEMU')
+    .option('-q, --quiet', 'do not tell of clients on stderr')
+    .addHelpText(
+      'after',
+      '\nExample:\n  uaccel model edu --socket ./edu.sock &\n  uaccel reg read ./edu.sock ID',
+    )
+    .action(run)
+}
+
+async function run(name: string, flags: ModelFlags): Promise<void> {
+  const { model } = knownByName(name)
+  const tell = flags.quiet ? () => {} : note
+  const device = createFunction(model, {}, { strict: false, mapped: !flags.trapped })
+  const server = serveVfioUser({
+    path: flags.socket,
+    device,
+    mapUnsealed: flags.mapUnsealed ?? false,
+    onClient: (event, reason) =>
+      tell(event === 'connected' ? 'client connected' : `client left${why(reason)}`),
+  })
+  tell(`${name} on ${flags.socket}`)
+  const stop = () => {
+    server.close()
+    for (const violation of device.violations) note(`violation: ${violation.message}`)
+  }
+  process.once('SIGINT', stop).once('SIGTERM', stop)
+}
+
+const why = (reason: Error | undefined) =>
+  reason === undefined
+    ? ''
+    : isAccelError(reason)
+      ? `: ${reason.message} (${reason.code})`
+      : `: ${reason.message}`

@@ -1,0 +1,164 @@
+import { type Device, openDevice, type RegisterEntry, type RegisterMap, type Transport } from '@uaccel/core'
+import { accelError } from '@uaccel/uapi'
+import { Command } from 'commander'
+import { knownById } from '../drivers.js'
+import { hex, printJson } from '../output.js'
+import { table } from '../table.js'
+import { openTarget, targetHelp } from '../target.js'
+
+interface Found {
+  readonly bar: number
+  readonly entry: RegisterEntry
+}
+
+/** `uaccel reg`: registers by the names of the driver's register map. */
+export function regCommand(): Command {
+  const reg = new Command('reg').description('read and write registers by name')
+  reg
+    .command('list <device>')
+    .description('the registers that the driver declares')
+    .option('--json', 'as JSON')
+    .action((target: string, { json }: { json?: boolean }) =>
+      withDevice(target, (_, maps) => list(maps, json)),
+    )
+  reg
+    .command('read <device> <names...>')
+    .description('read registers and decode their fields')
+    .option('--json', 'as JSON')
+    .action((target: string, names: string[], { json }: { json?: boolean }) =>
+      withDevice(target, (transport, maps) => {
+        const found = names.map((name) => find(maps, name))
+        for (const { entry } of found) requireAccess(entry, 'read', 'wo')
+        show(
+          found.map((register) => ({ ...register, value: readRegister(transport, register) })),
+          json,
+        )
+      }),
+    )
+  reg
+    .command('write <device> <name> <value>')
+    .description('write a register; values are decimal or 0x...')
+    .action((target: string, name: string, value: string) =>
+      withDevice(target, (transport, maps) => {
+        const register = find(maps, name)
+        requireAccess(register.entry, 'written', 'ro', 'rc')
+        writeRegister(transport, register, parseValue(value, register.entry))
+      }),
+    )
+  for (const command of reg.commands) {
+    command.addHelpText(
+      'after',
+      `\n  device: ${targetHelp}\n  A register of an array is named like QUEUE[3].HEAD.`,
+    )
+  }
+  return reg
+}
+
+/** Opens the device, hands it over with the maps of its driver, and gives it back. */
+async function withDevice(
+  target: string,
+  use: (transport: Transport, maps: Readonly<Record<number, RegisterMap>>) => void,
+): Promise<void> {
+  const transport = await openTarget(target)
+  let device: Device | undefined
+  try {
+    device = openDevice(transport)
+    const { vendor, device: id } = device.identity
+    const found = knownById(vendor, id)
+    if (!found) {
+      throw accelError(
+        'ERR_ACCEL_NO_DRIVER',
+        `No driver here has a register map for ${hex(vendor, 4)}:${hex(id, 4)} (${target}).`,
+      )
+    }
+    await device.enable()
+    use(transport, found.known.bars)
+  } finally {
+    await device?.release()
+    await transport.close()
+  }
+}
+
+function find(maps: Readonly<Record<number, RegisterMap>>, name: string): Found {
+  for (const [bar, map] of Object.entries(maps)) {
+    const entry = map.entries.find((candidate) => candidate.name === name)
+    if (entry) return { bar: Number(bar), entry }
+  }
+  const names = Object.values(maps).flatMap(({ entries }) => entries.map((entry) => entry.name))
+  const shown = names.length > 30 ? `${names.slice(0, 30).join(', ')}, ...` : names.join(', ')
+  throw accelError(
+    'ERR_ACCEL_NOT_FOUND',
+    `There is no register ${name}; there are ${shown}. \`uaccel reg list\` shows all.`,
+  )
+}
+
+function requireAccess({ name, access }: RegisterEntry, done: string, ...refused: string[]): void {
+  if (!refused.includes(access)) return
+  throw accelError('ERR_ACCEL_BAD_ACCESS', `${name} cannot be ${done}: its access kind is ${access}.`)
+}
+
+function readRegister(transport: Transport, { bar, entry: { offset, width } }: Found): number | bigint {
+  return width === 64 ? transport.read64(bar, offset) : transport.read(bar, offset, (width / 8) as 1 | 2 | 4)
+}
+
+function writeRegister(transport: Transport, { bar, entry: { offset, width } }: Found, value: bigint): void {
+  if (width === 64) transport.write64(bar, offset, value)
+  else transport.write(bar, offset, (width / 8) as 1 | 2 | 4, Number(value))
+}
+
+function parseValue(text: string, { name, width }: RegisterEntry): bigint {
+  const value = /^(0x[0-9a-f]+|\d+)$/i.test(text) ? BigInt(text) : -1n
+  if (value >= 0n && value < 1n << BigInt(width)) return value
+  throw accelError(
+    'ERR_ACCEL_OUT_OF_RANGE',
+    `"${text}" is no value of ${name}, which has ${width} bits; write 10 or 0xa.`,
+  )
+}
+
+function list(maps: Readonly<Record<number, RegisterMap>>, json = false): void {
+  const rows = Object.entries(maps).flatMap(([bar, { entries }]) =>
+    entries.map(({ name, offset, width, access, fields, doc }) => ({
+      bar: Number(bar),
+      name,
+      offset,
+      width,
+      access,
+      fields: Object.keys(fields),
+      doc,
+    })),
+  )
+  if (json) printJson(rows)
+  else
+    process.stdout.write(
+      table(
+        ['BAR', 'offset', 'bits', 'access', 'name', 'fields'],
+        rows.map((row) => [
+          `${row.bar}`,
+          hex(row.offset, 3),
+          `${row.width}`,
+          row.access,
+          row.name,
+          row.fields.join(' '),
+        ]),
+      ),
+    )
+}
+
+function show(read: readonly (Found & { value: number | bigint })[], json = false): void {
+  const rows = read.map(({ bar, entry, value }) => ({
+    bar,
+    name: entry.name,
+    offset: entry.offset,
+    value: typeof value === 'bigint' ? hex(value) : value,
+    fields: typeof value === 'bigint' ? entry.codec.decode64(value) : entry.codec.decode(value),
+    text: `${entry.name} = ${hex(value, entry.width / 4)}`,
+  }))
+  if (json) {
+    printJson(rows.map(({ text: _, ...row }) => row))
+    return
+  }
+  for (const { text, fields } of rows) {
+    const decoded = Object.entries(fields).map(([name, value]) => `${name}=${value}`)
+    process.stdout.write(`${[text, ...decoded].join('  ')}\n`)
+  }
+}

@@ -1,0 +1,42 @@
+import type { AnyDriver } from '@uaccel/accel'
+import type { RegisterMap } from '@uaccel/core'
+import edu from '@uaccel/driver-edu'
+import { eduModel } from '@uaccel/driver-edu/model'
+import { Bar0 as eduBar0 } from '@uaccel/driver-edu/registers'
+import npu from '@uaccel/driver-npu'
+import { npuModel } from '@uaccel/driver-npu/model'
+import { NpuRegisters } from '@uaccel/driver-npu/registers'
+import type { ModelDefinition } from '@uaccel/model'
+import { accelError } from '@uaccel/uapi'
+
+/** What the command knows of one kind of accelerator. */
+export interface Known {
+  readonly driver: AnyDriver
+  readonly model: ModelDefinition
+  /** Register maps by BAR. */
+  readonly bars: Readonly<Record<number, RegisterMap>>
+}
+
+/** Every accelerator that this command comes with, by its driver's name. */
+export const known: Readonly<Record<string, Known>> = {
+  edu: { driver: edu, model: eduModel, bars: { 0: eduBar0 } },
+  npu: { driver: npu, model: npuModel, bars: { 0: NpuRegisters } },
+}
+
+/** The accelerator of that name. `ERR_ACCEL_NOT_FOUND` where there is none. */
+export function knownByName(name: string): Known {
+  const found = Object.hasOwn(known, name) ? known[name] : undefined
+  if (found) return found
+  throw accelError(
+    'ERR_ACCEL_NOT_FOUND',
+    `There is no model or driver "${name}"; there are ${Object.keys(known).join(', ')}.`,
+  )
+}
+
+/** The accelerator whose driver takes a device of these ids. */
+export function knownById(vendor: number, device: number): { name: string; known: Known } | undefined {
+  const entry = Object.entries(known).find(([, { driver }]) =>
+    driver.ids.some((id) => 'vendor' in id && id.vendor === vendor && id.device === device),
+  )
+  return entry && { name: entry[0], known: entry[1] }
+}
