@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import type { DmaMapper, DmaMapRequest, Iova, IovaRange } from '@uaccel/memory'
 import { abi } from '@uaccel/sys'
 import { accelError, isAccelError } from '@uaccel/uapi'
-import { type PciDeviceInfo, readPciDevice } from '../pci/sysfs.js'
+import { type IommuGroup, type PciDeviceInfo, readPciDevice } from '../pci/sysfs.js'
 import * as vfio from './abi.js'
 import type { VfioCalls } from './calls.js'
 
@@ -115,7 +115,7 @@ export class VfioGroup {
   readonly #calls: VfioCalls
   readonly #container: number
   readonly #key: string
-  #users = 1
+  readonly #devices = new Set<string>()
 
   private constructor(calls: VfioCalls, key: string, id: number, fd: number, container: number) {
     this.#calls = calls
@@ -132,24 +132,32 @@ export class VfioGroup {
    * Opens the group of a device, or joins the other devices of this process in it. Errors: `ERR_ACCEL_PERMISSION`,
    * `ERR_ACCEL_BUSY`, `ERR_ACCEL_NOT_FOUND`, `ERR_ACCEL_GROUP_NOT_VIABLE`, `ERR_ACCEL_UNSUPPORTED`.
    */
-  static acquire(calls: VfioCalls, id: number, members: readonly string[], paths: VfioPaths): VfioGroup {
+  static acquire(calls: VfioCalls, bdf: string, { id, members }: IommuGroup, paths: VfioPaths): VfioGroup {
     const groups = VfioGroup.#open.get(calls) ?? new Map<string, VfioGroup>()
     VfioGroup.#open.set(calls, groups)
     const key = join(paths.devfs, 'vfio', String(id))
-    const shared = groups.get(key)
-    if (shared !== undefined) {
-      shared.#users++
-      return shared
-    }
+    const group = groups.get(key) ?? VfioGroup.#create(calls, key, id, members, paths)
+    // The kernel would allow a second file, and the two users would undo each other's interrupts.
+    if (group.#devices.has(bdf)) throw accelError('ERR_ACCEL_BUSY', `${bdf} is open in this process already`)
+    group.#devices.add(bdf)
+    groups.set(key, group)
+    return group
+  }
+
+  static #create(
+    calls: VfioCalls,
+    key: string,
+    id: number,
+    members: readonly string[],
+    paths: VfioPaths,
+  ): VfioGroup {
     const fd = openNode(calls, key, `IOMMU group ${id}`)
     let container: number | undefined
     try {
       checkViable(calls, fd, id, members, paths)
       container = openNode(calls, join(paths.devfs, 'vfio/vfio'), 'the VFIO container')
       attach(calls, fd, container)
-      const group = new VfioGroup(calls, key, id, fd, container)
-      groups.set(key, group)
-      return group
+      return new VfioGroup(calls, key, id, fd, container)
     } catch (error) {
       calls.close(fd)
       if (container !== undefined) calls.close(container)
@@ -158,8 +166,8 @@ export class VfioGroup {
   }
 
   /** Gives one device's share back; the last one closes group and container, which undoes all mappings. */
-  release(): void {
-    if (--this.#users > 0) return
+  release(bdf: string): void {
+    if (!this.#devices.delete(bdf) || this.#devices.size > 0) return
     VfioGroup.#open.get(this.#calls)?.delete(this.#key)
     this.#calls.close(this.fd)
     this.#calls.close(this.#container)

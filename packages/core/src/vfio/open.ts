@@ -44,14 +44,14 @@ export async function openVfio(address: string, options: VfioOptions = {}): Prom
     )
   }
   checkDriver(device)
-  const group = VfioGroup.acquire(calls, iommuGroup.id, iommuGroup.members, { sysfs, devfs })
+  const group = VfioGroup.acquire(calls, bdf, iommuGroup, { sysfs, devfs })
   let fd: number | undefined
   try {
     fd = await deviceFd(calls, group, bdf, openTimeoutMs)
     return new VfioTransport(calls, bdf, group, fd, inquire(calls, fd), resetTimeoutMs)
   } catch (error) {
     if (fd !== undefined) calls.close(fd)
-    group.release()
+    group.release(bdf)
     throw error
   }
 }
@@ -73,7 +73,7 @@ async function deviceFd(
     )
   } catch (cause) {
     if (!isAccelError(cause, 'ERR_ACCEL_BUSY')) throw cause
-    throw accelError('ERR_ACCEL_BUSY', `${bdf} is open already`, { cause })
+    throw accelError('ERR_ACCEL_BUSY', `${bdf} is held by another user of its group`, { cause })
   }
 }
 

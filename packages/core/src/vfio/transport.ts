@@ -207,7 +207,7 @@ export class VfioTransport implements Transport {
       await this.#calls.closeAsync(this.#fd)
     } finally {
       this.#request?.event.close()
-      this.#group.release()
+      this.#group.release(this.identity.address)
     }
   }
 
