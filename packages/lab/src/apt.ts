@@ -196,8 +196,10 @@ export class PrivateApt {
 }
 
 /** `ID` and `VERSION_CODENAME` of os-release(5), for a distribution that has apt. */
-export async function aptDistribution(): Promise<{ id: 'debian' | 'ubuntu'; codename: string }> {
-  const text = await readFile('/etc/os-release', 'utf8').catch(() => '')
+export async function aptDistribution(
+  osRelease = '/etc/os-release',
+): Promise<{ id: 'debian' | 'ubuntu'; codename: string }> {
+  const text = await readFile(osRelease, 'utf8').catch(() => '')
   const value = (key: string) => new RegExp(`^${key}="?([^"\n]*)"?$`, 'm').exec(text)?.[1]
   const ids = `${value('ID') ?? ''} ${value('ID_LIKE') ?? ''}`.split(' ')
   const id = (['ubuntu', 'debian'] as const).find((each) => ids.includes(each))

@@ -42,17 +42,24 @@ export async function keep(folder: string, name: string): Promise<string> {
   }
 }
 
+type Fill = (result: string, work: string) => Promise<void>
+
+/** What this process is filling just now: a second one who wants it waits for the first. */
+const filling = new Map<string, Promise<string>>()
+
 /** A folder of the cache; where it is not there, `fill` makes it. */
-export async function cached(
-  name: string,
-  fill: (result: string, work: string) => Promise<void>,
-): Promise<string> {
+export async function cached(name: string, fill: Fill): Promise<string> {
   const target = join(cacheFolder(), name)
   if (existsSync(target)) return target
-  return withWorkFolder(async (work) => {
-    const result = join(work, 'result')
-    await mkdir(result)
-    await fill(result, work)
-    return keep(result, name)
-  })
+  let filled = filling.get(target)
+  if (!filled) {
+    filled = withWorkFolder(async (work) => {
+      const result = join(work, 'result')
+      await mkdir(result)
+      await fill(result, work)
+      return keep(result, name)
+    }).finally(() => filling.delete(target))
+    filling.set(target, filled)
+  }
+  return filled
 }

@@ -91,29 +91,31 @@ function elfSection(elf: Buffer, wanted: string): Buffer | undefined {
   return undefined
 }
 
-/**
- * The lab's modules out of a kernel's module folder (`lib/modules/VERSION`), unpacked, in load order.
- * What the kernel has built in is left out.
- * @throws ERR_ACCEL_NOT_FOUND where the kernel has a driver neither as a module nor built in
- */
-export async function collectModules(folder: string): Promise<KernelModule[]> {
-  const builtin = new Set(
-    (await readFile(join(folder, 'modules.builtin'), 'utf8').catch(() => ''))
-      .split('\n')
-      .map((line) => moduleName(basename(line, '.ko'))),
-  )
+/** The module files of a kernel by name, and the names of what it has built in. */
+async function listModules(folder: string): Promise<{ files: Map<string, string>; builtin: Set<string> }> {
+  const list = await readFile(join(folder, 'modules.builtin'), 'utf8').catch(() => '')
+  const builtin = new Set(list.split('\n').map((line) => moduleName(basename(line, '.ko'))))
   const files = new Map<string, string>()
   for (const file of await readdir(folder, { recursive: true })) {
     const found = /([^/]+)\.ko(\.xz|\.zst|\.gz)?$/.exec(file)
     if (found) files.set(moduleName(found[1]!), join(folder, file))
   }
-  const missing = labModules.required.filter((name) => !files.has(name) && !builtin.has(name))
-  if (missing.length > 0) {
-    throw new AccelError(
-      'ERR_ACCEL_NOT_FOUND',
-      `the kernel of ${folder} lacks ${missing.join(', ')}; name another kernel in UACCEL_LAB_KERNEL, or build one with 'uaccel lab build-kernel'`,
-    )
-  }
+  return { files, builtin }
+}
+
+/** Drivers that the lab needs and that a kernel, given by its module folder, does not have. */
+export async function missingModules(folder: string): Promise<string[]> {
+  const { files, builtin } = await listModules(folder)
+  return labModules.required.filter((name) => !files.has(name) && !builtin.has(name))
+}
+
+/**
+ * The lab's modules out of a kernel's module folder (`lib/modules/VERSION`), unpacked, in load order.
+ * What the kernel has built in, or does not have, is left out.
+ * @throws ERR_ACCEL_NOT_FOUND where the program that unpacks them is not there
+ */
+export async function collectModules(folder: string): Promise<KernelModule[]> {
+  const { files } = await listModules(folder)
   const unpacked = new Map<string, Buffer>()
   const order = await loadOrder([...labModules.required, ...labModules.optional], async (name) => {
     const file = files.get(name)

@@ -268,8 +268,10 @@ class Guest {
     const reported = new Promise<number>((resolve, reject) => {
       eachLine(channel('status'), (line) => {
         const [, word, rest] = /^(\w+) ?(.*)$/.exec(line) ?? []
-        if (word === 'ready') readyAt = performance.now()
-        else if (word === 'exit' && /^\d+$/.test(rest!)) resolve(Number(rest))
+        if (word === 'ready') {
+          readyAt = performance.now()
+          this.#options.onProgress?.({ stage: 'run', message: this.#options.command.join(' ') })
+        } else if (word === 'exit' && /^\d+$/.test(rest!)) resolve(Number(rest))
         else reject(this.#failure('ERR_ACCEL_SYSTEM', `the guest could not be set up: ${rest ?? line}`))
       })
     })

@@ -4,6 +4,7 @@ import { delimiter, join } from 'node:path'
 import { AccelError } from '@uaccel/uapi'
 import { aptDistribution, openReleaseApt } from './apt.js'
 import { cached, cacheFolder } from './cache.js'
+import { missingModules } from './modules.js'
 import type { OnProgress } from './progress.js'
 
 /** A QEMU that can be started. */
@@ -123,19 +124,22 @@ export async function prepareLab(options: PrepareOptions = {}): Promise<LabTools
     if (!found.kernel) await fetchKernel(options)
     found = await findLab(options)
   }
-  const { qemu, busyboxPath, kernel, missing } = found
-  if (!qemu || !busyboxPath || !kernel || missing.length > 0) {
-    throw new AccelError(
-      'ERR_ACCEL_NOT_FOUND',
-      `the lab lacks:\n${missing.map((line) => `- ${line}`).join('\n')}\n${
-        found.canFetch
-          ? 'Install it'
-          : 'It can fetch QEMU, busybox and a kernel on Debian and Ubuntu only: install them here'
-      }, then try again.`,
-      { details: { missing } },
-    )
-  }
-  return { qemu, busyboxPath, kernel }
+  return demandTools(found)
+}
+
+/**
+ * The tools of complete findings.
+ * @throws ERR_ACCEL_NOT_FOUND naming what is missing
+ */
+export function demandTools(found: LabFindings): LabTools {
+  const { qemu, busyboxPath, kernel, missing, canFetch } = found
+  if (qemu && busyboxPath && kernel && missing.length === 0) return { qemu, busyboxPath, kernel }
+  const hint = canFetch ? '' : ' By itself it fetches QEMU, busybox and a kernel on Debian and Ubuntu only.'
+  throw new AccelError(
+    'ERR_ACCEL_NOT_FOUND',
+    `the lab lacks what follows: install it and try again.${hint}\n${missing.map((line) => `- ${line}`).join('\n')}`,
+    { details: { missing } },
+  )
 }
 
 /** The findings in lines for a person: what was found where, and what is missing. */
@@ -236,14 +240,14 @@ async function builtKernel(): Promise<LabKernel | undefined> {
   return newest === undefined ? undefined : { image: join(cacheFolder(), newest, 'bzImage'), source: 'built' }
 }
 
-/** The newest kernel of a distribution below a root that this user can read, with its modules. */
+/** The newest kernel of a distribution below a root that this user can read and that has what the lab needs. */
 async function stockKernel(root: string, source: string): Promise<LabKernel | undefined> {
   for (const modules of [join(root, 'lib/modules'), join(root, 'usr/lib/modules')]) {
     for (const version of (await readdir(modules).catch(() => [])).sort(byVersion).reverse()) {
       const modulesFolder = join(modules, version)
       for (const image of [join(root, 'boot', `vmlinuz-${version}`), join(modulesFolder, 'vmlinuz')]) {
-        if (existsSync(join(modulesFolder, 'kernel')) && (await readable(image)))
-          return { image, modulesFolder, source }
+        if (!(await readable(image))) continue
+        if ((await missingModules(modulesFolder)).length === 0) return { image, modulesFolder, source }
       }
     }
   }
