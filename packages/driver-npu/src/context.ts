@@ -101,10 +101,7 @@ export class NpuContext {
    * event loop or in a poll of the caller's. What does not fit the ring waits here.
    */
   submit(job: NpuJob, done: JobDone): void {
-    this.#checkOpen()
-    if (!job.belongsTo(this.memory))
-      throw accelError('ERR_ACCEL_INVALID_ARGUMENT', 'The job was encoded for another NPU context')
-    job.checkAlive()
+    this.#checkJob(job)
     if (this.#backlog.length === 0 && this.queue.free >= job.steps) this.queue.push(job, done)
     else this.#backlog.push({ job, done })
   }
@@ -138,6 +135,7 @@ export class NpuContext {
     const list = jobs instanceof NpuJob ? [jobs] : jobs
     this.#timeoutMs = timeoutMs
     return new Promise((resolve, reject) => {
+      for (const job of list) this.#checkJob(job)
       let left = list.length
       let first: AccelError | undefined
       let cycles = 0
@@ -186,6 +184,14 @@ export class NpuContext {
     throw accelError(this.#failure.code, `The NPU context takes no work: ${this.#failure.message}`, {
       cause: this.#failure,
     })
+  }
+
+  #checkJob(job: NpuJob): void {
+    this.#checkOpen()
+    if (!job.belongsTo(this.memory)) {
+      throw accelError('ERR_ACCEL_INVALID_ARGUMENT', 'The job was encoded for another NPU context')
+    }
+    job.checkAlive()
   }
 
   #advance(): void {

@@ -22,7 +22,8 @@ export class NpuJob {
   readonly words: Int32Array
   readonly stepNames: readonly string[]
   readonly #memory: ContextMemory
-  readonly #blocks: NpuBuffer | undefined
+  /** @internal The parameter blocks, where a step has one. */
+  readonly blocks: NpuBuffer | undefined
   readonly #sizes: Int32Array
   readonly #buffers: (NpuBuffer | undefined)[]
 
@@ -40,7 +41,7 @@ export class NpuJob {
     this.#buffers = new Array(steps.length * operands.length).fill(undefined)
     const encoded = steps.map(encodeStep)
     for (const [i, step] of encoded.entries()) this.#encode(i, steps[i], step, i === steps.length - 1)
-    this.#blocks = this.#place(encoded)
+    this.blocks = this.#place(encoded)
   }
 
   get steps(): number {
@@ -65,7 +66,7 @@ export class NpuJob {
     for (let i = 0; i < this.#buffers.length; i++) {
       if (this.#buffers[i]?.freed) this.#buffers[i]!.checkUse(this.#memory, 0, 0)
     }
-    if (this.#blocks?.freed) this.#blocks.checkUse(this.#memory, 0, 0)
+    if (this.blocks?.freed) this.blocks.checkUse(this.#memory, 0, 0)
   }
 
   /** @internal */
@@ -75,7 +76,7 @@ export class NpuJob {
 
   /** Gives the parameter blocks back. The job can no longer be run. Idempotent. */
   free(): void {
-    this.#blocks?.free()
+    this.blocks?.free()
   }
 
   #encode(index: number, order: Step, step: Encoded, last: boolean): void {

@@ -133,8 +133,8 @@ export class NpuQueue {
       })
   }
 
-  /** Lets the queue touch the memory of `window`; without one, takes window `at` back. */
-  allow(at: number, window?: Window): void {
+  /** Lets the queue read, and unless told otherwise write, the memory of `window`; without one, takes window `at` back. */
+  allow(at: number, window?: Window, { write = true }: { readonly write?: boolean } = {}): void {
     const bar = this.#bar.WINDOW[at]
     bar.PERM.write({})
     if (window === undefined) return
@@ -142,7 +142,7 @@ export class NpuQueue {
     bar.BASE_HI.write(Number(window.first >> 32n))
     bar.LIMIT_LO.write(Number(window.last & 0xffff_ffffn))
     bar.LIMIT_HI.write(Number(window.last >> 32n))
-    bar.PERM.write({ read: true, write: true })
+    bar.PERM.write({ read: true, write })
   }
 
   /** The device's word on the queue. */

@@ -1,0 +1,85 @@
+import { Accel } from '@uaccel/accel'
+import { openDevice } from '@uaccel/core'
+import { loopback } from '@uaccel/model'
+import t from 'tap'
+import { npuModel } from '../model/index.js'
+import { Npu, npuDriver, npuUapi } from '../src/driver.js'
+
+t.test('through the subsystem: identify, counters, reset', async (t) => {
+  const npus: Npu[] = []
+  await using accel = new Accel()
+  accel.register(npuDriver({ onReady: (npu) => npus.push(npu) }))
+  const transport = loopback(npuModel)
+  await accel.add(transport)
+  const client = accel.open(npuUapi, 'accel0')
+  const found = await client.call('identify', {})
+  t.match(found, { version: '1.0.0', queues: 16, maxElements: 2n ** 26n, cardBytes: 16n * 1024n * 1024n })
+  t.equal(npus.length, 1)
+  const context = await npus[0].createContext()
+  const buffer = context.allocate(8)
+  const job = context.encode([{ op: 'fill', y: { buffer }, length: 8, pattern: 0x04030201 }])
+  await context.run(job)
+  t.match(await client.call('counters', { clear: true }), { descriptors: 1n, errors: 0n, bytesWritten: 8n })
+  t.match(await client.call('counters', { clear: false }), { descriptors: 0n })
+  await client.call('reset', {})
+  await context.run(job)
+  transport.assertClean()
+  const lost = context.run(job)
+  await Promise.all([accel.remove('accel0'), t.rejects(lost, { code: 'ERR_ACCEL_NO_DEVICE' })])
+})
+
+t.test('bad input is refused before the device sees it', async (t) => {
+  const transport = loopback(npuModel)
+  const device = await openDevice(transport)
+  const npu = await Npu.start(device)
+  const context = await npu.createContext({ ringEntries: 4 })
+  const buffer = context.allocate(100)
+  const refused = (code: string, steps: Parameters<typeof context.encode>[0]) =>
+    t.throws(() => context.encode(steps), { code })
+  const fill = (offset: number, length: number) =>
+    ({ op: 'fill', y: { buffer, offset }, length, pattern: 0 }) as const
+  refused('ERR_ACCEL_INVALID_ARGUMENT', [])
+  refused('ERR_ACCEL_OUT_OF_RANGE', [fill(0, 101)])
+  refused('ERR_ACCEL_OUT_OF_RANGE', [fill(99, 2)])
+  refused('ERR_ACCEL_OUT_OF_RANGE', [fill(-1, 2)])
+  refused('ERR_ACCEL_OUT_OF_RANGE', [fill(0.5, 2)])
+  refused('ERR_ACCEL_OUT_OF_RANGE', [fill(0, 1), fill(0, 1), fill(0, 1), fill(0, 1)])
+  refused('ERR_ACCEL_INVALID_SHAPE', [
+    {
+      op: 'pool',
+      mode: 'max',
+      shape: [1, 1, 2, 2],
+      kernel: [1, 1],
+      x: { at: { buffer }, type: 'int8' },
+      y: { at: { buffer }, type: 'uint8' },
+    },
+  ])
+  t.throws(() => context.allocate(0), { code: 'ERR_ACCEL_INVALID_ARGUMENT' })
+  t.throws(() => buffer.write(90, new Uint8Array(11)), { code: 'ERR_ACCEL_OUT_OF_RANGE' })
+  await device.release()
+  t.throws(() => context.allocate(1), { code: 'ERR_ACCEL_NO_DEVICE' })
+  transport.assertClean()
+  await transport.close()
+})
+
+t.test('another device is refused', async (t) => {
+  const other = {
+    ...npuModel,
+    create: (...args: Parameters<typeof npuModel.create>) => {
+      const behaviour = npuModel.create(...args)
+      const read = behaviour.read.bind(behaviour)
+      behaviour.read = (bar, offset, width) =>
+        offset === 4 ? 0x0002_0000 : offset === 0 && wrongId ? 7 : read(bar, offset, width)
+      return behaviour
+    },
+  }
+  let wrongId = true
+  for (const code of ['ERR_ACCEL_UNSUPPORTED', 'ERR_ACCEL_VERSION']) {
+    const transport = loopback(other)
+    const device = await openDevice(transport)
+    await t.rejects(Npu.start(device), { code })
+    await device.release()
+    await transport.close()
+    wrongId = false
+  }
+})
