@@ -3,9 +3,9 @@ import { sys } from '@uaccel/sys'
 import { accelError } from '@uaccel/uapi'
 import t from 'tap'
 import { openDevice } from './device.js'
+import { FakeTransport } from './fake-transport.test.support.js'
 import { bits, flag } from './fields.js'
 import { reg8, reg32, reg64, registers } from './registers.js'
-import { FakeTransport } from './testing/fake-transport.js'
 
 const Bar0 = registers({
   ID: reg32(0x00, 'ro', { major: bits(31, 24) }),

@@ -9,7 +9,7 @@ import {
   PciRegion,
   type RegionInfo,
   type Transport,
-} from '../transport.js'
+} from './transport.js'
 
 /** What a test wants of its device. */
 export interface FakeOptions {

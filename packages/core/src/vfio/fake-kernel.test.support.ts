@@ -1,0 +1,241 @@
+import { createSealedMemory, EventFd, sys, systemError } from '@uaccel/sys'
+import type { VfioCalls } from './calls.js'
+
+const io = (n: number) => 0x3b64 + n
+
+/** What a test wants of the kernel. */
+export interface FakeKernelOptions {
+  readonly viable?: boolean
+  readonly apiVersion?: number
+  readonly type1v2?: boolean
+  /** Negative errno of opening a path that ends like this. */
+  readonly openErrors?: Readonly<Record<string, number>>
+  /** How long GET_DEVICE_FD takes. */
+  readonly openMs?: number
+  readonly resetMs?: number
+  readonly msixGrants?: number
+  /** Leaves the IOVA capability out, or puts a chain that never ends in its place. */
+  readonly iovaCapability?: 'absent' | 'loop'
+  readonly mapErrno?: number
+  readonly unmapShort?: boolean
+}
+
+interface Node {
+  readonly kind: 'group' | 'container' | 'device'
+  readonly path: string
+}
+
+/**
+ * A kernel with VFIO as its header describes it, for one kind of device: a BAR 0 of 16 KiB that is mappable but for
+ * its third page, a BAR 2 of 256 bytes, config space; INTx, 4 MSI-X vectors, REQ. Written from linux/vfio.h, without
+ * the transport's constants.
+ */
+export class FakeKernel implements VfioCalls {
+  readonly log: string[] = []
+  readonly nodes = new Map<number, Node>()
+  readonly config = Buffer.alloc(4096)
+  readonly mappings = new Map<bigint, bigint>()
+  /** Armed eventfds by interrupt index, of the device that was opened last. */
+  triggers = new Map<number, readonly number[]>()
+  readonly #triggersOf = new Map<number, Map<number, readonly number[]>>()
+  readonly #options: FakeKernelOptions
+  readonly #configOffset = 0x10_0000
+
+  constructor(options: FakeKernelOptions = {}) {
+    this.#options = options
+    this.config.writeUInt32LE(0x11e81234, 0)
+  }
+
+  open(path: string): number {
+    for (const [end, errno] of Object.entries(this.#options.openErrors ?? {})) {
+      if (path.endsWith(end)) throw systemError('open', errno, path)
+    }
+    return this.#node(path.endsWith('vfio/vfio') ? 'container' : 'group', path)
+  }
+
+  close(fd: number): void {
+    const node = this.nodes.get(fd)
+    if (node === undefined) throw new Error(`fd ${fd} is not open`)
+    this.log.push(`close ${node.kind}`)
+    this.nodes.delete(fd)
+    sys.close(fd)
+  }
+
+  async closeAsync(fd: number): Promise<void> {
+    this.close(fd)
+  }
+
+  async ioctlAsync(fd: number, request: number, arg: Uint8Array | bigint | number = 0): Promise<number> {
+    const { openMs = 0, resetMs = 0 } = this.#options
+    await new Promise((resolve) => setTimeout(resolve, request === io(6) ? openMs : resetMs))
+    if (request === io(6))
+      return this.#node(
+        'device',
+        Buffer.from(arg as Uint8Array).toString('latin1', 0, (arg as Uint8Array).length - 1),
+      )
+    this.log.push('reset')
+    return this.ioctl(fd, request, arg)
+  }
+
+  pread(_fd: number, buffer: Uint8Array, offset: number | bigint): number {
+    const at = Number(offset) - this.#configOffset
+    if (at < 0) return buffer.fill(0x5a).length
+    return this.config.copy(buffer, 0, at, at + buffer.length)
+  }
+
+  pwrite(_fd: number, buffer: Uint8Array, offset: number | bigint): number {
+    const at = Number(offset) - this.#configOffset
+    this.log.push(`pwrite 0x${Number(offset).toString(16)} ${buffer.length}`)
+    if (at >= 0) this.config.set(buffer, at)
+    return buffer.length
+  }
+
+  ioctl(fd: number, request: number, arg: Uint8Array | bigint | number = 0): number {
+    const kind = this.nodes.get(fd)?.kind
+    const b =
+      typeof arg === 'object' ? Buffer.from(arg.buffer, arg.byteOffset, arg.byteLength) : Buffer.alloc(0)
+    const wrong = (): never => {
+      throw systemError('ioctl', -22, `request ${request - io(0)} on ${kind}`)
+    }
+    switch (`${kind} ${request - io(0)}`) {
+      case 'container 0':
+        return this.#options.apiVersion ?? 0
+      case 'container 1':
+        return arg === 3 && this.#options.type1v2 !== false ? 1 : 0
+      case 'container 2':
+        return this.log.push('set iommu') && 0
+      case 'container 12':
+        return this.#iommuInfo(b)
+      case 'container 13':
+        return this.#map(b)
+      case 'container 14':
+        return this.#unmap(b)
+      case 'group 3':
+        b.writeUInt32LE((this.#options.viable ?? true) ? 3 : 2, 4) // viable, and a bit more
+        return 0
+      case 'group 4':
+        return this.nodes.get(b.readInt32LE(0))?.kind === 'container'
+          ? this.log.push('set container') && 0
+          : wrong()
+      case 'device 7':
+        b.writeUInt32LE(3, 4)
+        b.writeUInt32LE(9, 8)
+        b.writeUInt32LE(5, 12)
+        return 0
+      case 'device 8':
+        return this.#regionInfo(b) ? 0 : wrong()
+      case 'device 9':
+        return this.#irqInfo(b) ? 0 : wrong()
+      case 'device 10':
+        return this.#setIrqs(b, this.#triggersOf.get(fd)!)
+      case 'device 11':
+        return 0
+      default:
+        return wrong()
+    }
+  }
+
+  /** Fires an interrupt: index 0 INTx, 2 MSI-X, 4 REQ. */
+  fire(index: number, vector = 0): void {
+    const event = new EventFd(sys, sys.dup(this.triggers.get(index)![vector]))
+    event.signal()
+    event.close()
+  }
+
+  #node(kind: Node['kind'], path: string): number {
+    const fd = createSealedMemory('fake-vfio', 0x4000).fd
+    this.nodes.set(fd, { kind, path })
+    this.log.push(`open ${kind}`)
+    if (kind === 'device') {
+      this.triggers = new Map()
+      this.#triggersOf.set(fd, this.triggers)
+    }
+    return fd
+  }
+
+  #regionInfo(b: Buffer): boolean {
+    const index = b.readUInt32LE(8)
+    if (index === 8) return false // no VGA
+    const sizes: Readonly<Record<number, number>> = { 0: 0x4000, 2: 0x100, 7: 4096 }
+    b.writeUInt32LE(index === 0 ? 15 : index === 2 ? 7 : index === 7 ? 3 : 0, 4)
+    b.writeUInt32LE(0, 12)
+    b.writeBigUInt64LE(BigInt(sizes[index] ?? 0), 16)
+    b.writeBigUInt64LE(BigInt(index === 7 ? this.#configOffset : 0), 24)
+    if (index !== 0) return true
+    // TYPE, then SPARSE with an area that is misaligned and one beyond the end.
+    b.writeUInt32LE(32 + 16 + 16 + 4 * 16, 0)
+    if (b.length < 128) return true
+    b.writeUInt32LE(32, 12)
+    b.writeUInt16LE(2, 32)
+    b.writeUInt32LE(48, 36)
+    b.writeUInt16LE(1, 48)
+    b.writeUInt32LE(0, 52)
+    b.writeUInt32LE(4, 56)
+    const areas = [0x3000, 0x1000, 0, 0x2000, 0x2100, 0x80, 0x4000, 0x1000]
+    for (const [i, value] of areas.entries()) b.writeBigUInt64LE(BigInt(value), 64 + 8 * i)
+    return true
+  }
+
+  #irqInfo(b: Buffer): boolean {
+    const index = b.readUInt32LE(8)
+    if (index === 3) return false // no PCI Express, no error interrupt
+    b.writeUInt32LE(index === 0 ? 7 : 9, 4)
+    b.writeUInt32LE([1, 0, 4, 0, 1][index], 12)
+    return true
+  }
+
+  #setIrqs(b: Buffer, triggers: Map<number, readonly number[]>): number {
+    const [flags, index, start, count] = [
+      b.readUInt32LE(4),
+      b.readUInt32LE(8),
+      b.readUInt32LE(12),
+      b.readUInt32LE(16),
+    ]
+    if (b.readUInt32LE(0) !== b.length) throw systemError('ioctl', -22, 'argsz')
+    this.log.push(`irqs ${index} flags 0x${flags.toString(16)} ${start}+${count}`)
+    const grants = this.#options.msixGrants
+    if (index === 2 && grants !== undefined && count > grants) return grants
+    if (flags === 0x24) {
+      if (triggers.has(index)) throw systemError('ioctl', -22, 'NORESIZE')
+      triggers.set(
+        index,
+        Array.from({ length: count }, (_, i) => b.readInt32LE(20 + 4 * i)),
+      )
+    } else if (flags === 0x21 && count === 0) triggers.delete(index)
+    return 0
+  }
+
+  #iommuInfo(b: Buffer): number {
+    b.writeUInt32LE(3, 4)
+    b.writeBigUInt64LE(0x4020_1000n, 8)
+    const { iovaCapability } = this.#options
+    const needed = 24 + 16 + 2 * 16 + 12
+    b.writeUInt32LE(needed, 0)
+    if (b.length < needed) return 0
+    b.writeUInt32LE(24, 16)
+    b.writeUInt16LE(iovaCapability === undefined ? 1 : 99, 24)
+    b.writeUInt32LE(iovaCapability === 'loop' ? 24 : 72, 28)
+    b.writeUInt32LE(2, 32)
+    for (const [i, value] of [0n, 0xfedf_ffffn, 0xfef0_0000n, 0x7f_ffff_ffffn].entries())
+      b.writeBigUInt64LE(value, 40 + 8 * i)
+    b.writeUInt16LE(3, 72)
+    b.writeUInt32LE(0, 76)
+    b.writeUInt32LE(1234, 80)
+    return 0
+  }
+
+  #map(b: Buffer): number {
+    if (this.#options.mapErrno !== undefined) throw systemError('ioctl', this.#options.mapErrno, 'MAP_DMA')
+    this.log.push(`map flags ${b.readUInt32LE(4)}`)
+    this.mappings.set(b.readBigUInt64LE(16), b.readBigUInt64LE(24))
+    return 0
+  }
+
+  #unmap(b: Buffer): number {
+    const iova = b.readBigUInt64LE(8)
+    const size = this.mappings.get(iova) ?? 0n
+    this.mappings.delete(iova)
+    b.writeBigUInt64LE(this.#options.unmapShort ? 0n : size, 16)
+    return 0
+  }
+}
