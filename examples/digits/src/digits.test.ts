@@ -1,5 +1,10 @@
-import { execFile } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { compile, loadOnnx, makePlan } from '@uaccel/inference'
@@ -9,6 +14,9 @@ import { countMismatches } from './classify.js'
 import { drawDigits } from './draw.js'
 import { decodeDigits, decodeIdx, encodeIdx } from './idx.js'
 import { splitDigits } from './train/dataset.js'
+
+// The example runs whole, three times, on machines that may be slow.
+t.setTimeout(180_000)
 
 const path = (name: string) => fileURLToPath(new URL(`../${name}`, import.meta.url))
 const file = (name: string) => readFileSync(path(name))
@@ -115,9 +123,39 @@ t.test('--json prints one object with what was measured, --help and wrong usage'
     'imagesPerSecond',
     'hostMicrosPerImage',
   ])
-  t.match(summary, { images: 1600, mismatches: 0 })
+  t.match(summary, { device: /^NPU-1 /, transport: 'vfio-user', images: 1600, mismatches: 0 })
   t.ok(summary.accuracy >= 0.97 && summary.accuracy < 1)
   t.ok(summary.imagesPerSecond > 0 && summary.hostMicrosPerImage > 0)
   t.match((await run(process.execPath, [main, '--help'])).stdout, /^Usage/)
   await t.rejects(run(process.execPath, [main, '--wrong']), { code: 2, stdout: '' })
+  await t.rejects(run(process.execPath, [main, '--device', 'gpu']), { code: 2, stdout: '' })
+  const cpu = JSON.parse((await run(process.execPath, [main, '--device', 'cpu', '--json'])).stdout)
+  t.match(cpu, { device: 'CPU', transport: 'none', accuracy: summary.accuracy, mismatches: 0 })
 })
+
+t.test(
+  'when the process of the model is killed, the example ends with the reason and leaves nothing',
+  async (t) => {
+    // Not t.testdir(): a socket's path may have 107 bytes.
+    const folder = mkdtempSync(join(tmpdir(), 'uaccel-test-'))
+    t.teardown(() => rmSync(folder, { recursive: true }))
+    const child = spawn(process.execPath, [path('dist/main.js'), '--json'], {
+      env: { ...process.env, TMPDIR: folder },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    const [stdout, stderr] = [child.stdout, child.stderr].map((stream) => text(stream))
+    const exited = once(child, 'exit')
+    const served = () => readdirSync(folder).some((name) => existsSync(join(folder, name, 'npu.sock')))
+    const children = () =>
+      readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8').trim().split(' ')
+    while (child.exitCode === null && !served()) await sleep(20)
+    await sleep(300)
+    const [model] = children().map(Number)
+    process.kill(model, 'SIGKILL')
+    const [code] = await exited
+    t.equal(code, 1)
+    t.equal(await stdout, '')
+    t.match(await stderr, /^ERR_ACCEL_/)
+    t.same(readdirSync(folder), [])
+  },
+)

@@ -16,23 +16,35 @@ import { clamp, dequantise, quantise, requantise } from './arithmetic.js'
 /** Every type but int64, whose elements are bigints and only ever name shapes. */
 type Numbers = Exclude<TensorData, BigInt64Array>
 
-/** The output places, along one axis, whose input place for a kernel position lies inside the input. */
-function insideRange(
-  length: number,
-  outputs: number,
-  stride: number,
-  start: number,
-): readonly [first: number, end: number] {
-  const first = Math.max(0, Math.ceil(-start / stride))
-  const end = Math.min(outputs, Math.floor((length - 1 - start) / stride) + 1)
-  return [first, Math.max(first, end)]
+/** One kernel position along one axis: the output places from `first` to before `end` read input place * stride + `start`. */
+interface Tap {
+  readonly start: number
+  readonly first: number
+  readonly end: number
+}
+
+/** For each kernel position along an axis (0 height, 1 width), the output places whose input place is not padding. */
+function tapsOf(operation: Conv | MaxPool, axis: 0 | 1): Tap[] {
+  const length = operation.inputs[0].type.shape[2 + axis]
+  const outputs = operation.output.type.shape[2 + axis]
+  const stride = operation.strides[axis]
+  return Array.from({ length: operation.kernel[axis] }, (_, position) => {
+    const start = position * operation.dilations[axis] - operation.pads[axis]
+    const first = Math.max(0, Math.ceil(-start / stride))
+    const end = Math.min(outputs, Math.floor((length - 1 - start) / stride) + 1)
+    return { start, first, end: Math.max(first, end) }
+  })
 }
 
 function conv(operation: Conv, input: Numbers, output: Numbers): void {
   const [images, channels, height, width] = operation.inputs[0].type.shape
   const [, outputs, outHeight, outWidth] = operation.output.type.shape
-  const { kernel, strides, dilations, pads, group, inputZeroPoint, outputZeroPoint, range } = operation
+  const { group, outputZeroPoint, range } = operation
+  const [strideY, strideX] = operation.strides
+  const tapsY = tapsOf(operation, 0)
+  const tapsX = tapsOf(operation, 1)
   const weights = operation.weights.data
+  const values = Int32Array.from(input, (q) => q - operation.inputZeroPoint)
   const perGroup = channels / group
   const plane = outHeight * outWidth
   const sums = new Int32Array(plane)
@@ -41,22 +53,18 @@ function conv(operation: Conv, input: Numbers, output: Numbers): void {
       sums.fill(operation.bias[o])
       const weightZero = operation.weightZeroPoints[o]
       const firstChannel = Math.floor((o * group) / outputs) * perGroup
-      let w = o * perGroup * kernel[0] * kernel[1]
+      let w = o * perGroup * tapsY.length * tapsX.length
       for (let c = 0; c < perGroup; c++) {
         const base = (n * channels + firstChannel + c) * height * width
-        for (let ky = 0; ky < kernel[0]; ky++) {
-          const startY = ky * dilations[0] - pads[0]
-          const [y0, y1] = insideRange(height, outHeight, strides[0], startY)
-          for (let kx = 0; kx < kernel[1]; kx++, w++) {
-            const weight = weights[w] - weightZero
+        for (const tapY of tapsY) {
+          for (const tapX of tapsX) {
+            const weight = weights[w++] - weightZero
             if (weight === 0) continue
-            const startX = kx * dilations[1] - pads[1]
-            const [x0, x1] = insideRange(width, outWidth, strides[1], startX)
-            for (let y = y0; y < y1; y++) {
-              let at = base + (y * strides[0] + startY) * width + x0 * strides[1] + startX
-              const end = y * outWidth + x1
-              for (let s = y * outWidth + x0; s < end; s++, at += strides[1]) {
-                sums[s] += (input[at] - inputZeroPoint) * weight
+            for (let y = tapY.first; y < tapY.end; y++) {
+              let at = base + (y * strideY + tapY.start) * width + tapX.first * strideX + tapX.start
+              const end = y * outWidth + tapX.end
+              for (let s = y * outWidth + tapX.first; s < end; s++, at += strideX) {
+                sums[s] += values[at] * weight
               }
             }
           }
@@ -102,21 +110,18 @@ function maxPool(operation: MaxPool, input: Numbers, output: Numbers): void {
   const { type } = operation.inputs[0]
   const [images, channels, height, width] = type.shape
   const [, , outHeight, outWidth] = operation.output.type.shape
-  const { kernel, strides, dilations, pads } = operation
+  const [strideY, strideX] = operation.strides
+  const tapsX = tapsOf(operation, 1)
   const lowest = isQuantised(type.dtype) ? limits[type.dtype].min : Number.NEGATIVE_INFINITY
   output.fill(lowest)
-  for (let plane = 0; plane < images * channels; plane++) {
-    for (let ky = 0; ky < kernel[0]; ky++) {
-      const startY = ky * dilations[0] - pads[0]
-      const [y0, y1] = insideRange(height, outHeight, strides[0], startY)
-      for (let kx = 0; kx < kernel[1]; kx++) {
-        const startX = kx * dilations[1] - pads[1]
-        const [x0, x1] = insideRange(width, outWidth, strides[1], startX)
-        for (let y = y0; y < y1; y++) {
-          const row = (plane * height + y * strides[0] + startY) * width + startX
-          for (let x = x0; x < x1; x++) {
+  for (const tapY of tapsOf(operation, 0)) {
+    for (const tapX of tapsX) {
+      for (let plane = 0; plane < images * channels; plane++) {
+        for (let y = tapY.first; y < tapY.end; y++) {
+          const row = (plane * height + y * strideY + tapY.start) * width + tapX.start
+          for (let x = tapX.first; x < tapX.end; x++) {
             const out = (plane * outHeight + y) * outWidth + x
-            const value = input[row + x * strides[1]]
+            const value = input[row + x * strideX]
             if (value > output[out]) output[out] = value
           }
         }
