@@ -12,6 +12,10 @@ const LIBRARY = 'uaccel-libc'
 export function ffiRsProvider(): FfiProvider {
   const ffi = require('ffi-rs') as FfiRs
   ffi.open({ library: LIBRARY, path: 'libc.so.6' })
+  // Node unloads an addon with the last thread that loaded it, and ffi-rs's thread-local destructors then run in
+  // memory that is gone (SIGSEGV at the end of a worker): opened once more, it stays
+  const addon = Object.keys(require.cache).find((file) => /ffi-rs[^/]*\.node$/.test(file))
+  if (addon !== undefined) ffi.open({ library: 'uaccel-stay-loaded', path: addon })
   // ffi-rs's U64 goes through a double: BigInt (an int64) is the only exact 64-bit type
   const types = {
     i32: ffi.DataType.I32,

@@ -21,6 +21,9 @@ export const isMapped = (address: bigint): boolean =>
     return start <= address && address < end
   })
 
+export const virtualBytes = (): number =>
+  1024 * Number(/VmSize:\s+(\d+) kB/.exec(readFileSync('/proc/self/status', 'utf8'))![1])
+
 setFlagsFromString('--expose-gc')
 const gc: () => void = runInNewContext('gc')
 

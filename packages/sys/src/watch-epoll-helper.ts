@@ -10,7 +10,7 @@ const MAX_EVENTS = 64
 const EVENT_BYTES = 12
 
 /** The body of the helper thread: see `watch-epoll.ts`. */
-function run({ provider, epfd, stopFd }: HelperData, post: (token: number) => void): void {
+function run({ provider, epfd, stopFd, done }: HelperData, post: (token: number) => void): void {
   const { raw } = systemCalls(provider).provider
   const events = Buffer.alloc(MAX_EVENTS * EVENT_BYTES)
   for (;;) {
@@ -21,6 +21,8 @@ function run({ provider, epfd, stopFd }: HelperData, post: (token: number) => vo
       if (token === STOP_TOKEN) {
         raw.close(stopFd)
         raw.close(epfd)
+        Atomics.store(done, 0, 1)
+        Atomics.notify(done, 0)
         return
       }
       post(token)

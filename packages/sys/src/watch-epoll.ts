@@ -1,4 +1,4 @@
-import { Worker } from 'node:worker_threads'
+import { isMainThread, Worker } from 'node:worker_threads'
 import * as abi from './abi.js'
 import { EventFd } from './eventfd.js'
 import type { ProviderName } from './ffi.js'
@@ -19,6 +19,8 @@ export interface HelperData {
   provider: ProviderName
   epfd: number
   stopFd: number
+  /** One word, set to 1 once the helper has closed both descriptors. */
+  done: Int32Array
 }
 
 /** The token that ends the helper. Those of watches start behind it. */
@@ -39,6 +41,7 @@ class EpollLoop {
   readonly #watches = new Map<number, Armed>()
   /** struct epoll_event, packed on x86-64: events u32, data u64. include/uapi/linux/eventpoll.h */
   readonly #event = Buffer.alloc(12)
+  readonly #done = new Int32Array(new SharedArrayBuffer(4))
   #ended = false
   #lastToken = STOP_TOKEN
 
@@ -48,11 +51,12 @@ class EpollLoop {
     if (this.#epfd < 0) throw systemError('epoll_create1', this.#epfd, 'event loop')
     this.#stop = new EventFd(calls)
     this.#control(abi.EPOLL_CTL_ADD, this.#stop.fd, abi.POLLIN, STOP_TOKEN)
-    // the helper closes both descriptors when it stops: this thread may be gone by then
+    // the helper closes both descriptors when it stops: only it knows that it does not use them any more
     const workerData: HelperData = {
       provider: calls.provider.name,
       epfd: this.#epfd,
       stopFd: this.#stop.fd,
+      done: this.#done,
     }
     this.#worker = new Worker(new URL('./watch-epoll-helper.js', import.meta.url), {
       workerData,
@@ -61,8 +65,8 @@ class EpollLoop {
     })
     this.#worker.unref()
     this.#worker.on('message', (token: number) => this.#ready(token))
-    // Node joins its threads when it ends, and this one waits in the kernel
-    process.on('exit', this.#end)
+    helpers.add(this)
+    this.#worker.once('exit', () => helpers.delete(this))
   }
 
   #control(op: number, fd: number, events: number, token: number): void {
@@ -117,14 +121,29 @@ class EpollLoop {
     if (this.#watches.size === 0) this.#end()
   }
 
-  readonly #end = (): void => {
+  #end(): void {
     if (this.#ended) return
     this.#ended = true
-    process.off('exit', this.#end)
     loops.delete(this.#calls)
     this.#stop.signal()
   }
+
+  /** This thread ends, and Node joins the helper, which waits in the kernel. */
+  endWithThread(): void {
+    this.#end()
+    // Node interrupts the helper next; in a process that lives on, its descriptors must be closed by then
+    if (!isMainThread) Atomics.wait(this.#done, 0, 0, HELPER_STOP_MS)
+  }
 }
+
+/** More than a helper takes to start and stop on a busy machine. */
+const HELPER_STOP_MS = 2000
+
+/** Those whose thread runs, or is about to end. */
+const helpers = new Set<EpollLoop>()
+process.on('exit', () => {
+  for (const loop of helpers) loop.endWithThread()
+})
 
 const loops = new Map<SystemCalls, EpollLoop>()
 
