@@ -142,14 +142,14 @@ class InProcess<Clock extends ModelClock> implements Loopback<Clock> {
 
   map(region: number, { offset, sizeBytes }: Area): Mapping {
     this.function.checkPresent()
-    const area = this.regions[region]?.mappable.find(
-      (candidate) => candidate.offset === offset && candidate.sizeBytes === sizeBytes,
+    const within = this.regions[region]?.mappable.some(
+      (area) => offset >= area.offset && offset + sizeBytes <= area.offset + area.sizeBytes,
     )
     const file = this.function.regionFd(region)
-    if (area === undefined || file === undefined) {
+    if (!within || file === undefined) {
       throw accelError(
         'ERR_ACCEL_OUT_OF_RANGE',
-        `${hex(sizeBytes)} bytes at ${hex(offset)} of region ${region} of ${this.identity.address} cannot be mapped. Map one of its mappable areas, or access it by calls.`,
+        `${hex(sizeBytes)} bytes at ${hex(offset)} of region ${region} of ${this.identity.address} cannot be mapped. Map pages of its mappable areas, or access it by calls.`,
       )
     }
     const mapping = Mapping.map({
