@@ -49,13 +49,7 @@ function createEdu(context: ModelContext, options: EduOptions): ModelBehaviour {
 
   const registers = registerBank([
     { name: 'identification', offset: 0x00, width: 4, access: 'ro', reset: IDENTIFICATION },
-    {
-      name: 'liveness',
-      offset: 0x04,
-      width: 4,
-      access: 'rw',
-      write: (value) => registers.set('liveness', ~value),
-    },
+    { name: 'liveness', offset: 0x04, width: 4, access: 'rw', write: invert },
     { name: 'factorial', offset: 0x08, width: 4, access: 'rw', write: startFactorial },
     { name: 'status', offset: 0x20, width: 4, access: 'rw', write: writeStatus },
     { name: 'interruptStatus', offset: 0x24, width: 4, access: 'ro' },
@@ -87,6 +81,10 @@ function createEdu(context: ModelContext, options: EduOptions): ModelBehaviour {
     },
     { name: 'dmaCommand', offset: 0x98, width: 8, widths: eitherWidth, access: 'rw', write: startDma },
   ])
+
+  function invert(value: number): void {
+    registers.set('liveness', ~value)
+  }
 
   function startFactorial(n: number): void {
     const status = registers.get('status')
