@@ -86,8 +86,10 @@ export type Trace = (op: 'read' | 'write', entry: RegisterEntry, value: number |
 export interface AnyRegister {
   readonly entry: RegisterEntry
   read(): number | bigint
-  write(value: number | bigint | object): void
+  write(value: number | bigint | FieldObject): void
 }
+
+type FieldObject = Readonly<Record<string, unknown>>
 
 // V8 deletes a load whose value nobody uses once the code is hot, and with it the bus access: a posted-write flush or a
 // read-to-clear. A store of the value into memory that outlives the call keeps the load, without allocating for 2^31 and above.
@@ -102,7 +104,7 @@ abstract class NumberRegister {
   }
 
   abstract read(): number
-  abstract write(value: number | object): void
+  abstract write(value: number | FieldObject): void
 
   decode(raw: number): object {
     return this.entry.codec.decode(raw)
@@ -110,16 +112,16 @@ abstract class NumberRegister {
   extract(raw: number, field: string): unknown {
     return this.entry.codec.extract(raw, field)
   }
-  encode(fields: object): number {
+  encode(fields: FieldObject): number {
     return this.entry.codec.encode(fields)
   }
   get(): object {
     return this.entry.codec.decode(this.read())
   }
-  update(fields: object): void {
+  update(fields: FieldObject): void {
     this.write(this.entry.codec.encode(fields, this.read()))
   }
-  clear(flags: number | object): void {
+  clear(flags: number | FieldObject): void {
     this.write(flags)
   }
 }
@@ -132,7 +134,7 @@ abstract class BigRegister {
   }
 
   abstract read(): bigint
-  abstract write(value: bigint | number | object): void
+  abstract write(value: bigint | number | FieldObject): void
 
   decode(raw: bigint): object {
     return this.entry.codec.decode64(raw)
@@ -140,19 +142,19 @@ abstract class BigRegister {
   extract(raw: bigint, field: string): unknown {
     return this.entry.codec.extract64(raw, field)
   }
-  encode(fields: object): bigint {
+  encode(fields: FieldObject): bigint {
     return this.entry.codec.encode64(fields)
   }
   get(): object {
     return this.entry.codec.decode64(this.read())
   }
-  update(fields: object): void {
+  update(fields: FieldObject): void {
     this.write(this.entry.codec.encode64(fields, this.read()))
   }
-  clear(flags: bigint | number | object): void {
+  clear(flags: bigint | number | FieldObject): void {
     this.write(flags)
   }
-  protected raw(value: bigint | number | object): bigint {
+  protected raw(value: bigint | number | FieldObject): bigint {
     if (typeof value === 'bigint') return value
     return typeof value === 'number' ? BigInt.asUintN(64, BigInt(value)) : this.entry.codec.encode64(value)
   }
@@ -175,8 +177,9 @@ class Mapped8 extends NumberRegister {
     sink32[0] = value
     return value
   }
-  write(value: number | object): void {
-    this.#window.u8[this.#index] = typeof value === 'number' ? value : this.entry.codec.encode(value)
+  write(value: number | FieldObject): void {
+    if (typeof value === 'number') this.#window.u8[this.#index] = value
+    else this.#window.u8[this.#index] = this.entry.codec.encode(value)
   }
 }
 
@@ -194,8 +197,9 @@ class Mapped16 extends NumberRegister {
     sink32[0] = value
     return value
   }
-  write(value: number | object): void {
-    this.#window.u16[this.#index] = typeof value === 'number' ? value : this.entry.codec.encode(value)
+  write(value: number | FieldObject): void {
+    if (typeof value === 'number') this.#window.u16[this.#index] = value
+    else this.#window.u16[this.#index] = this.entry.codec.encode(value)
   }
 }
 
@@ -213,8 +217,9 @@ class Mapped32 extends NumberRegister {
     sink32[0] = value
     return value
   }
-  write(value: number | object): void {
-    this.#window.u32[this.#index] = typeof value === 'number' ? value : this.entry.codec.encode(value)
+  write(value: number | FieldObject): void {
+    if (typeof value === 'number') this.#window.u32[this.#index] = value
+    else this.#window.u32[this.#index] = this.entry.codec.encode(value)
   }
 }
 
@@ -232,7 +237,7 @@ class Mapped64 extends BigRegister {
     sink64[0] = value
     return value
   }
-  write(value: bigint | number | object): void {
+  write(value: bigint | number | FieldObject): void {
     this.#window.u64[this.#index] = this.raw(value)
   }
 }
@@ -249,7 +254,7 @@ class TrappedNumber extends NumberRegister {
   read(): number {
     return this.#trap.read(this.entry.offset, this.#bytes)
   }
-  write(value: number | object): void {
+  write(value: number | FieldObject): void {
     const raw = typeof value === 'number' ? value >>> 0 : this.entry.codec.encode(value)
     // Truncated as a typed array truncates it, so that both kinds of accessor write the same.
     this.#trap.write(
@@ -270,7 +275,7 @@ class Trapped64 extends BigRegister {
   read(): bigint {
     return this.#trap.read64(this.entry.offset)
   }
-  write(value: bigint | number | object): void {
+  write(value: bigint | number | FieldObject): void {
     this.#trap.write64(this.entry.offset, BigInt.asUintN(64, this.raw(value)))
   }
 }
@@ -289,7 +294,7 @@ class TracedNumber extends NumberRegister {
     this.#trace('read', this.entry, value)
     return value
   }
-  write(value: number | object): void {
+  write(value: number | FieldObject): void {
     const raw = typeof value === 'number' ? value : this.entry.codec.encode(value)
     this.#trace('write', this.entry, raw)
     this.#inner.write(raw)
@@ -310,7 +315,7 @@ class Traced64 extends BigRegister {
     this.#trace('read', this.entry, value)
     return value
   }
-  write(value: bigint | number | object): void {
+  write(value: bigint | number | FieldObject): void {
     const raw = this.raw(value)
     this.#trace('write', this.entry, raw)
     this.#inner.write(raw)

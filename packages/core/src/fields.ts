@@ -87,20 +87,17 @@ export function checkFields(register: string, width: number, fields: Fields): vo
 
 /** The number that stands for a field's value. `ERR_ACCEL_OUT_OF_RANGE` or `ERR_ACCEL_INVALID_ARGUMENT` where none does. */
 export function fieldNumber(name: string, field: Field, value: unknown): number {
-  const number =
-    field.kind === 'flag' && typeof value === 'boolean'
-      ? Number(value)
-      : field.kind === 'choice' && typeof value === 'string' && Object.hasOwn(field.choices, value)
-        ? field.choices[value]
-        : value
-  if (typeof number !== 'number' || (field.kind === 'flag' && typeof value !== 'boolean')) {
-    const wanted =
-      field.kind === 'flag'
-        ? 'a boolean'
-        : field.kind === 'choice'
-          ? `one of ${Object.keys(field.choices).join(', ')}`
-          : 'a number'
-    throw accelError('ERR_ACCEL_INVALID_ARGUMENT', `field ${name}: wanted ${wanted}, found ${String(value)}`)
+  if (field.kind === 'flag')
+    return typeof value === 'boolean' ? Number(value) : refuse(name, 'a boolean', value)
+  let number = value
+  if (field.kind === 'choice' && typeof value === 'string' && Object.hasOwn(field.choices, value))
+    number = field.choices[value]
+  if (typeof number !== 'number') {
+    return refuse(
+      name,
+      field.kind === 'choice' ? `one of ${Object.keys(field.choices).join(', ')}` : 'a number',
+      value,
+    )
   }
   if (!fits(number, field)) {
     throw accelError(
@@ -111,12 +108,8 @@ export function fieldNumber(name: string, field: Field, value: unknown): number 
   return number
 }
 
-/** A field's value for people and programs, from its number. */
-export function fieldValue(field: Field, number: number): boolean | string | number {
-  if (field.kind === 'flag') return number !== 0
-  if (field.kind === 'bits') return number
-  for (const name in field.choices) if (field.choices[name] === number) return name
-  return number
+function refuse(name: string, wanted: string, found: unknown): never {
+  throw accelError('ERR_ACCEL_INVALID_ARGUMENT', `field ${name}: wanted ${wanted}, found ${String(found)}`)
 }
 
 function maximum(field: Field): number {

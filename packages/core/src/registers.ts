@@ -1,6 +1,7 @@
 import { accelError } from '@uaccel/uapi'
 import type { Mapped } from './accessors.js'
-import { checkFields, type Fields, fieldNumber, fieldValue, type NoFields } from './fields.js'
+import { FieldCodec } from './codec.js'
+import { checkFields, type Fields, type NoFields } from './fields.js'
 
 /**
  * How a register may be touched. `w1c`: reads as flags, a flag is cleared by writing a one. `rc`: reading clears it, so
@@ -122,78 +123,6 @@ export function registers<const D extends RegisterBlock>(definitions: D): Regist
 
 /** The accessor object that `mapBar` answers for a map: `Bar<typeof Bar0>`. */
 export type Bar<M> = M extends RegisterMap<infer D> ? Mapped<D> : never
-
-/** Converts between a register's raw value and its fields. Made once per definition. */
-export class FieldCodec {
-  readonly #name: string
-  readonly #fields: Fields
-  readonly #names: readonly string[]
-
-  constructor(name: string, fields: Fields) {
-    this.#name = name
-    this.#fields = fields
-    this.#names = Object.keys(fields)
-  }
-
-  decode(raw: number): Record<string, unknown> {
-    const values: Record<string, unknown> = {}
-    for (const name of this.#names) values[name] = this.extract(raw, name)
-    return values
-  }
-
-  decode64(raw: bigint): Record<string, unknown> {
-    const values: Record<string, unknown> = {}
-    for (const name of this.#names) values[name] = this.extract64(raw, name)
-    return values
-  }
-
-  /** One field of a raw value, without an object for all. */
-  extract(raw: number, name: string): boolean | string | number {
-    const field = this.#field(name)
-    return fieldValue(field, ((raw >>> field.lo) & mask(field.hi - field.lo + 1)) >>> 0)
-  }
-
-  extract64(raw: bigint, name: string): boolean | string | number {
-    const field = this.#field(name)
-    return fieldValue(field, Number(BigInt.asUintN(field.hi - field.lo + 1, raw >> BigInt(field.lo))))
-  }
-
-  /** The raw value with these fields replaced in `base`. */
-  encode(values: object, base = 0): number {
-    let raw = base
-    for (const [name, value] of Object.entries(values)) {
-      if (value === undefined) continue
-      const field = this.#field(name)
-      raw =
-        (raw & ~(mask(field.hi - field.lo + 1) << field.lo)) | (fieldNumber(name, field, value) << field.lo)
-    }
-    return raw >>> 0
-  }
-
-  encode64(values: object, base = 0n): bigint {
-    let raw = base
-    for (const [name, value] of Object.entries(values)) {
-      if (value === undefined) continue
-      const field = this.#field(name)
-      const fieldMask = ((1n << BigInt(field.hi - field.lo + 1)) - 1n) << BigInt(field.lo)
-      raw = (raw & ~fieldMask) | (BigInt(fieldNumber(name, field, value)) << BigInt(field.lo))
-    }
-    return raw
-  }
-
-  #field(name: string) {
-    if (Object.hasOwn(this.#fields, name)) return this.#fields[name]
-    throw accelError(
-      'ERR_ACCEL_INVALID_ARGUMENT',
-      `register ${this.#name} has no field ${name}; it has ${this.#names.join(', ') || 'none'}`,
-    )
-  }
-}
-
-/** The lowest `n` of 32 bits. */
-function mask(n: number): number {
-  return n === 32 ? -1 : (1 << n) - 1
-}
 
 function endOf(entry: RegisterEntry): number {
   return entry.offset + entry.width / 8
