@@ -1,4 +1,4 @@
-import { gemm } from './gemm.js'
+import { product } from './gemm.js'
 
 /** The NPU's arithmetic, from docs/devices/npu.md sections 8 and 9. Tensors are dense; 8-bit ones come as `Uint8Array` or `Int8Array`. */
 export type Quantised = Uint8Array | Int8Array
@@ -66,10 +66,35 @@ export function outputSize(
   return Math.floor((size + pads - dilation * (kernel - 1) - 1) / stride) + 1
 }
 
-/** `values - zero` in 16 bits, which hold every difference of 8-bit numbers. */
-function centred(values: Quantised, zero: number, into: Int16Array): Int16Array {
-  for (let i = 0; i < values.length; i++) into[i] = values[i] - zero
-  return into
+/** `values - zero` in 16 bits, which hold every difference of 8-bit numbers, as rows of `k` numbers `stride` apart. */
+function centred(
+  values: Quantised,
+  from: number,
+  zero: number,
+  into: Int16Array,
+  rows: number,
+  k: number,
+  stride: number,
+): void {
+  for (let row = 0, at = from; row < rows; row++) {
+    const end = row * stride + k
+    for (let to = row * stride; to < end; to++, at++) into[to] = values[at] - zero
+  }
+}
+
+/** As `centred`, of the transposed matrix: `k` rows of `columns` numbers become `columns` rows. */
+function centredTransposed(
+  values: Quantised,
+  from: number,
+  zero: number,
+  into: Int16Array,
+  columns: number,
+  k: number,
+  stride: number,
+): void {
+  for (let row = 0, at = from; row < k; row++) {
+    for (let column = 0; column < columns; column++, at++) into[column * stride + row] = values[at] - zero
+  }
 }
 
 /** Accumulators of one channel to the output tensor: bias, requantisation, limits (8.1, 8.2). */
@@ -85,21 +110,33 @@ function store(
 ): void {
   const bias = table.bias[channel]
   const multiplier = table.multiplier[channel]
-  const exact = y instanceof Int32Array
+  const { min, max, zero, bug } = out
+  if (y instanceof Int32Array) {
+    for (let i = 0; i < count; i++) y[to + i] = Math.min(max, Math.max(min, (acc[at + i] + bias) | 0))
+    return
+  }
+  if (bug !== undefined) {
+    for (let i = 0; i < count; i++) {
+      y[to + i] = quantise(fround(fround((acc[at + i] + bias) | 0) * multiplier), out)
+    }
+    return
+  }
+  // `quantise`, with what does not change taken out of the loop.
+  const low = min - zero
+  const high = max - zero
   for (let i = 0; i < count; i++) {
-    const sum = (acc[at + i] + bias) | 0
-    y[to + i] = exact
-      ? Math.min(out.max, Math.max(out.min, sum))
-      : quantise(fround(fround(sum) * multiplier), out)
+    const value = fround(fround((acc[at + i] + bias) | 0) * multiplier)
+    y[to + i] = value <= low ? min : value >= high ? max : value + TO_INTEGER - TO_INTEGER + zero
   }
 }
 
 // Patches laid out at once, in numbers: bounds the memory of a convolution, and keeps it in the cache.
 const TILE = 1 << 17
 
-/** Lays the patches under the kernel at output positions `first` ... `last - 1` out as rows of `cg * kh * kw`. */
+/** Lays the patches under the kernel at output positions `first` ... `last - 1` out as rows, centred, `stride` apart. */
 function patches(
-  x: Int16Array,
+  x: Quantised,
+  zero: number,
   from: number,
   cg: number,
   g: Sliding,
@@ -108,17 +145,24 @@ function patches(
   last: number,
   outside: number,
   rows: Int16Array,
+  stride: number,
 ): void {
-  let to = 0
+  const { h, w, kh, kw, sh, sw, dh, dw, padTop, padLeft } = g
   for (let spot = first; spot < last; spot++) {
-    const top = Math.floor(spot / ow) * g.sh - g.padTop
-    const left = (spot % ow) * g.sw - g.padLeft
+    let to = (spot - first) * stride
+    const top = Math.floor(spot / ow) * sh - padTop
+    const left = (spot % ow) * sw - padLeft
+    const whole = left >= 0 && left + (kw - 1) * dw < w
     for (let c = 0; c < cg; c++) {
-      for (let i = 0, py = top; i < g.kh; i++, py += g.dh) {
-        const row = from + (c * g.h + py) * g.w
-        const inside = py >= 0 && py < g.h
-        for (let j = 0, px = left; j < g.kw; j++, px += g.dw, to++) {
-          rows[to] = inside && px >= 0 && px < g.w ? x[row + px] : outside
+      for (let i = 0, py = top; i < kh; i++, py += dh) {
+        const row = from + (c * h + py) * w
+        const end = to + kw
+        if (py < 0 || py >= h) for (; to < end; to++) rows[to] = outside
+        else if (whole) for (let at = row + left; to < end; to++, at += dw) rows[to] = x[at] - zero
+        else {
+          for (let px = left; to < end; to++, px += dw) {
+            rows[to] = px >= 0 && px < w ? x[row + px] - zero : outside
+          }
         }
       }
     }
@@ -149,21 +193,19 @@ export function conv2d(
   const k = cg * g.kh * g.kw
   const spots = oh * ow
   const tile = Math.min(spots, Math.max(1, Math.floor(TILE / k)))
-  const input = centred(x, g.xZero, new Int16Array(x.length))
-  const weights = centred(w, g.wZero, new Int16Array(w.length))
-  const rows = new Int16Array(tile * k)
-  const acc = new Int32Array(og * tile)
+  const sums = product(g.o, tile, k, og * tile)
+  centred(w, 0, g.wZero, sums.a, g.o, k, sums.stride)
   const outside = out.bug === 'zero-padding' ? -g.xZero : 0
   for (let n = 0; n < g.n; n++) {
     for (let group = 0; group < g.groups; group++) {
       const from = (n * g.c + group * cg) * g.h * g.w
       for (let first = 0; first < spots; first += tile) {
         const count = Math.min(tile, spots - first)
-        patches(input, from, cg, g, ow, first, first + count, outside, rows)
-        gemm(weights, group * og * k, og, rows, 0, count, k, acc)
+        patches(x, g.xZero, from, cg, g, ow, first, first + count, outside, sums.b, sums.stride)
+        sums.multiply(group * og, og, count)
         for (let o = 0; o < og; o++) {
           const channel = group * og + o
-          store(acc, o * count, y, (n * g.o + channel) * spots + first, count, table, channel, out)
+          store(sums.out, o * count, y, (n * g.o + channel) * spots + first, count, table, channel, out)
         }
       }
     }
@@ -189,28 +231,18 @@ export function matmul(
   out: Output,
 ): void {
   const { batch, m, k, n } = g
-  const left = centred(a, g.aZero, new Int16Array(a.length))
-  const given = centred(b, g.bZero, new Int16Array(b.length))
-  const right = g.transposeB ? given : transposed(given, g.batchB ? batch : 1, k, n)
-  const acc = new Int32Array(m * n)
+  const sums = product(m, n, k, m * n)
+  const lay = g.transposeB ? centred : centredTransposed
   for (let i = 0; i < batch; i++) {
-    gemm(left, i * m * k, m, right, g.batchB ? i * k * n : 0, n, k, acc)
+    centred(a, i * m * k, g.aZero, sums.a, m, k, sums.stride)
+    if (i === 0 || g.batchB) lay(b, i * k * n, g.bZero, sums.b, n, k, sums.stride)
+    sums.multiply(0, m, n)
     for (let row = 0, at = 0; row < m; row++) {
       for (let column = 0; column < n; column++, at++) {
-        store(acc, at, y, i * m * n + at, 1, table, column, out)
+        store(sums.out, at, y, i * m * n + at, 1, table, column, out)
       }
     }
   }
-}
-
-function transposed(from: Int16Array, batch: number, rows: number, columns: number): Int16Array {
-  const to = new Int16Array(from.length)
-  for (let b = 0, at = 0; b < batch; b++) {
-    for (let r = 0; r < rows; r++) {
-      for (let c = 0; c < columns; c++, at++) to[(b * columns + c) * rows + r] = from[at]
-    }
-  }
-  return to
 }
 
 /** Pooling (9.6). */
@@ -227,35 +259,48 @@ export function pool(
 ): void {
   const oh = outputSize(g.h, g.kh, g.sh, g.dh, g.padTop + g.padBottom)
   const ow = outputSize(g.w, g.kw, g.sw, g.dw, g.padLeft + g.padRight)
+  const { h, w, kh, kw, sh, sw, dh, dw, padTop, padLeft, average } = g
   const lowest = x instanceof Int8Array ? -128 : 0
   let to = 0
   for (let plane = 0; plane < g.n * g.c; plane++) {
-    const from = plane * g.h * g.w
+    const from = plane * h * w
     for (let oy = 0; oy < oh; oy++) {
       for (let ox = 0; ox < ow; ox++, to++) {
         let largest = lowest
         let sum = 0
         let count = 0
-        for (let i = 0, py = oy * g.sh - g.padTop; i < g.kh; i++, py += g.dh) {
-          if (py < 0 || py >= g.h) continue
-          const row = from + py * g.w
-          for (let j = 0, px = ox * g.sw - g.padLeft; j < g.kw; j++, px += g.dw) {
-            if (px < 0 || px >= g.w) continue
+        for (let i = 0, py = oy * sh - padTop; i < kh; i++, py += dh) {
+          if (py < 0 || py >= h) continue
+          const row = from + py * w
+          for (let j = 0, px = ox * sw - padLeft; j < kw; j++, px += dw) {
+            if (px < 0 || px >= w) continue
             const value = x[row + px]
             if (value > largest) largest = value
             sum += value
             count++
           }
         }
-        if (g.average) {
-          const acc = (sum - count * g.xZero) | 0
-          const divisor = g.countPadding ? g.kh * g.kw : count
-          const mean = divisor === 0 ? 0 : fround(fround(fround(acc) * g.multiplier) / fround(divisor))
-          y[to] = quantise(mean, out)
-        } else y[to] = Math.min(out.max, Math.max(out.min, largest))
+        if (average) y[to] = quantise(mean(sum, count, g), out)
+        else y[to] = Math.min(out.max, Math.max(out.min, largest))
       }
     }
   }
+}
+
+function mean(
+  sum: number,
+  count: number,
+  g: {
+    readonly kh: number
+    readonly kw: number
+    readonly countPadding: boolean
+    readonly xZero: number
+    readonly multiplier: number
+  },
+): number {
+  const acc = (sum - count * g.xZero) | 0
+  const divisor = g.countPadding ? g.kh * g.kw : count
+  return divisor === 0 ? 0 : fround(fround(fround(acc) * g.multiplier) / fround(divisor))
 }
 
 /** Addition (9.7). Each input has 256 values, so their dequantised forms are looked up. */
