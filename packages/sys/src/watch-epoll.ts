@@ -1,4 +1,4 @@
-import { isMainThread, Worker } from 'node:worker_threads'
+import { Worker } from 'node:worker_threads'
 import * as abi from './abi.js'
 import { EventFd } from './eventfd.js'
 import type { ProviderName } from './ffi.js'
@@ -128,11 +128,14 @@ class EpollLoop {
     this.#stop.signal()
   }
 
-  /** This thread ends, and Node joins the helper, which waits in the kernel. */
+  /**
+   * For when this thread ends, and Node is about to interrupt and join the helper, which waits in the kernel. It
+   * has to be out of native code by then (koffi aborts the process when it is interrupted while it loads a
+   * library), and to have closed its descriptors, in a process that lives on.
+   */
   endWithThread(): void {
     this.#end()
-    // Node interrupts the helper next; in a process that lives on, its descriptors must be closed by then
-    if (!isMainThread) Atomics.wait(this.#done, 0, 0, HELPER_STOP_MS)
+    Atomics.wait(this.#done, 0, 0, HELPER_STOP_MS)
   }
 }
 
