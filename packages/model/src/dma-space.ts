@@ -119,7 +119,7 @@ export class DmaSpace implements DmaMapper, ModelDma {
     this.#check(iova, into.length, 'read')
     for (let done = 0; done < into.length; ) {
       const at = iova + BigInt(done)
-      const { first, last, mapping, remote } = this.#find(at)!
+      const { first, last, mapping, remote } = this.#still(at, 'read')
       const part = into.subarray(done, done + Number(min(last - at + 1n, BigInt(into.length - done))))
       if (mapping === undefined) remote!.read(at, part)
       else part.set(mapping.window.u8.subarray(Number(at - first), Number(at - first) + part.length))
@@ -131,7 +131,7 @@ export class DmaSpace implements DmaMapper, ModelDma {
     this.#check(iova, from.length, 'write')
     for (let done = 0; done < from.length; ) {
       const at = iova + BigInt(done)
-      const { first, last, mapping, remote } = this.#find(at)!
+      const { first, last, mapping, remote } = this.#still(at, 'write')
       const part = from.subarray(done, done + Number(min(last - at + 1n, BigInt(from.length - done))))
       if (mapping === undefined) remote!.write(at, part)
       else mapping.window.u8.set(part, Number(at - first))
@@ -170,6 +170,13 @@ export class DmaSpace implements DmaMapper, ModelDma {
       }
       at = entry.last + 1n
     }
+  }
+
+  /** What was checked before may have been taken back while a message to its owner was under way. */
+  #still(iova: bigint, access: DmaAccess): Entry {
+    const entry = this.#find(iova)
+    if (entry === undefined) throw this.#fault(iova, 1, access, 'its mapping was taken back meanwhile')
+    return entry
   }
 
   #fault(iova: bigint, sizeBytes: number, access: DmaAccess, why: string): Error {

@@ -10,7 +10,7 @@ import t from 'tap'
 import { Channel, closeAll, type Message } from './channel.js'
 import { Command, encodeVersion, Flag, MAX_MESSAGE_BYTES } from './protocol.js'
 
-const { EINVAL, EOPNOTSUPP, ENOENT } = constants.errno
+const { EINVAL, EOPNOTSUPP } = constants.errno
 const folder = mkdtempSync(join(tmpdir(), 'uaccel-malformed-'))
 const path = join(folder, 'server.sock')
 const server = fork(fileURLToPath(new URL('serve.test.process.js', import.meta.url)), [path], {
@@ -195,12 +195,17 @@ t.test('commands that are wrong are answered with their errno, and the session g
   t.equal(map(3, 0n, 0x10_0000n, 4096n, [file]), 0, 'what cannot be sealed is left to messages')
   const unmap = (flags: number, iova: bigint, size: bigint) =>
     client.errno(Command.DMA_UNMAP, words(24, flags, iova, size))
-  t.equal(unmap(0, 0x1_0000n, 4096n), ENOENT, 'half of a mapping')
-  t.equal(unmap(0, 0x2_0000n, 4096n), ENOENT, 'never mapped')
+  t.equal(unmap(0, 0x1_0000n, 4096n), EINVAL, 'the first half of a mapping')
+  t.equal(unmap(0, 0x1_1000n, 0x10_0000n), EINVAL, 'the second half, and more')
+  t.equal(unmap(0, 0x2_0000n, 4096n), 0, 'never mapped: as the kernel answers')
   t.equal(unmap(1, 0x1_0000n, 8192n), EOPNOTSUPP, 'dirty pages')
   t.equal(unmap(0, 0x1_0000n, 8192n), 0)
   t.equal(unmap(2, 0n, 0n), 0, 'all')
-  t.equal(unmap(0, 0x10_0000n, 4096n), ENOENT)
+  t.equal(map(3, 0n, 0x1_0000n, 8192n, [memory.fd]), 0)
+  t.equal(map(3, 0n, 0x2_0000n, 4096n, [memory.fd]), 0)
+  t.equal(unmap(0, 0n, 0xffff_ffff_ffff_f000n), 0, 'a range that has both')
+  t.equal(map(3, 0n, 0x1_0000n, 0x2_0000n), 0, 'is free again')
+  t.equal(unmap(2, 0n, 0n), 0)
 
   t.equal(irqs(36, 2, 0, 5, [eventfd]), EINVAL, 'five vectors of four')
   t.equal(irqs(36, 2, 0xffffffff, 1, [eventfd]), EINVAL)

@@ -8,27 +8,43 @@ const PIECE_BYTES = 64 << 10
 /** A client waits for its replies: one that piles up more than this is not serious. */
 const MAX_BACKLOG = 4096
 
-/** The client's memory by DMA_READ and DMA_WRITE, for ranges that came without a descriptor to map. */
+/** What the memory needs of the session that it belongs to. */
+export interface RemoteMemorySession {
+  /** Answers a command at once. */
+  readonly serve: (command: Message) => void
+  /** Commands wait in {@link RemoteMemory.backlog}. */
+  readonly onBacklog: () => void
+  /** A DMA message went wrong: the session is out of step and has to end. */
+  readonly onBroken: (reason: unknown) => void
+}
+
+/**
+ * The client's memory by DMA_READ and DMA_WRITE, for ranges that came without a descriptor to map.
+ *
+ * Commands that arrive in place of a reply are answered at once: QEMU answers a DMA message only after the register access
+ * of a processor of its guest was answered, since both hold its big lock. A DEVICE_RESET ends the transfer instead.
+ */
 export class RemoteMemory implements RemoteAccess {
-  /** Commands of the client that came in while a reply was waited for. They have to be served afterwards. */
+  /** A DEVICE_RESET that came in while a reply was waited for, and what came after it. They have to be served afterwards. */
   readonly backlog: Message[] = []
   /** Largest transfer that the client takes, in bytes. */
   maxTransferBytes = PIECE_BYTES
   readonly #channel: Channel
   readonly #timeoutMs: number
-  readonly #onBacklog: () => void
-  readonly #onBroken: (reason: unknown) => void
+  readonly #session: RemoteMemorySession
+  /** Ids of messages whose transfer was given up: their replies are still to come. */
+  readonly #abandoned = new Set<number>()
   #nextId = 0
 
-  constructor(
-    channel: Channel,
-    timeoutMs: number,
-    { onBacklog, onBroken }: { onBacklog: () => void; onBroken: (reason: unknown) => void },
-  ) {
+  constructor(channel: Channel, timeoutMs: number, session: RemoteMemorySession) {
     this.#channel = channel
     this.#timeoutMs = timeoutMs
-    this.#onBacklog = onBacklog
-    this.#onBroken = onBroken
+    this.#session = session
+  }
+
+  /** True for the late reply to a message that was given up. */
+  isLate({ id, command }: Message): boolean {
+    return (command === Command.DMA_READ || command === Command.DMA_WRITE) && this.#abandoned.delete(id)
   }
 
   read(iova: bigint, into: Uint8Array): void {
@@ -59,13 +75,14 @@ export class RemoteMemory implements RemoteAccess {
 
   /** Whatever goes wrong here is a fault of the device's access for the model; the session learns it too. */
   #ask(command: number, payload: Uint8Array): Buffer {
-    let reply: Message
+    let reply: Message | undefined
     try {
       reply = this.#exchange(command, payload)
     } catch (cause) {
-      this.#onBroken(cause)
+      this.#session.onBroken(cause)
       throw accelError('ERR_ACCEL_DMA_FAULT', `${commandName(command)} failed: the session broke.`, { cause })
     }
+    if (!reply) throw accelError('ERR_ACCEL_DMA_FAULT', `${commandName(command)} ended by DEVICE_RESET.`)
     if (reply.flags & Flag.ERROR) {
       throw accelError(
         'ERR_ACCEL_DMA_FAULT',
@@ -75,7 +92,9 @@ export class RemoteMemory implements RemoteAccess {
     return reply.payload
   }
 
-  #exchange(command: number, payload: Uint8Array): Message {
+  /** The reply; undefined where a DEVICE_RESET waits to be served first. */
+  #exchange(command: number, payload: Uint8Array): Message | undefined {
+    if (this.backlog.length > 0) return undefined
     const id = this.#nextId
     this.#nextId = (id + 1) & 0xffff
     this.#channel.send({ id, command, flags: 0 }, payload, this.#timeoutMs)
@@ -89,20 +108,26 @@ export class RemoteMemory implements RemoteAccess {
         )
       }
       if ((message.flags & Flag.TYPE_MASK) === 0) {
-        this.#postpone(message)
-        continue
+        this.#meanwhile(message)
+        if (this.backlog.length === 0) continue
+        this.#abandoned.add(id)
+        return undefined
       }
       closeAll(message.fds)
       if (message.id === id && message.command === command) {
-        for (let next = this.#channel.take(); next; next = this.#channel.take()) this.#postpone(next)
+        for (let next = this.#channel.take(); next; next = this.#channel.take()) this.#meanwhile(next)
         return message
       }
-      throw broken(`a reply to ${commandName(message.command)}, out of turn`)
+      if (!this.isLate(message)) throw broken(`a reply to ${commandName(message.command)}, out of turn`)
     }
   }
 
-  #postpone(command: Message): void {
-    if (this.backlog.push(command) === 1) this.#onBacklog()
+  #meanwhile(message: Message): void {
+    if (this.backlog.length === 0 && message.command !== Command.DEVICE_RESET) {
+      this.#session.serve(message)
+      return
+    }
+    if (this.backlog.push(message) === 1) this.#session.onBacklog()
     if (this.backlog.length > MAX_BACKLOG) throw broken(`${MAX_BACKLOG} commands in place of one reply`)
   }
 }

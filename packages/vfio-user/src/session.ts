@@ -65,7 +65,12 @@ export class Session {
     this.#device = device
     this.#options = options
     this.#irqs = new IrqTriggers(device)
-    this.#remote = new RemoteMemory(channel, options.timeoutMs, options)
+    const { timeoutMs, onBacklog, onBroken } = options
+    this.#remote = new RemoteMemory(channel, timeoutMs, {
+      serve: (message) => this.#serve(message),
+      onBacklog,
+      onBroken,
+    })
   }
 
   /**
@@ -94,6 +99,7 @@ export class Session {
   #serve(message: Message): void {
     if ((message.flags & Flag.TYPE_MASK) !== 0) {
       closeAll(message.fds)
+      if (this.#remote.isLate(message)) return
       throw broken(`a reply to ${commandName(message.command)} that nobody asked for`)
     }
     const kept = new Set<number>()
@@ -194,23 +200,25 @@ export class Session {
     return empty
   }
 
-  /** argsz, flags, address, size; answered with the request. */
+  /**
+   * argsz, flags, address, size; answered with the request. A range takes back all mappings that lie in it, as the kernel's
+   * does: behind an emulated IOMMU, QEMU maps page by page and takes back whatever the guest invalidates, mapped or not.
+   */
   #dmaUnmap(payload: Buffer): Reply {
     exactSize('DMA_UNMAP', payload, Size.DMA_UNMAP)
     const flags = payload.readUInt32LE(4)
-    const iova = payload.readBigUInt64LE(8) as Iova
-    const sizeBytes = safeNumber(payload.readBigUInt64LE(16), 'size')
-    if (flags === UnmapFlag.ALL && iova === 0n && sizeBytes === 0) this.#unmapAll()
+    const first = payload.readBigUInt64LE(8)
+    const end = first + payload.readBigUInt64LE(16)
+    if (flags === UnmapFlag.ALL && end === 0n) this.#unmapAll()
     else if (flags !== 0) throw accelError('ERR_ACCEL_UNSUPPORTED', `DMA_UNMAP with flags ${flags}.`)
     else {
-      if (this.#mapped.get(iova) !== sizeBytes) {
-        throw accelError(
-          'ERR_ACCEL_NOT_FOUND',
-          `DMA_UNMAP of 0x${iova.toString(16)}, which was not mapped so.`,
-        )
+      const met = [...this.#mapped].filter(([iova, size]) => iova < end && iova + BigInt(size) > first)
+      const cut = met.find(([iova, size]) => iova < first || iova + BigInt(size) > end)
+      if (cut) throw invalid(`DMA_UNMAP at 0x${first.toString(16)} of a part of what was mapped.`)
+      for (const [iova, size] of met) {
+        this.#device.dma.unmap(iova as Iova, size)
+        this.#mapped.delete(iova)
       }
-      this.#device.dma.unmap(iova, sizeBytes)
-      this.#mapped.delete(iova)
     }
     return { payload: Buffer.from(payload) }
   }
