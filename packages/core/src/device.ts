@@ -2,6 +2,7 @@ import { DmaDomain } from '@uaccel/memory'
 import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
 import type { Mapped, Place, Trace } from './accessors.js'
 import { ConfigSpace } from './config-access.js'
+import { type DeviceIdentity, identify } from './identity.js'
 import { type IrqRequest, IrqVectors } from './irq.js'
 import {
   BarTrap,
@@ -17,7 +18,7 @@ import {
 import { pciCommand, pciConfig } from './pci/constants.js'
 import type { RegisterEntry, RegisterMap } from './registers.js'
 import { type Disposer, Scope } from './scope.js'
-import { type Area, PciRegion, type RegionInfo, type Transport, type TransportIdentity } from './transport.js'
+import { type Area, PciRegion, type RegionInfo, type Transport } from './transport.js'
 
 /** How a device is opened. */
 export interface DeviceOptions {
@@ -25,19 +26,6 @@ export interface DeviceOptions {
   readonly trapBars?: boolean
   /** Called at each register access. Chosen when a BAR is mapped; without it accesses cost nothing more. */
   readonly trace?: Trace
-}
-
-/** What a device says of itself, and how it is reached. */
-export interface DeviceIdentity {
-  readonly bus: 'pci'
-  readonly vendor: number
-  readonly device: number
-  readonly subsystemVendor: number
-  readonly subsystem: number
-  readonly revision: number
-  /** Base class, subclass and programming interface: 0xBBSSPP. */
-  readonly classCode: number
-  readonly transport: TransportIdentity
 }
 
 /** How a BAR is mapped. */
@@ -387,18 +375,4 @@ export class Device {
 /** Makes the handle that a driver's probe gets. Does not take the transport over: close it after `release()`. */
 export function openDevice(transport: Transport, options: DeviceOptions = {}): Device {
   return new Device(transport, options)
-}
-
-function identify(config: ConfigSpace, transport: TransportIdentity): DeviceIdentity {
-  const classAndRevision = config.read32(pciConfig.classRevision)
-  return {
-    bus: 'pci',
-    vendor: config.read16(pciConfig.vendor),
-    device: config.read16(pciConfig.device),
-    subsystemVendor: config.read16(pciConfig.subsystemVendor),
-    subsystem: config.read16(pciConfig.subsystem),
-    revision: classAndRevision & 0xff,
-    classCode: classAndRevision >>> 8,
-    transport,
-  }
 }

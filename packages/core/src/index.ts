@@ -13,7 +13,6 @@ export type {
 export type { ConfigSpace } from './config-access.js'
 export {
   Device,
-  type DeviceIdentity,
   type DeviceOptions,
   type MapBarOptions,
   type MapMemoryOptions,
@@ -31,6 +30,7 @@ export {
   type FlagField,
   flag,
 } from './fields.js'
+export type { DeviceIdentity } from './identity.js'
 export { type IrqCounts, type IrqHandler, type IrqRequest, IrqVectors, type VectorType } from './irq.js'
 export type { Mmio } from './mmio.js'
 export {
