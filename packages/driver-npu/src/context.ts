@@ -49,6 +49,7 @@ export class NpuContext {
   readonly #host: ContextHost
   readonly #backlog: Waiting[] = []
   #failure: AccelError | undefined
+  #resting = true
   #watch: NodeJS.Timeout | undefined
   #spin: NodeJS.Immediate | undefined
   #seen = 0
@@ -109,7 +110,7 @@ export class NpuContext {
   /** Rings the doorbell once for all that was submitted. */
   flush(): void {
     this.queue.ring()
-    if (this.#watch === undefined && this.inFlight > 0) this.#startWatch()
+    if (this.#resting && this.inFlight > 0) this.#begin()
   }
 
   /**
@@ -152,7 +153,10 @@ export class NpuContext {
     })
   }
 
-  /** Stops the queue, ends what is under way with `ERR_ACCEL_ABORTED`, and gives all memory back. Idempotent. */
+  /**
+   * Stops the queue, ends what is under way with `ERR_ACCEL_ABORTED`, and gives all memory back. Idempotent. A context that broke
+   * takes a reset to close, which ends the jobs of others, too.
+   */
   close(): Promise<void> {
     return this.#host.close(this)
   }
@@ -204,34 +208,40 @@ export class NpuContext {
 
   #idle(): void {
     this.memory.idle()
-    this.#stopWatch()
+    this.#resting = true
+    clearImmediate(this.#spin)
   }
 
-  #startWatch(): void {
+  /** From rest to work. The watch of earlier work may still be there: a timer for each job would cost more than the job. */
+  #begin(): void {
+    this.#resting = false
     this.#seenAt = performance.now()
     this.#seen = this.queue.completions
-    this.#watch = setInterval(() => this.#look(), WATCH_MS)
+    this.#watch ??= setInterval(() => this.#look(), WATCH_MS)
     if (!this.#host.interrupts) this.#spinOn()
   }
 
   #stopWatch(): void {
+    this.#resting = true
     clearInterval(this.#watch)
     this.#watch = undefined
     clearImmediate(this.#spin)
-    this.#spin = undefined
   }
 
   /** Without interrupts: a look in each turn of the event loop while work is under way. */
   #spinOn(): void {
     this.#spin = setImmediate(() => {
       this.poll()
-      if (this.#watch !== undefined) this.#spinOn()
+      if (!this.#resting) this.#spinOn()
     })
   }
 
   #look(): void {
     this.poll()
-    if (this.#watch === undefined) return
+    if (this.#resting) {
+      this.#stopWatch()
+      return
+    }
     const broken = this.#host.diagnose(this.queue)
     if (broken !== undefined) {
       this.fail(broken)

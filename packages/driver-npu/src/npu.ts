@@ -286,16 +286,16 @@ export class Npu {
   }
 
   async #close(context: NpuContext): Promise<void> {
+    await this.#recovering?.catch(() => {}) // who asked for it gets the error
     const { index } = context.queue
     if (this.#contexts[index] !== context) return
     const broken = context.failure
-    if (broken === undefined && !this.#dev.signal.aborted) await context.queue.stop()
+    const there = !this.#dev.signal.aborted
+    if (broken === undefined && there) await context.queue.stop()
     context.fail(accelError('ERR_ACCEL_CLOSED', 'The NPU context was closed'))
     this.#contexts[index] = undefined
-    if (broken !== undefined && !this.#dev.signal.aborted) {
-      // Nothing says that its descriptors have ended: only a reset takes the memory from the device.
-      await this.recover()
-    }
+    // Of a broken queue nothing says that its descriptors have ended: only a reset takes the memory from the device.
+    if (broken !== undefined && there) await this.recover()
     context.memory.destroy()
     context.queue.destroy()
   }
