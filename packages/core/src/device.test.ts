@@ -237,6 +237,29 @@ t.test('a device that is lost: every touch says so, with the reason, and release
   }
 })
 
+t.test('code that was optimised for a live BAR stops at a lost one too', async (t) => {
+  const transport = new FakeTransport()
+  const dev = openDevice(transport)
+  const bar = await dev.mapBar(0, Bar0)
+  const memory = await dev.mapMemory(0)
+  const touch = (n: number) => {
+    let sum = 0
+    for (let i = 0; i < n; i++) {
+      bar.STATUS.write(i)
+      sum = (sum + bar.STATUS.read() + memory.read32(0x20)) | 0
+    }
+    return sum
+  }
+  for (let round = 0; round < 20; round++) touch(20_000)
+  t.equal(touch(3), 6)
+  transport.lose(accelError('ERR_ACCEL_NO_DEVICE', 'pulled out'))
+  t.throws(() => touch(1), { code: 'ERR_ACCEL_NO_DEVICE' })
+  t.throws(() => memory.read32(0), { code: 'ERR_ACCEL_NO_DEVICE' })
+  t.equal(transport.bar.window.u32[8], 2, 'nothing arrived')
+  await dev.release()
+  await transport.close()
+})
+
 t.test('reset: accessors work again, triggers and command register are back', async (t) => {
   const transport = new FakeTransport({ irqs: { msix: { count: 1 } } })
   const dev = openDevice(transport)
