@@ -62,6 +62,26 @@ t.test('bad input is refused before the device sees it', async (t) => {
   await transport.close()
 })
 
+t.test('contexts that were closed leave nothing mapped', async (t) => {
+  const transport = loopback(npuModel)
+  const device = await openDevice(transport)
+  const npu = await Npu.start(device)
+  const cycle = async () => {
+    await using context = await npu.createContext({ cardBytes: npu.capabilities.cardBytes })
+    const buffer = context.allocate(9_000_000)
+    context.allocate(100, { place: 'card' })
+    await context.run(context.encode([{ op: 'fill', y: { buffer }, length: 9_000_000, pattern: 0x01010101 }]))
+    t.equal(buffer.u8.at(-1), 1)
+  }
+  await cycle()
+  const { mappings, mappedBytes } = device.dma
+  for (let i = 0; i < 20; i++) await cycle()
+  t.strictSame([device.dma.mappings, device.dma.mappedBytes], [mappings, mappedBytes])
+  await device.release()
+  transport.assertClean()
+  await transport.close()
+})
+
 t.test('another device is refused', async (t) => {
   const other = {
     ...npuModel,
