@@ -3,10 +3,8 @@ import { accelError } from '@uaccel/uapi'
 import { Bar0, DMA_ADDRESS_BITS, DMA_BUFFER, ID_TAG } from './registers.js'
 import { eduUapi, MAX_TRANSFER_BYTES } from './uapi.js'
 
-/** Limit for one computation: QEMU multiplies in a loop, which takes seconds for the largest numbers. */
-const COMPUTE_MS = 10_000
-/** Limit for one transfer: QEMU starts each 100 ms late (`dma_rw` in hw/misc/edu.c). */
-const TRANSFER_MS = 5_000
+const COMPUTE_MS = 10_000 // QEMU multiplies in a loop: seconds for the largest numbers
+const TRANSFER_MS = 5_000 // QEMU starts each one 100 ms late (dma_rw in hw/misc/edu.c)
 
 /** QEMU's educational device (docs/specs/edu.rst). */
 export default accelDriver({
@@ -19,8 +17,7 @@ export default accelDriver({
     await dev.enable({ busMaster: true })
     const bar = await dev.mapBar(0, Bar0)
     const { major, minor, tag } = bar.ID.get()
-    if (tag !== ID_TAG)
-      throw accelError('ERR_ACCEL_UNSUPPORTED', `ID ends in 0x${tag.toString(16)}, not in 0xed`)
+    if (tag !== ID_TAG) throw accelError('ERR_ACCEL_UNSUPPORTED', `ID ends in ${tag}, not in ${ID_TAG}`)
 
     const memory = dev.dma.alloc(DMA_BUFFER.sizeBytes, { name: 'edu transfer' })
     async function idle(signal?: AbortSignal): Promise<void> {
