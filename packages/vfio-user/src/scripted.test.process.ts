@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { sys, watch } from '@uaccel/sys'
 import { Channel, type Message } from './channel.js'
 import { Flag } from './protocol.js'
@@ -7,7 +8,10 @@ export interface ScriptedReply {
   command: number
   /** Start of the payload, in hex; '' for any. The first entry that fits is taken. */
   key: string
-  /** Payload of the reply, in hex. `null` for no reply at all, `'close'` to hang up. */
+  /**
+   * Payload of the reply, in hex. `null` for no reply at all, `'close'` to hang up, `'echo'` for the request's fixed part (a
+   * write that is taken), `'zeros'` for that and as many zeros as it asks for.
+   */
   reply: string | null
   errno?: number
   /** Overrides for a reply that is wrong. */
@@ -18,8 +22,11 @@ export interface ScriptedReply {
   before?: string[]
 }
 
-/** Answers one client after another from a script: argv is the socket and the script as JSON. Tells each message it got. */
-const [path, script] = [process.argv[2]!, JSON.parse(process.argv[3]!) as ScriptedReply[]]
+/** Answers one client after another from a script: argv is the socket and the script, as JSON or as @FILE. Tells each message it got. */
+const [path, given] = process.argv.slice(2) as [string, string]
+const script = JSON.parse(
+  given.startsWith('@') ? readFileSync(given.slice(1), 'utf8') : given,
+) as ScriptedReply[]
 const listener = sys.listenUnix(path)
 watch(listener, () => {
   for (let fd = sys.accept(listener); fd !== undefined; fd = sys.accept(listener)) serve(new Channel(fd))
@@ -64,8 +71,14 @@ function answer(channel: Channel, message: Message): void {
   const { id, command } = message
   channel.send(
     { id, command, flags: errno === 0 ? Flag.REPLY : Flag.REPLY | Flag.ERROR, errno, fds, ...found?.header },
-    Buffer.from(errno === 0 ? found!.reply! : '', 'hex'),
+    errno === 0 ? replyTo(message, found!.reply!) : Buffer.alloc(0),
     1000,
   )
   for (const fd of fds) sys.close(fd)
+}
+
+function replyTo({ payload }: Message, reply: string): Buffer {
+  if (reply !== 'echo' && reply !== 'zeros') return Buffer.from(reply, 'hex')
+  const zeros = Buffer.alloc(reply === 'zeros' ? payload.readUInt32LE(12) : 0)
+  return Buffer.concat([payload.subarray(0, 16), zeros])
 }

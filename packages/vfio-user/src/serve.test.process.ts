@@ -1,11 +1,16 @@
 import { createFunction } from '@uaccel/model'
+import { replayModel } from './replay.test.device.js'
 import { scratchModel } from './scratch.test.device.js'
 import { serveVfioUser } from './server.js'
 
-/** Serves the scratch device on the socket that the first argument names; `{hang}` on the channel stops answering. */
+/** Serves the scratch device, or with --replay the one of recorded sessions, on the socket that the first argument names; `{hang}` on the channel stops answering. */
 const server = serveVfioUser({
   path: process.argv[2]!,
-  device: createFunction(scratchModel, {}, { strict: false }),
+  device: createFunction(
+    process.argv.includes('--replay') ? replayModel : scratchModel,
+    {},
+    { strict: false, dma: { requireSealed: false } },
+  ),
   timeoutMs: 1000,
   mapUnsealed: process.argv.includes('--map-unsealed'),
   onClient: (event, reason) =>

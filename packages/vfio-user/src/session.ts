@@ -3,7 +3,7 @@ import { irqTypes, PciRegion } from '@uaccel/core'
 import type { DmaAccess, Iova } from '@uaccel/memory'
 import type { EmulatedFunction } from '@uaccel/model'
 import { sys } from '@uaccel/sys'
-import { accelError, errorTable, isAccelError } from '@uaccel/uapi'
+import { type AccelError, accelError, errorTable, isAccelError } from '@uaccel/uapi'
 import { type Channel, closeAll, type Message } from './channel.js'
 import { exactSize, invalid, safeNumber } from './checks.js'
 import { IrqTriggers, irqType } from './irq-triggers.js'
@@ -113,7 +113,7 @@ export class Session {
     } catch (error) {
       if (!isAccelError(error)) throw error
       if (!this.#peer) throw error
-      errno = errnoOf(error.errno ?? errorTable[error.code].errno)
+      errno = errnoOf(error)
     } finally {
       closeAll(message.fds.filter((fd) => !kept.has(fd)))
     }
@@ -358,7 +358,16 @@ function regionIoFds(payload: Buffer): Reply {
   return { payload: reply }
 }
 
-function errnoOf(name: string): number {
+/** As other servers answer, and the kernel: an access or address that is out of range, a mapping over another (specification, VFIO_USER_DMA_MAP). */
+const wireErrnos: Partial<Record<AccelErrorCode, string>> = {
+  ERR_ACCEL_OUT_OF_RANGE: 'EINVAL',
+  ERR_ACCEL_BUSY: 'EEXIST',
+}
+
+/** EINVAL where the table has no errno that peers know for it: a region access out of range is that in all of them. */
+function errnoOf(error: AccelError): number {
   const errno = constants.errno as Record<string, number>
-  return errno[name] ?? constants.errno.EINVAL
+  const name =
+    error.errno ?? (error.code === 'ERR_ACCEL_OUT_OF_RANGE' ? 'EINVAL' : errorTable[error.code].errno)
+  return errno[name] ?? errno.EINVAL
 }
