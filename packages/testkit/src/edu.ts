@@ -219,6 +219,12 @@ export function eduContract<T extends Transport>(
           const data = Uint8Array.of(9, 8, 7)
           t.same(await echo(dev, data), data)
           t.same(await dev.call('interrupts', {}), { type, count: 14 }, 'one for each factorial and transfer')
+          await sleep(50)
+          t.same(
+            await dev.call('interrupts', {}),
+            { type, count: 14 },
+            'each was acknowledged: the line is quiet',
+          )
         },
         [type],
       )
