@@ -190,6 +190,11 @@ export class Session {
     const iova = payload.readBigUInt64LE(16) as Iova
     const sizeBytes = safeNumber(payload.readBigUInt64LE(24), 'size')
     const fd = fds[0]
+    if (this.#met(iova, iova + BigInt(sizeBytes)).length > 0) {
+      throw accelError('ERR_ACCEL_BUSY', `DMA_MAP at 0x${iova.toString(16)} over another mapping.`, {
+        errno: 'EEXIST',
+      })
+    }
     // Memory that its owner can shrink under us would end this process with SIGBUS when it does.
     const shared = fd !== undefined && (this.#options.mapUnsealed || isSealed(fd))
     if (shared && fdOffset + sizeBytes > sys.fstat(fd).sizeBytes)
@@ -212,7 +217,7 @@ export class Session {
     if (flags === UnmapFlag.ALL && end === 0n) this.#unmapAll()
     else if (flags !== 0) throw accelError('ERR_ACCEL_UNSUPPORTED', `DMA_UNMAP with flags ${flags}.`)
     else {
-      const met = [...this.#mapped].filter(([iova, size]) => iova < end && iova + BigInt(size) > first)
+      const met = this.#met(first, end)
       const cut = met.find(([iova, size]) => iova < first || iova + BigInt(size) > end)
       if (cut) throw invalid(`DMA_UNMAP at 0x${first.toString(16)} of a part of what was mapped.`)
       for (const [iova, size] of met) {
@@ -221,6 +226,11 @@ export class Session {
       }
     }
     return { payload: Buffer.from(payload) }
+  }
+
+  /** The mappings that a range meets, as address and size. */
+  #met(first: bigint, end: bigint): [bigint, number][] {
+    return [...this.#mapped].filter(([iova, size]) => iova < end && iova + BigInt(size) > first)
   }
 
   #unmapAll(): void {
@@ -356,12 +366,6 @@ function regionIoFds(payload: Buffer): Reply {
   reply.writeUInt32LE(16, 0)
   reply.writeUInt32LE(0, 12)
   return { payload: reply }
-}
-
-/** As other servers answer, and the kernel: an access or address that is out of range, a mapping over another (specification, VFIO_USER_DMA_MAP). */
-const wireErrnos: Partial<Record<AccelErrorCode, string>> = {
-  ERR_ACCEL_OUT_OF_RANGE: 'EINVAL',
-  ERR_ACCEL_BUSY: 'EEXIST',
 }
 
 /** EINVAL where the table has no errno that peers know for it: a region access out of range is that in all of them. */
