@@ -99,6 +99,7 @@ const serverMaps = () =>
 
 t.test('what is no message, or comes out of turn, ends the connection', async (t) => {
   alive()
+  await new Promise((resolve) => setTimeout(resolve, 50))
   const fds = serverFds()
   for (const [what, bytes] of [
     ['a size below the header', header(Command.VERSION, 15)],

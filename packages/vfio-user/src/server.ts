@@ -16,7 +16,8 @@ export interface ServeOptions {
   readonly timeoutMs?: number
   /**
    * Maps memory that its owner can still shrink, such as QEMU's guest RAM. A client that does shrink it ends this
-   * process with SIGBUS; without this, such memory is reached by DMA messages. Default false.
+   * process with SIGBUS; without this, such memory is reached by DMA messages. The device has to allow it too
+   * (`dma.requireSealed` of `createFunction`). Default false.
    */
   readonly mapUnsealed?: boolean
   /** Told when a client has agreed on a version and when it leaves; `reason` is absent for an orderly end. */

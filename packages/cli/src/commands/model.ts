@@ -31,11 +31,13 @@ export function modelCommand(): Command {
 async function run(name: string, flags: ModelFlags): Promise<void> {
   const { model } = knownByName(name)
   const tell = flags.quiet ? () => {} : note
-  const device = createFunction(model, {}, { strict: false, mapped: !flags.trapped })
+  const { trapped = false, mapUnsealed = false } = flags
+  const dma = { requireSealed: !mapUnsealed }
+  const device = createFunction(model, {}, { strict: false, mapped: !trapped, dma })
   const server = serveVfioUser({
     path: flags.socket,
     device,
-    mapUnsealed: flags.mapUnsealed ?? false,
+    mapUnsealed,
     onClient: (event, reason) =>
       tell(event === 'connected' ? 'client connected' : `client left${why(reason)}`),
   })
