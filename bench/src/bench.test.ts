@@ -1,0 +1,112 @@
+import { spawn } from 'node:child_process'
+import { text } from 'node:stream/consumers'
+import { fileURLToPath } from 'node:url'
+import t from 'tap'
+import { startBaseline } from './baseline.js'
+import { Child } from './child.js'
+import { measureContest, median, type Row } from './measure.js'
+
+const main = fileURLToPath(new URL('main.js', import.meta.url))
+
+async function bench(args: readonly string[], env: NodeJS.ProcessEnv = {}) {
+  const child = spawn(process.execPath, [main, ...args], { env: { ...process.env, ...env } })
+  const ended = new Promise<number | null>((resolve) => child.once('close', resolve))
+  const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)])
+  return { stdout, stderr, code: await ended }
+}
+
+t.test('a quick run has every row, and nothing but JSON on stdout', async (t) => {
+  const { stdout, stderr, code } = await bench(['--quick', '--json'])
+  t.equal(code, 0, stderr)
+  t.equal(stdout.indexOf('\n'), stdout.length - 1, 'one line')
+  const { schema, machine, rows } = JSON.parse(stdout) as {
+    schema: number
+    machine: Record<string, string>
+    rows: Row[]
+  }
+  t.equal(schema, 1)
+  t.strictSame(Object.keys(machine), ['cpu', 'node', 'kernel', 'cc'])
+  t.strictSame(
+    rows.map(({ name }) => name),
+    [
+      'register read',
+      'register read, bare array',
+      'register write',
+      'register write, bare array',
+      'submission + completion, 1 per doorbell',
+      'submission + completion, 16 per doorbell',
+      'NPU driver: submit and complete a job',
+      'eventfd to handler, uv engine, p50',
+      'eventfd to handler, uv engine, p99',
+      'eventfd to handler, epoll engine, p50',
+      'eventfd to handler, epoll engine, p99',
+      'region read: client, on a C server',
+      'region read: client, on a TypeScript server',
+      'region read: server, for a C client',
+    ],
+  )
+  for (const { name, typescript, c, ratio, spread, rounds } of rows) {
+    for (const figure of [typescript, c, ratio, spread.min, spread.max, rounds]) {
+      t.ok(Number.isFinite(figure) && figure > 0, `${name}: ${figure}`)
+    }
+    t.ok(spread.min <= spread.max, name)
+  }
+})
+
+t.test('one benchmark, as a table', async (t) => {
+  const { stdout, code } = await bench(['--quick', '--only', 'register'])
+  t.equal(code, 0)
+  t.match(stdout, /register read .*register write .*Medians of 3 interleaved rounds/s)
+  t.notMatch(stdout, 'eventfd')
+})
+
+t.test('without a compiler: what is missing, and how to get it', async (t) => {
+  const { stdout, stderr, code } = await bench(['--json'], { CC: '/nonexistent/cc' })
+  t.equal(code, 1)
+  t.equal(stdout, '')
+  t.match(stderr, /^ERR_ACCEL_NOT_FOUND: .*\/nonexistent\/cc is not there.*apt install build-essential/)
+})
+
+t.test('wrong usage', async (t) => {
+  for (const args of [['--only', 'nothing'], ['--fast'], ['--write', '--quick']]) {
+    const { stdout, stderr, code } = await bench(args)
+    t.strictSame([code, stdout], [2, ''], args.join(' '))
+    t.match(stderr, 'Usage: npm run bench')
+  }
+})
+
+t.test('rounds take turns, and the spread is that of the rounds', async (t) => {
+  const order: string[] = []
+  const times = { typescript: [9, 2, 4, 6], c: [9, 1, 1, 2] }
+  const side = (name: 'typescript' | 'c') => async (operations: number) => {
+    order.push(`${name} ${operations}`)
+    return [times[name].shift()!]
+  }
+  const [row] = await measureContest(
+    { rows: ['a row'], unit: 'ns', operations: 200, typescript: side('typescript'), c: side('c') },
+    { rounds: 3, warmUps: 1, divisor: 100 },
+  )
+  t.strictSame(row, {
+    name: 'a row',
+    unit: 'ns',
+    typescript: 4,
+    c: 1,
+    ratio: 4,
+    spread: { min: 2, max: 4 },
+    rounds: 3,
+  })
+  t.strictSame(
+    order.map((run) => run[0]),
+    ['c', 't', 't', 'c', 'c', 't', 't', 'c'],
+  )
+  t.ok(order.every((run) => run.endsWith(' 2')))
+  t.equal(median([3, 1, 2, 10]), 2.5)
+})
+
+t.test('a process that ends is an error, not a wait', async (t) => {
+  const child = new Child('false')
+  await t.rejects(child.run(1), { code: 'ERR_ACCEL_CLOSED', message: /false ended .*code 1/ })
+  await child.close()
+  const client = startBaseline('vfio-user-client', ['/nonexistent/socket'])
+  await t.rejects(client.run(1), { code: 'ERR_ACCEL_CLOSED' })
+})
