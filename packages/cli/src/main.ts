@@ -14,7 +14,6 @@ const program = new Command('uaccel')
   .description('Accelerators in user space: devices, registers, models, the lab')
   .version(version)
   .enablePositionalOptions()
-  .showHelpAfterError('Try --help.')
   .configureHelp({ showGlobalOptions: true })
   .addHelpText(
     'after',
@@ -27,11 +26,23 @@ ${Object.entries(exitCodes)
 
 Data goes to stdout, all else to stderr. NO_COLOR switches colours off.`,
   )
-  .exitOverride()
 
 for (const command of [listCommand, configCommand, regCommand, modelCommand, labCommand, inferCommand]) {
-  program.addCommand(command().exitOverride())
+  program.addCommand(command())
 }
+answerForItself(program, 'uaccel')
+
+/** A command that is misused says where its own help is, and leaves the exit code to this file. */
+function answerForItself(command: Command, name: string): void {
+  command.exitOverride().showHelpAfterError(`Try: ${name} --help`)
+  for (const inner of command.commands) answerForItself(inner, `${name} ${inner.name()}`)
+}
+
+// Who reads only the beginning, as head does, wants no more.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error
+  process.exit()
+})
 
 try {
   await program.parseAsync()

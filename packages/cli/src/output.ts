@@ -4,7 +4,7 @@ import pc from 'picocolors'
 /** What the command's exit code says. */
 export const exitCodes = {
   done: { code: 0, meaning: 'done' },
-  failed: { code: 1, meaning: 'the device, a file or the system answered with an error' },
+  failed: { code: 1, meaning: 'an error of the device, a file, a value or the system' },
   usage: { code: 2, meaning: 'the command line is not understood' },
   notFound: { code: 3, meaning: 'no such device, driver, register, file or socket' },
 } as const
@@ -22,9 +22,10 @@ export function report(error: unknown): number {
   return error.code === 'ERR_ACCEL_NOT_FOUND' ? exitCodes.notFound.code : exitCodes.failed.code
 }
 
-/** One JSON value on stdout. */
+/** One JSON value on stdout. What may not fit a number, such as an address, is a string like `0xfea00000`. */
 export function printJson(value: unknown): void {
-  process.stdout.write(`${JSON.stringify(value, null, 2)}\n`)
+  const text = JSON.stringify(value, (_, part) => (typeof part === 'bigint' ? hex(part) : part), 2)
+  process.stdout.write(`${text}\n`)
 }
 
 /** Something that a person may want to know and a program does not: on stderr. */

@@ -4,13 +4,12 @@ import {
   type ConfigSpaceInfo,
   decodeConfigSpace,
   PciRegion,
-  parseBdf,
   pciNames,
   readPciDevice,
 } from '@uaccel/core'
 import { Command } from 'commander'
 import { hex, note, printJson } from '../output.js'
-import { isSocket, openTarget, targetHelp } from '../target.js'
+import { isSocket, openTarget, parseAddress, targetHelp } from '../target.js'
 
 /** `uaccel config`: configuration space, decoded. */
 export function configCommand(): Command {
@@ -30,7 +29,7 @@ export function configCommand(): Command {
 /** From sysfs, so that a device can be looked at whoever holds it; a socket's by its own means. */
 async function readConfig(target: string): Promise<Uint8Array> {
   if (!isSocket(target)) {
-    const { bdf } = readPciDevice(parseBdf(target))
+    const { bdf } = readPciDevice(parseAddress(target))
     return readFileSync(`/sys/bus/pci/devices/${bdf}/config`)
   }
   const transport = await openTarget(target)

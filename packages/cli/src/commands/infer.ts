@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { Accel } from '@uaccel/accel'
 import { type Npu, npuDriver } from '@uaccel/driver-npu'
 import {
@@ -95,10 +96,14 @@ async function infer(session: Session, inputs: Record<string, Tensor>, flags: In
 function tell(session: Session, micros: number, { repeat, explain }: InferFlags): void {
   const steps = session.plan.batches.flatMap((batch) => batch.steps)
   const onCpu = steps.filter(({ device }) => device === 'cpu')
+  const onNpu = steps.length - onCpu.length
+  const where = onNpu === 0 ? 'on the CPU' : `${onNpu} on the NPU, ${onCpu.length} on the CPU`
+  const time = `${(micros / 1000).toFixed(2)} ms`
   note(
-    `${steps.length - onCpu.length} of ${steps.length} operations on the NPU, ${onCpu.length} on the CPU; ${Math.round(micros)} us a run over ${repeat}`,
+    `${steps.length} operations: ${where}; ${repeat === 1 ? `the run took ${time}` : `${repeat} runs, ${time} each`}`,
   )
-  for (const { operation, device, reason } of explain ? steps : onCpu) {
+  // Without an accelerator there is nothing to explain.
+  for (const { operation, device, reason } of explain ? steps : onNpu > 0 ? onCpu : []) {
     note(
       `  ${operation.kind} ${operation.output.name}: ${device}${reason === undefined ? '' : `, ${reason}`}`,
     )
@@ -109,6 +114,13 @@ function readInputs(graph: CompiledGraph, files: readonly string[]): Record<stri
   const names = graph.inputs.map(({ name }) => name)
   const given = files.map((text) => {
     const name = names.find((candidate) => text.startsWith(`${candidate}=`))
+    const other = name === undefined && !existsSync(text) ? /^(\w+)=/.exec(text) : null
+    if (other) {
+      throw accelError(
+        'ERR_ACCEL_INVALID_ARGUMENT',
+        `The model has no input ${other[1]}; it takes ${names.join(', ')}.`,
+      )
+    }
     return name === undefined
       ? { name: names.length === 1 ? names[0]! : '', path: text }
       : { name, path: text.slice(name.length + 1) }

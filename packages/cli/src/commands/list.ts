@@ -11,9 +11,12 @@ export function listCommand(): Command {
     .option('-a, --all', 'all devices; otherwise bridges and the chipset are left out')
     .option('--json', 'as JSON, all devices')
     .action(({ all, json }: { all?: boolean; json?: boolean }) => {
-      const devices = listPciDevices({ names: pciNames() })
+      const names = pciNames()
+      const devices = listPciDevices({ names })
       if (json) printJson(devices.map((device) => ({ ...device, uaccelDriver: matching(device) })))
       else show(all ? devices : devices.filter(isEndpoint), devices.length)
+      if (!json && !names)
+        note('Names come from the file pci.ids, which is not on this machine (package pci.ids).')
     })
 }
 
@@ -38,8 +41,7 @@ function show(devices: readonly PciDeviceInfo[], total: number): void {
       table(['ADDRESS', 'ID', 'CLASS', 'GROUP', 'NODE', 'KERNEL DRIVER', 'UACCEL DRIVER', 'NAME'], rows),
     )
   }
-  if (rows.length < total)
-    note(`${total - rows.length} bridges and chipset devices are not shown; --all shows them.`)
+  if (rows.length < total) note(`Not shown: bridges and chipset (${total - rows.length}); --all shows them.`)
   if (total === 0)
     note('There is no PCI device on this machine. `uaccel lab --device edu -- uaccel list` emulates one.')
 }

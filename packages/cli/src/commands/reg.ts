@@ -1,4 +1,11 @@
-import { type Device, openDevice, type RegisterEntry, type RegisterMap, type Transport } from '@uaccel/core'
+import {
+  type Access,
+  type Device,
+  openDevice,
+  type RegisterEntry,
+  type RegisterMap,
+  type Transport,
+} from '@uaccel/core'
 import { accelError } from '@uaccel/uapi'
 import { Command } from 'commander'
 import { knownById } from '../drivers.js'
@@ -26,24 +33,32 @@ export function regCommand(): Command {
     .description('read registers and decode their fields')
     .option('--json', 'as JSON')
     .action((target: string, names: string[], { json }: { json?: boolean }) =>
-      withDevice(target, (transport, maps) => {
-        const found = names.map((name) => find(maps, name))
-        for (const { entry } of found) requireAccess(entry, 'read', 'wo')
-        show(
-          found.map((register) => ({ ...register, value: readRegister(transport, register) })),
-          json,
-        )
-      }),
+      withDevice(target, (transport, maps) => show(transport, findReadable(maps, names), json)),
     )
   reg
     .command('write <device> <name> <value>')
-    .description('write a register; values are decimal or 0x...')
-    .action((target: string, name: string, value: string) =>
-      withDevice(target, (transport, maps) => {
-        const register = find(maps, name)
-        requireAccess(register.entry, 'written', 'ro', 'rc')
-        writeRegister(transport, register, parseValue(value, register.entry))
-      }),
+    .description('write a register; the value is decimal or 0x...')
+    .option('-r, --read <names...>', 'registers to read after it, as reg read does')
+    .option('--json', 'what is read as JSON')
+    .action(
+      (
+        target: string,
+        name: string,
+        value: string,
+        { read = [], json }: { read?: string[]; json?: boolean },
+      ) =>
+        withDevice(target, (transport, maps) => {
+          const register = find(maps, name)
+          requireAccess(register.entry, 'written', 'ro', 'rc')
+          const raw = parseValue(value, register.entry)
+          const wanted = findReadable(maps, read)
+          writeRegister(transport, register, raw)
+          if (wanted.length > 0) show(transport, wanted, json)
+        }),
+    )
+    .addHelpText(
+      'after',
+      '\n  The device is reset when it is given back: what is written lasts for this command.',
     )
   for (const command of reg.commands) {
     command.addHelpText(
@@ -92,9 +107,26 @@ function find(maps: Readonly<Record<number, RegisterMap>>, name: string): Found 
   )
 }
 
+const accessKinds: Readonly<Record<Access, string>> = {
+  ro: 'ro, read-only',
+  wo: 'wo, write-only',
+  rw: 'rw, read and write',
+  w1c: 'w1c, written ones clear',
+  rc: 'rc, reading clears',
+}
+
+function findReadable(maps: Readonly<Record<number, RegisterMap>>, names: readonly string[]): Found[] {
+  const found = names.map((name) => find(maps, name))
+  for (const { entry } of found) requireAccess(entry, 'read', 'wo')
+  return found
+}
+
 function requireAccess({ name, access }: RegisterEntry, done: string, ...refused: string[]): void {
   if (!refused.includes(access)) return
-  throw accelError('ERR_ACCEL_BAD_ACCESS', `${name} cannot be ${done}: its access kind is ${access}.`)
+  throw accelError(
+    'ERR_ACCEL_BAD_ACCESS',
+    `${name} cannot be ${done}: its access kind is ${accessKinds[access]}.`,
+  )
 }
 
 function readRegister(transport: Transport, { bar, entry: { offset, width } }: Found): number | bigint {
@@ -144,21 +176,20 @@ function list(maps: Readonly<Record<number, RegisterMap>>, json = false): void {
     )
 }
 
-function show(read: readonly (Found & { value: number | bigint })[], json = false): void {
-  const rows = read.map(({ bar, entry, value }) => ({
-    bar,
-    name: entry.name,
-    offset: entry.offset,
-    value: typeof value === 'bigint' ? hex(value) : value,
-    fields: typeof value === 'bigint' ? entry.codec.decode64(value) : entry.codec.decode(value),
-    text: `${entry.name} = ${hex(value, entry.width / 4)}`,
-  }))
+/** Reads registers, in order, and prints them with their fields. */
+function show(transport: Transport, registers: readonly Found[], json = false): void {
+  const rows = registers.map((register) => {
+    const { bar, entry } = register
+    const value = readRegister(transport, register)
+    const fields = typeof value === 'bigint' ? entry.codec.decode64(value) : entry.codec.decode(value)
+    return { bar, name: entry.name, offset: entry.offset, width: entry.width, value, fields }
+  })
   if (json) {
-    printJson(rows.map(({ text: _, ...row }) => row))
+    printJson(rows)
     return
   }
-  for (const { text, fields } of rows) {
-    const decoded = Object.entries(fields).map(([name, value]) => `${name}=${value}`)
-    process.stdout.write(`${[text, ...decoded].join('  ')}\n`)
+  for (const { name, width, value, fields } of rows) {
+    const decoded = Object.entries(fields).map(([field, part]) => `${field}=${part}`)
+    process.stdout.write(`${[`${name} = ${hex(value, width / 4)}`, ...decoded].join('  ')}\n`)
   }
 }
