@@ -42,7 +42,7 @@ const helperLibraries = /^(libelf1|zlib1g|libreadline\d+|libzstd1)(t64)?$/
 
 /**
  * Builds the lab's small kernel from the newest source that the distribution has and keeps it in the cache,
- * where {@link prepareLab} prefers it from then on. Takes about 25 minutes of processor time and 2 GB of disk
+ * where {@link prepareLab} prefers it from then on. Takes about 10 minutes on two processors and 2 GB of disk
  * while it runs.
  * @throws ERR_ACCEL_NOT_FOUND naming what must be installed, ERR_ACCEL_SYSTEM with the end of what make said,
  * ERR_ACCEL_ABORTED
