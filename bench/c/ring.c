@@ -26,6 +26,7 @@ static struct completion *cq;
 static volatile uint32_t *doorbell;
 static const struct descriptor template = {{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}};
 static uint32_t batch;
+static int whole; /* all of a descriptor is written, or three words of it */
 
 static uint32_t sq_tail, sq_head;
 static uint32_t cq_head, expected = PHASE;
@@ -61,8 +62,11 @@ static void run(long operations, double *out)
 		for (uint32_t i = 0; i < batch; i++) {
 			if (((sq_tail + 1) & MASK) == sq_head)
 				break;
-			sq[sq_tail] = template;
-			sq[sq_tail].words[0] |= i << 16;
+			if (whole)
+				sq[sq_tail] = template;
+			sq[sq_tail].words[0] = template.words[0] | i << 16;
+			sq[sq_tail].words[2] = i;
+			sq[sq_tail].words[3] = 0;
 			sq_tail = (sq_tail + 1) & MASK;
 		}
 		__asm__ volatile("" ::: "memory");
@@ -90,12 +94,15 @@ int main(int argc, char **argv)
 	char *memory;
 
 	batch = argc > 1 ? atoi(argv[1]) : 1;
+	whole = argc > 2 && strcmp(argv[2], "whole") == 0;
 	if (fd < 0 || ftruncate(fd, 0x10000) < 0)
 		fail("memfd");
 	memory = mmap(NULL, 0x10000, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (memory == MAP_FAILED)
 		fail("mmap");
 	sq = (struct descriptor *)memory;
+	for (int i = 0; i < ENTRIES; i++)
+		sq[i] = template;
 	cq = (struct completion *)(memory + 0x8000);
 	doorbell = (volatile uint32_t *)(memory + 0xf000);
 	return serve(run, 1);

@@ -35,6 +35,7 @@ t.test('a quick run has every row, and nothing but JSON on stdout', async (t) =>
       'register write, bare array',
       'submission + completion, 1 per doorbell',
       'submission + completion, 16 per doorbell',
+      'submission + completion, 16 per doorbell, 3 words patched',
       'NPU driver: submit and complete a job',
       'eventfd to handler, uv engine, p50',
       'eventfd to handler, uv engine, p99',

@@ -57,7 +57,7 @@ ${machineLine(machine)}.
 - **submission + completion**: a 64-byte descriptor is filled and announced, a 16-byte completion is found by its phase bit and
   consumed, a device in the same loop completes at once. The rings are those of \`@uaccel/memory\`, in DMA memory.
 - **NPU driver**: a job of one step through the driver's queue, with its bookkeeping and callback, 255 for one doorbell; the
-  device's time is left out.
+  completions are written by the benchmark and not timed.
 - **eventfd to handler**: from right before the write, in another process, to the first line of the handler, both by
   CLOCK_MONOTONIC, against an epoll loop. The listener sleeps when the event comes.
 - **region read**: a 4-byte REGION_READ over vfio-user and its reply, each client against the same server, and each server

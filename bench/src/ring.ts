@@ -1,8 +1,10 @@
-import { type Mmio, openDevice } from '@uaccel/core'
+import { type Mmio, openDevice, type Transport } from '@uaccel/core'
 import { Npu } from '@uaccel/driver-npu'
 import { npuModel } from '@uaccel/driver-npu/model'
-import { CompletionRing, DmaBuffer, ProducerRing } from '@uaccel/memory'
+import { NpuRegisters } from '@uaccel/driver-npu/registers'
+import { CompletionRing, DmaBuffer, type DmaMapRequest, ProducerRing } from '@uaccel/memory'
 import { defineModel, loopback, ManualClock } from '@uaccel/model'
+import { Mapping } from '@uaccel/sys'
 import { startBaseline } from './baseline.js'
 import { expect, type Measure, timed } from './measure.js'
 
@@ -25,67 +27,108 @@ const doorbellDevice = defineModel({
 })
 
 /** The device's part, the same as in `c/ring.c`: completes everything up to the doorbell, at once. */
-function instantDevice(doorbells: Mmio, sq: Int32Array, cq: Int32Array): () => void {
-  let taken = 0
-  let slot = 0
-  let phase = 1 << PHASE.bit
-  return () => {
-    const tail = doorbells.read32(DOORBELL.SQ_TAIL)
-    while (taken !== tail) {
-      const at = slot * COMPLETION_WORDS
-      cq[at] = sq[taken * DESCRIPTOR_WORDS] >>> 16
+class InstantDevice {
+  readonly #doorbells: Mmio
+  readonly #sq: Int32Array
+  readonly #cq: Int32Array
+  #taken = 0
+  #slot = 0
+  #phase = 1 << PHASE.bit
+
+  constructor(doorbells: Mmio, sq: Int32Array, cq: Int32Array) {
+    this.#doorbells = doorbells
+    this.#sq = sq
+    this.#cq = cq
+  }
+
+  work(): void {
+    const cq = this.#cq
+    const tail = this.#doorbells.read32(DOORBELL.SQ_TAIL)
+    while (this.#taken !== tail) {
+      const at = this.#slot * COMPLETION_WORDS
+      cq[at] = this.#sq[this.#taken * DESCRIPTOR_WORDS] >>> 16
       cq[at + 1] = 1
       cq[at + 2] = 0
-      cq[at + PHASE.word] = phase
-      taken = (taken + 1) & (ENTRIES - 1)
-      slot = (slot + 1) & (ENTRIES - 1)
-      if (slot === 0) phase ^= 1 << PHASE.bit
+      cq[at + PHASE.word] = this.#phase
+      this.#taken = (this.#taken + 1) & (ENTRIES - 1)
+      this.#slot = (this.#slot + 1) & (ENTRIES - 1)
+      if (this.#slot === 0) this.#phase ^= 1 << PHASE.bit
     }
   }
 }
 
-/** Rings in DMA memory, a doorbell in a BAR. Answers the loop that submits and completes. */
-function ringLoop(memory: DmaBuffer, doorbells: Mmio, batch: number): (operations: number) => void {
-  const i32 = memory.i32
-  const sqWords = i32.subarray(0, ENTRIES * DESCRIPTOR_WORDS)
-  const cqWords = i32.subarray(sqWords.length, sqWords.length + ENTRIES * COMPLETION_WORDS)
-  const sq = new ProducerRing({ words: sqWords, entries: ENTRIES, entryBytes: DESCRIPTOR_BYTES })
-  const cq = new CompletionRing({
-    words: cqWords,
-    entries: ENTRIES,
-    entryBytes: COMPLETION_BYTES,
-    phaseWord: PHASE.word,
-    phaseBit: PHASE.bit,
-  })
-  const template = Int32Array.from({ length: DESCRIPTOR_WORDS }, (_, i) => i + 1)
-  const device = instantDevice(doorbells, sqWords, cqWords)
+/** How the ring is used: descriptors for one doorbell, and whether all of a descriptor is written or three words of it. */
+interface RingUse {
+  readonly batch: number
+  readonly fill: 'whole' | 'patch'
+}
 
-  return (operations) => {
-    const submission = sq.words
+/** The driver's part: rings in DMA memory, a doorbell in a BAR. */
+class RingDriver {
+  readonly #doorbells: Mmio
+  readonly #sq: ProducerRing
+  readonly #cq: CompletionRing
+  readonly #device: InstantDevice
+  readonly #template = Int32Array.from({ length: DESCRIPTOR_WORDS }, (_, i) => i + 1)
+  readonly #batch: number
+  readonly #whole: boolean
+
+  constructor(memory: DmaBuffer, doorbells: Mmio, { batch, fill }: RingUse) {
+    const sq = memory.i32.subarray(0, ENTRIES * DESCRIPTOR_WORDS)
+    const cq = memory.i32.subarray(sq.length, sq.length + ENTRIES * COMPLETION_WORDS)
+    for (let at = 0; at < sq.length; at += DESCRIPTOR_WORDS) sq.set(this.#template, at)
+    this.#doorbells = doorbells
+    this.#sq = new ProducerRing({ words: sq, entries: ENTRIES, entryBytes: DESCRIPTOR_BYTES })
+    this.#cq = new CompletionRing({
+      words: cq,
+      entries: ENTRIES,
+      entryBytes: COMPLETION_BYTES,
+      phaseWord: PHASE.word,
+      phaseBit: PHASE.bit,
+    })
+    this.#device = new InstantDevice(doorbells, sq, cq)
+    this.#batch = batch
+    this.#whole = fill === 'whole'
+    doorbells.write32(DOORBELL.SQ_TAIL, 0)
+  }
+
+  run(operations: number): void {
+    const sq = this.#sq
+    const cq = this.#cq
+    const batch = this.#batch
     const completion = cq.words
     let sum = 0
     let wanted = 0
     for (let done = 0; done < operations; done += batch) {
       for (let i = 0; i < batch; i++) {
-        const at = sq.next()
-        if (at < 0) break
-        submission[at] = template[0] | (i << 16)
-        for (let word = 1; word < DESCRIPTOR_WORDS; word++) submission[at + word] = template[word]
-        sq.push()
+        if (!this.#submit(i)) break
       }
-      doorbells.write32(DOORBELL.SQ_TAIL, sq.tail)
-      device()
+      this.#doorbells.write32(DOORBELL.SQ_TAIL, sq.tail)
+      this.#device.work()
       let taken = 0
       for (let at = cq.peek(); at >= 0; at = cq.peek()) {
         sum = (sum + completion[at]) | 0
         cq.advance()
         taken++
       }
-      doorbells.write32(DOORBELL.CQ_HEAD, cq.head)
+      this.#doorbells.write32(DOORBELL.CQ_HEAD, cq.head)
       sq.consumed((sq.head + taken) & (ENTRIES - 1))
       wanted = (wanted + (batch * (batch - 1)) / 2) | 0
     }
     expect(sum, wanted, 'sum of the completions')
+  }
+
+  #submit(id: number): boolean {
+    const template = this.#template
+    const at = this.#sq.next()
+    if (at < 0) return false
+    const { words } = this.#sq
+    if (this.#whole) words.set(template, at)
+    words[at] = template[0] | (id << 16)
+    words[at + 2] = id
+    words[at + 3] = 0
+    this.#sq.push()
+    return true
   }
 }
 
@@ -97,18 +140,22 @@ export async function ring(measure: Measure): Promise<void> {
   try {
     await device.enable()
     const doorbells = await device.mapMemory(0)
-    for (const batch of [1, 16]) {
+    const contests: readonly (readonly [string, RingUse])[] = [
+      ['submission + completion, 1 per doorbell', { batch: 1, fill: 'whole' }],
+      ['submission + completion, 16 per doorbell', { batch: 16, fill: 'whole' }],
+      ['submission + completion, 16 per doorbell, 3 words patched', { batch: 16, fill: 'patch' }],
+    ]
+    for (const [name, use] of contests) {
       const memory = DmaBuffer.create(ENTRIES * (DESCRIPTOR_BYTES + COMPLETION_BYTES), { name: 'rings' })
       memories.push(memory)
-      const loop = ringLoop(memory, doorbells, batch)
-      doorbells.write32(DOORBELL.SQ_TAIL, 0)
-      const baseline = startBaseline('ring', [String(batch)])
+      const driver = new RingDriver(memory, doorbells, use)
+      const baseline = startBaseline('ring', [String(use.batch), use.fill])
       try {
         await measure({
-          rows: [`submission + completion, ${batch} per doorbell`],
+          rows: [name],
           unit: 'ns',
           operations: 1_600_000,
-          typescript: (operations) => timed(operations, loop),
+          typescript: (operations) => timed(operations, (count) => driver.run(count)),
           c: (operations) => baseline.run(operations),
         })
       } finally {
@@ -123,16 +170,59 @@ export async function ring(measure: Measure): Promise<void> {
   await npuQueue(measure)
 }
 
-/** Jobs of one step through the driver's queue: all its bookkeeping, without the time that the model takes. */
+/** Completes the descriptors of an NPU queue at once, in place of the model: `device()` of `c/npu-queue.c`. */
+class InstantNpu {
+  readonly #sq: Int32Array
+  readonly #cq: Int32Array
+  readonly #status: Int32Array
+  #slot = 0
+  #tail = 0
+  #phase = 1 << PHASE.bit
+
+  constructor(sq: Int32Array, cq: Int32Array, status: Int32Array) {
+    this.#sq = sq
+    this.#cq = cq
+    this.#status = status
+    this.#stayAwake()
+  }
+
+  work(count: number): void {
+    for (let i = 0; i < count; i++) {
+      const at = this.#slot * COMPLETION_WORDS
+      this.#cq[at] = 0
+      this.#cq[at + 1] = 1
+      this.#cq[at + PHASE.word] = (this.#sq[this.#slot * DESCRIPTOR_WORDS] >>> 16) | this.#phase
+      this.#slot = (this.#slot + 1) & (ENTRIES - 1)
+      if (this.#slot === 0) this.#phase ^= 1 << PHASE.bit
+    }
+    this.#tail += count
+    this.#stayAwake()
+  }
+
+  /** The tail at which the driver has to wake the device (docs/devices/npu.md, 5.4): one that is far ahead. */
+  #stayAwake(): void {
+    this.#status[0] = this.#tail + (1 << 30)
+  }
+}
+
+/** Jobs of one step through the driver's queue: all its bookkeeping, without the time that a device takes. */
 async function npuQueue(measure: Measure): Promise<void> {
   const clock = new ManualClock()
   const transport = loopback(npuModel, { clock })
   const device = openDevice(transport)
   const baseline = startBaseline('npu-queue')
+  const memories: Mapping[] = []
   const stepping = setInterval(() => clock.step(1_000_000), 1) // the device gets ready, its queues start and stop
   try {
+    const mapped = memoryOf(transport, memories)
     const npu = await Npu.start(device, { irq: 'poll' })
     const context = await npu.createContext({ ringEntries: ENTRIES })
+    const queue = (await device.mapBar(0, NpuRegisters)).QUEUE[0]
+    const instant = new InstantNpu(
+      mapped(queue.SQ_BASE_LO.read(), queue.SQ_BASE_HI.read()),
+      mapped(queue.CQ_BASE_LO.read(), queue.CQ_BASE_HI.read()),
+      mapped(queue.STATUS_BASE_LO.read(), queue.STATUS_BASE_HI.read()),
+    )
     const buffer = context.allocate(8)
     const job = context.encode([{ op: 'fill', y: { buffer }, length: 8, pattern: 1 }])
     let succeeded = 0
@@ -149,7 +239,7 @@ async function npuQueue(measure: Measure): Promise<void> {
         for (let i = 0; i < batch; i++) context.submit(job, done)
         context.flush()
         spentMs += performance.now() - start
-        clock.step(10_000_000)
+        instant.work(batch)
         start = performance.now()
         context.poll()
         spentMs += performance.now() - start
@@ -160,15 +250,34 @@ async function npuQueue(measure: Measure): Promise<void> {
     await measure({
       rows: ['NPU driver: submit and complete a job'],
       unit: 'ns',
-      operations: 50 * batch,
+      operations: 1000 * batch,
       typescript: run,
       c: (operations) => baseline.run(operations),
     })
-    await context.close()
   } finally {
     await baseline.close()
     await device.release()
     clearInterval(stepping)
+    for (const memory of memories) memory.revoke()
     await transport.close()
+  }
+}
+
+/** Host memory by I/O address, as the device sees it. What is mapped before this call is not found. */
+function memoryOf(transport: Transport, memories: Mapping[]) {
+  const { dma } = transport
+  const requests: DmaMapRequest[] = []
+  const map = dma.map.bind(dma)
+  dma.map = (request) => {
+    requests.push(request)
+    map(request)
+  }
+  return (low: number, high: number): Int32Array => {
+    const iova = (BigInt(high) << 32n) | BigInt(low)
+    const found = requests.find((r) => iova >= r.iova && iova < r.iova + BigInt(r.sizeBytes))
+    if (found === undefined) throw new Error(`nothing is mapped at 0x${iova.toString(16)}`)
+    const memory = Mapping.map({ fd: found.fd, offset: found.fdOffset, sizeBytes: found.sizeBytes })
+    memories.push(memory)
+    return memory.window.i32.subarray(Number(iova - found.iova) / 4)
   }
 }
