@@ -1,7 +1,8 @@
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
+import { onOneCore } from './affinity.js'
 import { startBaseline } from './baseline.js'
 import { Child } from './child.js'
 import { measureContest, median, type Row } from './measure.js'
@@ -41,9 +42,12 @@ t.test('a quick run has every row, and nothing but JSON on stdout', async (t) =>
       'eventfd to handler, uv engine, p99',
       'eventfd to handler, epoll engine, p50',
       'eventfd to handler, epoll engine, p99',
-      'region read: client, on a C server',
-      'region read: client, on a TypeScript server',
-      'region read: server, for a C client',
+      'region read, one core: client, on a C server',
+      'region read, one core: client, on a TypeScript server',
+      'region read, one core: server, for a C client',
+      'region read, any core: client, on a C server',
+      'region read, any core: client, on a TypeScript server',
+      'region read, any core: server, for a C client',
     ],
   )
   for (const { name, typescript, c, ratio, spread, rounds } of rows) {
@@ -74,6 +78,18 @@ t.test('wrong usage', async (t) => {
     t.strictSame([code, stdout], [2, ''], args.join(' '))
     t.match(stderr, 'Usage: npm run bench')
   }
+})
+
+t.test('one core, and all of them again', async (t) => {
+  const cores = () => execFileSync('nproc', { encoding: 'utf8' }).trim()
+  const before = cores()
+  await onOneCore(async () => void t.equal(cores(), '1'))
+  t.equal(cores(), before)
+  await t.rejects(
+    onOneCore(() => Promise.reject(new Error('mid-way'))),
+    { message: 'mid-way' },
+  )
+  t.equal(cores(), before)
 })
 
 t.test('rounds take turns, and the spread is that of the rounds', async (t) => {

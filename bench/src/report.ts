@@ -61,6 +61,6 @@ ${machineLine(machine)}.
 - **eventfd to handler**: from right before the write, in another process, to the first line of the handler, both by
   CLOCK_MONOTONIC, against an epoll loop. The listener sleeps when the event comes.
 - **region read**: a 4-byte REGION_READ over vfio-user and its reply, each client against the same server, and each server
-  under the same client.
+  under the same client. On one core it is the work of both ends; free to move, the time to wake the other core comes on top.
 `
 }
