@@ -20,8 +20,8 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
 
 const usage = `Usage: npm run bench [-- OPTIONS]
 
-Measures TypeScript and C doing the same work, in turns, and shows the ratios. Takes a minute; an idle machine is needed
-for figures that mean something.
+Measures TypeScript and C doing the same work, in turns, and shows the ratios. Takes half a minute; an idle machine is
+needed for figures that mean something.
 
   --json        one JSON object on stdout, and nothing else there
   --write       writes docs/bench.md as well

@@ -53,7 +53,7 @@ ${rows.map((row) => line(cells(row))).join('\n')}
 ${machineLine(machine)}.
 
 - **register**: one access to a mapped 32-bit register whose BAR is memory, through the accessor of \`mapBar\` and through a bare
-  typed array, against one volatile access. Memory answers in a cycle; a device on PCIe takes a hundred times as long or more.
+  typed array, against one volatile access. Memory answers within a cycle, which no device does: the accessor's own cost is seen.
 - **submission + completion**: a 64-byte descriptor is filled and announced, a 16-byte completion is found by its phase bit and
   consumed, a device in the same loop completes at once. The rings are those of \`@uaccel/memory\`, in DMA memory.
 - **NPU driver**: a job of one step through the driver's queue, with its bookkeeping and callback, 255 for one doorbell; the
