@@ -1,40 +1,40 @@
-import { spawn } from 'node:child_process'
+import { fork } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { accelError } from '@uaccel/uapi'
 
 const bin = fileURLToPath(new URL('../bin/uaccel.mjs', import.meta.url))
+const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
-/** Serves a model in a process of its own while `use` runs, on a socket that nobody else has. */
+/** Serves a model in a process of its own while `use` runs, on a socket that nobody else has. It ends with this process. */
 export async function withModel<T>(name: string, use: (socket: string) => Promise<T>): Promise<T> {
-  const folder = await mkdtemp(join(tmpdir(), 'uaccel-'))
+  const folder = mkdtempSync(join(tmpdir(), 'uaccel-'))
   const socket = join(folder, `${name}.sock`)
-  const server = spawn(process.execPath, [bin, 'model', name, '--socket', socket], {
-    stdio: ['ignore', 'ignore', 'pipe'],
+  const clean = () => rmSync(folder, { recursive: true, force: true })
+  const onSignal = (signal: NodeJS.Signals) => {
+    clean()
+    process.kill(process.pid, signal) // as if it had not been caught
+  }
+  for (const signal of signals) process.once(signal, onSignal)
+  const server = fork(bin, ['model', name, '--socket', socket, '--quiet'], {
+    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
   })
+  const gone = once(server, 'exit')
   try {
-    await ready(server.stderr, name)
+    const errors = text(server.stderr!)
+    // It says when its socket is there.
+    const started = await Promise.race([once(server, 'message'), gone.then(() => undefined)])
+    if (!started)
+      throw accelError('ERR_ACCEL_CLOSED', `The model ${name} did not start: ${(await errors).trim()}`)
     return await use(socket)
   } finally {
-    server.kill()
-    if (server.exitCode === null && server.signalCode === null) await once(server, 'exit')
-    await rm(folder, { recursive: true, force: true })
+    if (server.connected) server.disconnect()
+    await gone
+    for (const signal of signals) process.removeListener(signal, onSignal)
+    clean()
   }
-}
-
-/** The model tells on stderr when its socket is there. */
-function ready(stderr: NodeJS.ReadableStream, name: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    let text = ''
-    stderr.on('data', (chunk) => {
-      text += String(chunk)
-      if (text.includes(`${name} on `)) resolve()
-    })
-    stderr.once('end', () =>
-      reject(accelError('ERR_ACCEL_CLOSED', `The model ${name} did not start: ${text.trim()}`)),
-    )
-  })
 }

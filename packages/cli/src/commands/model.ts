@@ -44,9 +44,12 @@ async function run(name: string, flags: ModelFlags): Promise<void> {
   tell(`${name} on ${flags.socket}`)
   const stop = () => {
     server.close()
+    if (process.connected) process.disconnect()
     for (const violation of device.violations) note(`violation: ${violation.message}`)
   }
-  process.once('SIGINT', stop).once('SIGTERM', stop)
+  // Started by another program of Node: it is told when the socket is there, and its end is this one's.
+  process.send?.('ready')
+  process.once('SIGINT', stop).once('SIGTERM', stop).once('disconnect', stop)
 }
 
 const why = (reason: Error | undefined) =>
