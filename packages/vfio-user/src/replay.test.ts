@@ -85,22 +85,25 @@ const servers: Record<
   },
 }
 
+/** The recorded reply to message `index`. */
+function replyTo(messages: Recording['messages'], index: number) {
+  const { id, command } = parse(messages[index]!.hex)
+  return messages
+    .slice(index + 1)
+    .map((message) => ({ ...message, ...parse(message.hex) }))
+    .find(
+      (message) =>
+        message.from === 'server' && message.isReply && message.id === id && message.command === command,
+    )
+}
+
 /** Each command of the recorded client with the reply that the recorded server gave. */
 function script(messages: Recording['messages']): ScriptedReply[] {
   const entries: ScriptedReply[] = []
   messages.forEach(({ from, hex }, index) => {
     const request = parse(hex)
     if (from !== 'client' || request.isReply) return
-    const answer = messages
-      .slice(index + 1)
-      .map((message) => ({ ...message, ...parse(message.hex) }))
-      .find(
-        (message) =>
-          message.from === 'server' &&
-          message.isReply &&
-          message.id === request.id &&
-          message.command === request.command,
-      )
+    const answer = replyTo(messages, index)
     if (answer?.errno !== 0) return
     // a client of protocol 0.2 got 0.2; ours proposes 0.1
     if (request.command === Command.VERSION)
@@ -222,16 +225,7 @@ for (const name of clients) {
       const reply = channel.receive(5000)
       if (!reply) throw new Error(`no reply to message ${index}, ${commandName(request.command)}`)
       closeAll(reply.fds)
-      const recorded = messages
-        .slice(index + 1)
-        .map((message) => ({ ...message, ...parse(message.hex) }))
-        .find(
-          (message) =>
-            message.from === 'server' &&
-            message.isReply &&
-            message.id === request.id &&
-            message.command === request.command,
-        )
+      const recorded = replyTo(messages, index)
       const ours = {
         id: reply.id,
         command: reply.command,
