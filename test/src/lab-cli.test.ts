@@ -1,0 +1,56 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t from 'tap'
+import { uaccel, uaccelBin } from './uaccel.js'
+
+t.setTimeout(600_000)
+
+const TMPDIR = mkdtempSync(join(tmpdir(), 'uaccel-'))
+t.teardown(() => rmSync(TMPDIR, { recursive: true }))
+const lab = (...args: string[]) => uaccel(['lab', ...args], { env: { TMPDIR } })
+
+t.test('the output and the exit code are those of the command', async (t) => {
+  const version = await lab('--', 'uname', '-r')
+  t.match(version, { code: 0, stdout: /^\d+\.\d+\S*\n$/, stderr: /^lab: run uname -r$/m })
+  t.not(
+    version.stdout.trim(),
+    readFileSync('/proc/sys/kernel/osrelease', 'utf8').trim(),
+    "the guest's kernel",
+  )
+  t.strictSame(await lab('--quiet', '--', 'false'), { code: 1, stdout: '', stderr: '' })
+  t.match(await lab('--quiet', '--', 'no-such-program'), { code: 127, stderr: /no-such-program: not found/ })
+  t.strictSame(readdirSync(TMPDIR), [])
+})
+
+t.test('a command that does not end is stopped at the limit, with its log', async (t) => {
+  const { code, stdout, stderr } = await lab('--limit', '20', '--', 'sh', '-c', 'echo I hang; sleep 1000')
+  t.equal(code, 1)
+  t.equal(stdout, 'I hang\n')
+  const [, path] =
+    /its log is in (\S+) and ends:\n(?:.*\n)*I hang \(ERR_ACCEL_TIMEOUT\)\n$/.exec(stderr) ?? []
+  t.ok(path, stderr)
+  t.match(readFileSync(path!, 'utf8'), /I hang/)
+  rmSync(path!)
+  t.strictSame(readdirSync(TMPDIR), [])
+})
+
+t.test('a real device on kernel VFIO', async (t) => {
+  const script = 'for c in "list" "reg read 00:05.0 ID" "config 00:05.0"; do "$0" "$1" $c || exit; done'
+  const { code, stdout, stderr } = await lab(
+    '--quiet',
+    ...['--device', 'edu', '--', 'sh', '-c', script, process.execPath, uaccelBin],
+  )
+  t.equal(code, 0, stderr)
+  t.match(stdout, /^0000:00:05\.0 +1234:11e8 +00ff00 +\d+ +\S+ +vfio-pci +edu /m)
+  t.match(stdout, /^ID = 0x010000ed {2}major=1 {2}minor=0 {2}tag=237$/m)
+  t.match(stdout, /^ {2}\[0x40\] +MSI: /m)
+})
+
+t.test('a device that the lab does not know', async (t) => {
+  t.match(await lab('--device', 'frobnicator', '--', 'true'), {
+    code: 3,
+    stdout: '',
+    stderr: /no lab device is named 'frobnicator'; there are edu, .*ERR_ACCEL_NOT_FOUND/,
+  })
+})
