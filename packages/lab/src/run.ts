@@ -169,7 +169,7 @@ class Guest {
       ...['-cpu', 'max', '-smp', String(cpus), '-m', String(memoryMiB)],
       ...['-kernel', tools.kernel.image, '-initrd', initrd],
       // no_timer_check: on a busy machine the emulated timer is late, and the kernel would take it for broken.
-      ...['-append', 'console=ttyS0 quiet panic=-1 no_timer_check intel_iommu=on iommu=pt'],
+      ...['-append', 'console=ttyS0 panic=-1 no_timer_check intel_iommu=on iommu=pt'],
       ...['-device', 'intel-iommu,intremap=on,caching-mode=on'],
       ...['-fsdev', 'local,id=host,path=/,security_model=none,readonly=on,multidevs=remap'],
       ...['-device', 'virtio-9p-pci,fsdev=host,mount_tag=host,addr=0x2'],
@@ -317,9 +317,13 @@ class Guest {
     for (let at = 0; at < log.length; ) at += writeSync(fd, log, at)
     closeSync(fd)
     const tail = log.toString('utf8').replaceAll('\r', '').trimEnd().split('\n').slice(-20).join('\n')
-    return new AccelError(code, `${what}; its log is in ${logPath} and ends:\n${tail}`, {
-      details: { logPath, tail },
-    })
+    return new AccelError(
+      code,
+      `${what}; its log is in ${logPath} and ${tail ? `ends:\n${tail}` : 'is empty'}`,
+      {
+        details: { logPath, tail },
+      },
+    )
   }
 }
 
