@@ -25,6 +25,7 @@ export default accelDriver({
       const what = 'the end of the computation or transfer'
       await poll(busy, (still) => !still, { timeoutMs: COMPUTE_MS, signal, what })
     }
+    await idle() // no reset stops what a former user started
     dev.defer(() => idle()) // the memory is the device's until its transfer ends
 
     const irqs = await dev.allocIrqVectors({ min: 1, max: 1, types: ['msix', 'msi', 'intx'] })
