@@ -1,0 +1,181 @@
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { chownSync, writeFileSync } from 'node:fs'
+import { Accel } from '@uaccel/accel'
+import { listPciDevices, openDevice, openVfio, parseBdf, readPciDevice } from '@uaccel/core'
+import edu from '@uaccel/driver-edu'
+import { eduUapi } from '@uaccel/driver-edu/uapi'
+import { parseDevices } from '@uaccel/lab'
+import { DmaBuffer, DmaDomain } from '@uaccel/memory'
+import { leavesNothing } from '@uaccel/testkit'
+import { type AccelError, isAccelError } from '@uaccel/uapi'
+import t from 'tap'
+
+/**
+ * Runs in the lab, with edu on the root bus, and edu and a virtio-rng behind a conventional bridge, which share an IOMMU
+ * group: what the kernel answers where something is in the way.
+ */
+const found = parseDevices(process.env.UACCEL_LAB_DEVICES ?? '').find(({ name }) => name === 'edu')
+if (!found) throw new Error('UACCEL_LAB_DEVICES names no edu: run this in the lab')
+const bdf = parseBdf(found.bdf)
+const behindBridge = listPciDevices().filter((device) => !device.bdf.startsWith('0000:00:'))
+const second = behindBridge.find(({ vendor, device }) => vendor === 0x1234 && device === 0x11e8)!
+const neighbour = behindBridge.find(({ driver }) => driver === 'virtio-pci')!
+/** A user without any right. */
+const NOBODY = 65534
+
+t.setTimeout(400_000)
+
+async function errorOf(work: Promise<unknown> | (() => unknown)): Promise<AccelError> {
+  try {
+    await (typeof work === 'function' ? work() : work)
+  } catch (error) {
+    if (isAccelError(error)) return error
+    throw error
+  }
+  throw new Error('an error was expected')
+}
+
+/** Runs `work` as a user without rights, in this process. */
+async function asNobody<T>(work: () => Promise<T>): Promise<T> {
+  process.seteuid!(NOBODY)
+  try {
+    return await work()
+  } finally {
+    process.seteuid!(0)
+  }
+}
+
+/** Does what an error says, as root: there is no sudo in the guest, and the drivers are loaded. */
+function obey(command: string): void {
+  if (command.startsWith('sudo modprobe ')) return
+  execFileSync('sh', ['-c', command.replaceAll('sudo ', '')], { stdio: ['ignore', 'ignore', 'inherit'] })
+}
+
+t.test('a device that does not exist', async (t) => {
+  const error = await errorOf(openVfio('0000:00:1e.7'))
+  t.match(error, { code: 'ERR_ACCEL_NOT_FOUND', message: bdf }, 'it names those that do')
+})
+
+t.test('a device that belongs to a kernel driver', async (t) => {
+  const error = await errorOf(openVfio(neighbour.bdf))
+  t.match(error, {
+    code: 'ERR_ACCEL_WRONG_DRIVER',
+    message: "the kernel's virtio-pci",
+    details: { bdf: neighbour.bdf, driver: 'virtio-pci' },
+  })
+})
+
+t.test('a device of no driver is bound with the commands that the error gives', async (t) => {
+  const error = await errorOf(openVfio(second.bdf))
+  t.match(error, { code: 'ERR_ACCEL_WRONG_DRIVER', message: 'bound to no driver' })
+  for (const command of error.details!.commands as string[]) obey(command)
+  t.equal(readPciDevice(second.bdf).driver, 'vfio-pci')
+})
+
+t.test('a group of which the kernel uses another device', async (t) => {
+  t.equal(second.iommuGroup?.id, neighbour.iommuGroup?.id, 'they share a group')
+  const error = await errorOf(openVfio(second.bdf))
+  t.match(error, {
+    code: 'ERR_ACCEL_GROUP_NOT_VIABLE',
+    message: `${neighbour.bdf} (driver virtio-pci)`,
+    details: { group: second.iommuGroup!.id, blockers: [{ bdf: neighbour.bdf, driver: 'virtio-pci' }] },
+  })
+  const [, command] = /`(echo BDF .*)`/.exec(error.message)!
+  obey(command!.replaceAll('BDF', neighbour.bdf))
+  const transport = await openVfio(second.bdf)
+  t.equal(transport.read(0, 0, 4), 0x010000ed)
+  await transport.close()
+})
+
+const group = `/dev/vfio/${readPciDevice(bdf).iommuGroup!.id}`
+
+t.test('a user without the right to the group', async (t) => {
+  const error = await asNobody(() => errorOf(openVfio(bdf)))
+  t.match(error, {
+    code: 'ERR_ACCEL_PERMISSION',
+    message: `chown $USER ${group}`,
+    details: { path: group },
+  })
+})
+
+t.test('memory that the user may not lock', async (t) => {
+  chownSync(group, NOBODY, NOBODY)
+  execFileSync('prlimit', [`--pid=${process.pid}`, `--memlock=${64 << 10}:${64 << 10}`])
+  t.teardown(() => execFileSync('prlimit', [`--pid=${process.pid}`, '--memlock=unlimited:unlimited']))
+  await asNobody(async () => {
+    const transport = await openVfio(bdf)
+    const device = openDevice(transport)
+    const error = await errorOf(() => device.dma.alloc(128 << 10))
+    t.match(error, { code: 'ERR_ACCEL_MEMLOCK', message: 'RLIMIT_MEMLOCK is 64 KiB', cause: undefined })
+    t.match(error.message, 'ulimit -l')
+    await device.release()
+
+    // The same from the kernel: a domain that believes itself exempt asks it.
+    const memlock = () => ({ limitBytes: Number.POSITIVE_INFINITY, lockedBytes: 0, exempt: true })
+    const domain = new DmaDomain(transport.dma, { memlock })
+    const big = DmaBuffer.create(128 << 10)
+    const small = DmaBuffer.create(32 << 10)
+    t.match(await errorOf(() => domain.map(big)), {
+      code: 'ERR_ACCEL_MEMLOCK',
+      cause: { code: 'ERR_ACCEL_NO_MEMORY', errno: 'ENOMEM' },
+    })
+    t.equal(domain.map(small).sizeBytes, 32 << 10, 'what the limit allows is mapped')
+    domain.destroy()
+    big.destroy()
+    small.destroy()
+    await transport.close()
+  })
+})
+
+t.test('a group that is open already, here and in another process', async (t) => {
+  const transport = await openVfio(bdf)
+  t.match(await errorOf(openVfio(bdf)), { code: 'ERR_ACCEL_BUSY', message: 'in this process already' })
+  await transport.close()
+
+  const core = JSON.stringify(import.meta.resolve('@uaccel/core'))
+  const program = `
+    const { openVfio } = await import(${core})
+    await openVfio('${bdf}')
+    console.log('open')
+    setInterval(() => {}, 1e6)`
+  const holder = spawn(process.execPath, ['--input-type=module', '-e', program], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  await once(holder.stdout, 'data')
+  t.match(await errorOf(openVfio(bdf)), {
+    code: 'ERR_ACCEL_BUSY',
+    message: `fuser -v ${group}`,
+    details: { path: group },
+  })
+  holder.kill('SIGKILL')
+  await once(holder, 'exit')
+  const free = await openVfio(bdf)
+  await free.close()
+})
+
+t.test('the kernel takes a device back that is in use', async (t) => {
+  const driver = '/sys/bus/pci/drivers/vfio-pci'
+  await leavesNothing(t, async () => {
+    const accel = new Accel()
+    accel.register(edu)
+    await accel.add(await openVfio(bdf))
+    const removed = new Promise((resolve) => accel.once('removed', resolve))
+    const dev = accel.open(eduUapi, 'accel0')
+    t.equal((await dev.call('factorial', { n: 5 })).value, 120)
+    const inFlight = errorOf(dev.call('factorial', { n: 2 ** 31 }))
+    // It returns when the device was given up.
+    const unbind = spawn('sh', ['-c', `echo ${bdf} > ${driver}/unbind`], { stdio: 'inherit' })
+    const exit = once(unbind, 'exit')
+    t.match(await inFlight, { code: 'ERR_ACCEL_NO_DEVICE' })
+    const reason = await dev.lost
+    t.match(String(reason.message), /the kernel wants .* back: it is unbound or unplugged/)
+    t.match(await errorOf(dev.call('identify', {})), { code: 'ERR_ACCEL_NO_DEVICE' })
+    await removed
+    t.same(await exit, [0, null], 'the unbind is done')
+    t.equal(readPciDevice(bdf).driver, undefined)
+    await accel.close()
+    writeFileSync(`${driver}/bind`, bdf)
+    t.equal(readPciDevice(bdf).driver, 'vfio-pci')
+  })
+})
