@@ -69,6 +69,7 @@ export const SOL_SOCKET = 1
 export const SO_SNDBUF = 7
 export const SO_RCVBUF = 8
 export const SO_PEERCRED = 17
+export const SO_SNDTIMEO = 21
 export const SCM_RIGHTS = 1
 export const MSG_CTRUNC = 0x08
 export const MSG_TRUNC = 0x20

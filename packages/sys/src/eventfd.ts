@@ -8,22 +8,32 @@ export class EventFd {
   readonly fd: number
   readonly #calls: SystemCalls
   readonly #raw: RawCalls
+  /** struct pollfd of a descriptor that others have too; undefined where it is ours alone. */
+  readonly #room: Buffer | undefined
   readonly #count = new Uint32Array(2)
   readonly #bytes = new Uint8Array(this.#count.buffer)
   readonly #add = new BigUint64Array(1)
   readonly #addBytes = new Uint8Array(this.#add.buffer)
   #open = true
 
-  /** @param fd An eventfd to take over (it becomes non-blocking); a new one where absent. */
+  /**
+   * @param fd An eventfd to take over (it becomes non-blocking); a new one where absent. Whoever sent it can make it
+   *   blocking again, for us as well, so `signal` looks for room before it writes.
+   */
   constructor(calls: SystemCalls = sys, fd?: number) {
     this.#calls = calls
     this.#raw = calls.provider.raw
     this.fd = fd ?? calls.eventfd(0, abi.EFD_NONBLOCK)
-    if (fd !== undefined) calls.setNonblocking(fd)
+    if (fd === undefined) return
+    calls.setNonblocking(fd)
+    this.#room = Buffer.alloc(8)
+    this.#room.writeInt32LE(fd, 0)
+    this.#room.writeInt16LE(abi.POLLOUT, 4)
   }
 
   /** Adds `n` to the counter. A counter that is full stays as it is: it is readable already. */
   signal(n: number | bigint = 1): void {
+    if (this.#room !== undefined && this.#raw.poll(this.#room, 1, 0) === 0) return
     this.#add[0] = BigInt(n)
     let result = EINTR
     while (result === EINTR) result = this.#raw.write(this.fd, this.#addBytes, 8)

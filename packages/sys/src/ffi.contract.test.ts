@@ -212,6 +212,12 @@ for (const name of ['koffi', 'ffi-rs'] as ProviderName[]) {
       )
       event.close()
 
+      const [full, theirs] = [calls.eventfd(), new BigUint64Array([0xffff_ffff_ffff_fffen])]
+      using shared = new EventFd(calls, full)
+      calls.write(full, new Uint8Array(theirs.buffer))
+      calls.setNonblocking(full, false) // as whoever sent it can do at any time
+      shared.signal()
+      t.pass('a signal does not block where the others made the counter full and blocking')
       using adopted = new EventFd(calls, calls.eventfd(3, 0))
       t.equal(adopted.drain(), 3)
       t.equal(adopted.drain(), 0, 'does not block')
@@ -301,6 +307,14 @@ for (const name of ['koffi', 'ffi-rs'] as ProviderName[]) {
         failure(() => calls.connectUnix(path)),
         ['ERR_ACCEL_SYSTEM', 'ECONNREFUSED', 'connect'],
       )
+      const hung = calls.listenUnix(join(folder, 'hung'), 0)
+      const queued = calls.connectUnix(join(folder, 'hung'))
+      t.same(
+        failure(() => calls.connectUnix(join(folder, 'hung'), 30)),
+        ['ERR_ACCEL_TIMEOUT', 'EAGAIN', 'connect'],
+        'a listener that accepts nobody is not waited for without a limit',
+      )
+      for (const fd of [hung, queued]) calls.close(fd)
       for (const bad of ['', 'x'.repeat(108), 'a\0b']) {
         t.same(
           failure(() => calls.connectUnix(bad)),

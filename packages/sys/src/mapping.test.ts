@@ -56,6 +56,24 @@ for (const name of ['koffi', 'ffi-rs'] as ProviderName[]) {
     calls.eventfd() // the provider is loaded, which opens and maps things of its own
     const before = openFds()
 
+    t.test('what no view can hold is refused before the library sees it', async (t) => {
+      const tooLarge = 16 * 1024 ** 3
+      const fd = file(tooLarge)
+      t.equal(
+        codeOf(() => Mapping.map({ fd, offset: 0, sizeBytes: tooLarge }, calls)),
+        'ERR_ACCEL_OUT_OF_RANGE',
+      )
+      t.equal(
+        codeOf(() => Mapping.anonymous(tooLarge, {}, calls)),
+        'ERR_ACCEL_OUT_OF_RANGE',
+      )
+      t.equal(
+        codeOf(() => mappingFromAddress(0x1000n, tooLarge, calls)),
+        'ERR_ACCEL_OUT_OF_RANGE',
+      )
+      calls.close(fd)
+    })
+
     t.test('memory and file are one', async (t) => {
       const fd = file(8192)
       using mapping = Mapping.map({ fd, offset: 4096, sizeBytes: 4096 }, calls)

@@ -1,3 +1,4 @@
+import { constants } from 'node:buffer'
 import { accelError } from '@uaccel/uapi'
 import * as abi from './abi.js'
 import { type SystemCalls, sys } from './system-calls.js'
@@ -139,6 +140,20 @@ function view(calls: SystemCalls, address: bigint, sizeBytes: number): ArrayBuff
   return buffer
 }
 
+/** Bytes that one view can have: 4 GiB in Node 20. koffi ends the process when it is asked for more. */
+export const MAX_MAPPING_BYTES = constants.MAX_LENGTH
+
+function checkSize(sizeBytes: number): void {
+  checkPages(sizeBytes, 'The size of a mapping')
+  if (sizeBytes > MAX_MAPPING_BYTES) {
+    throw accelError(
+      'ERR_ACCEL_OUT_OF_RANGE',
+      `A mapping of ${sizeBytes} bytes: this runtime views at most ${MAX_MAPPING_BYTES} at once. Map it in parts.`,
+      { details: { sizeBytes, maxBytes: MAX_MAPPING_BYTES } },
+    )
+  }
+}
+
 function checkPages(value: number, what: string): void {
   if (!Number.isSafeInteger(value) || value <= 0 || value % abi.PAGE_SIZE_BYTES !== 0) {
     throw accelError(
@@ -184,12 +199,12 @@ export class Mapping {
    * first: touching memory behind the end of a file kills the process.
    *
    * @throws ERR_ACCEL_INVALID_ARGUMENT size or alignment that is not whole pages
-   * @throws ERR_ACCEL_OUT_OF_RANGE behind the end of the file
+   * @throws ERR_ACCEL_OUT_OF_RANGE behind the end of the file, or more than `MAX_MAPPING_BYTES`
    * @throws ERR_ACCEL_SYSTEM, ERR_ACCEL_NO_MEMORY and so on: mmap failed
    */
   static map(options: MapOptions, calls: SystemCalls = sys): Mapping {
     const { sizeBytes, alignBytes = abi.PAGE_SIZE_BYTES, label = `fd ${options.fd}` } = options
-    checkPages(sizeBytes, 'The size of a mapping')
+    checkSize(sizeBytes)
     checkAlignment(alignBytes)
     const address = reserve(calls, sizeBytes, alignBytes)
     const range = { address, sizeBytes, calls, shared: false }
@@ -208,7 +223,7 @@ export class Mapping {
     { alignBytes = abi.PAGE_SIZE_BYTES, label = 'anonymous memory' } = {},
     calls: SystemCalls = sys,
   ): Mapping {
-    checkPages(sizeBytes, 'The size of a mapping')
+    checkSize(sizeBytes)
     checkAlignment(alignBytes)
     const address = reserve(calls, sizeBytes, alignBytes)
     const range = { address, sizeBytes, calls, shared: false }
@@ -335,5 +350,6 @@ function placeAnonymous({ address, sizeBytes, calls }: Range): void {
  * when that thread revokes the mapping: accesses then reach inert memory.
  */
 export function mappingFromAddress(address: bigint, sizeBytes: number, calls: SystemCalls = sys): Window {
+  checkSize(sizeBytes)
   return new Window(view(calls, address, sizeBytes), 0, sizeBytes)
 }

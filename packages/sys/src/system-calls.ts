@@ -277,14 +277,36 @@ export class SystemCalls {
     }
   }
 
-  /** A Unix stream socket connected to `path`. The connect itself blocks: a listener accepts it at once. */
-  connectUnix(path: string): number {
+  /**
+   * A Unix stream socket connected to `path`. Blocks only where the listener's queue is full, as that of one which hangs is.
+   *
+   * @throws ERR_ACCEL_TIMEOUT (`errno` EAGAIN) the queue did not move within `timeoutMs`
+   */
+  connectUnix(path: string, timeoutMs = 5000): number {
     const address = socketAddress(path)
     return this.#socket((fd) => {
+      this.#sendLimit(fd, timeoutMs)
       let result = EINTR
       while (result === EINTR) result = this.provider.raw.connect(fd, address, address.length)
+      if (result === EAGAIN) {
+        throw accelError(
+          'ERR_ACCEL_TIMEOUT',
+          `The listener on ${path} did not take a connection within ${timeoutMs} ms: its queue is full. Is it alive?`,
+          { errno: 'EAGAIN', syscall: 'connect' },
+        )
+      }
       this.#check('connect', result, path)
+      this.#sendLimit(fd, 0)
     }, 0)
+  }
+
+  /** How long connect and send block: a struct timeval, seconds and microseconds; 0 is for ever. */
+  #sendLimit(fd: number, timeoutMs: number): void {
+    const limit = Buffer.alloc(16)
+    limit.writeBigInt64LE(BigInt(Math.floor(timeoutMs / 1000)), 0)
+    limit.writeBigInt64LE(BigInt(Math.floor((timeoutMs % 1000) * 1000)), 8)
+    const result = this.provider.raw.setsockopt(fd, abi.SOL_SOCKET, abi.SO_SNDTIMEO, limit, limit.length)
+    this.#check('setsockopt', result, `limit of fd ${fd}`)
   }
 
   /** A non-blocking Unix stream socket that listens at `path`, which must not exist yet. */
