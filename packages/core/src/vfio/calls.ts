@@ -20,32 +20,21 @@ export const kernelCalls: VfioCalls = {
   closeAsync: promisify(close),
 }
 
-/** Waits for a call on another thread, but not for ever. `late` gets a result that comes after the limit. */
-export async function within<T>(
-  limitMs: number,
-  what: string,
-  call: Promise<T>,
-  late: (value: T) => void = () => {},
-): Promise<T> {
+/** Waits for a call on another thread, but not for ever. */
+export async function within<T>(limitMs: number, what: string, call: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined
-  let over = false
   const limit = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => {
-      over = true
-      reject(
-        accelError(
-          'ERR_ACCEL_TIMEOUT',
-          `${what} did not end within ${limitMs} ms; the kernel still waits for the device`,
+    timer = setTimeout(
+      () =>
+        reject(
+          accelError(
+            'ERR_ACCEL_TIMEOUT',
+            `${what} did not end within ${limitMs} ms; the kernel still waits for the device`,
+          ),
         ),
-      )
-    }, limitMs)
+      limitMs,
+    )
   })
-  call.then(
-    (value) => {
-      if (over) late(value)
-    },
-    () => {},
-  )
   try {
     return await Promise.race([call, limit])
   } finally {

@@ -18,6 +18,10 @@ export interface FakeKernelOptions {
   readonly iovaCapability?: 'absent' | 'loop'
   readonly mapErrno?: number
   readonly unmapShort?: boolean
+  /** The device is PCI Express and has the ERR interrupt. */
+  readonly express?: boolean
+  /** Negative errno of arming that interrupt index. */
+  readonly armErrors?: Readonly<Record<number, number>>
 }
 
 interface Node {
@@ -135,7 +139,7 @@ export class FakeKernel implements VfioCalls {
     }
   }
 
-  /** Fires an interrupt: index 0 INTx, 2 MSI-X, 4 REQ. */
+  /** Fires an interrupt: index 0 INTx, 2 MSI-X, 3 ERR, 4 REQ. */
   fire(index: number, vector = 0): void {
     const event = new EventFd(sys, sys.dup(this.triggers.get(index)![vector]))
     event.signal()
@@ -178,9 +182,9 @@ export class FakeKernel implements VfioCalls {
 
   #irqInfo(b: Buffer): boolean {
     const index = b.readUInt32LE(8)
-    if (index === 3) return false // no PCI Express, no error interrupt
+    if (index === 3 && !this.#options.express) return false
     b.writeUInt32LE(index === 0 ? 7 : 9, 4)
-    b.writeUInt32LE([1, 0, 4, 0, 1][index], 12)
+    b.writeUInt32LE([1, 0, 4, 1, 1][index], 12)
     return true
   }
 
@@ -193,6 +197,8 @@ export class FakeKernel implements VfioCalls {
     ]
     if (b.readUInt32LE(0) !== b.length) throw systemError('ioctl', -22, 'argsz')
     this.log.push(`irqs ${index} flags 0x${flags.toString(16)} ${start}+${count}`)
+    const refused = flags === 0x24 ? this.#options.armErrors?.[index] : undefined
+    if (refused !== undefined) throw systemError('ioctl', refused, 'SET_IRQS')
     const grants = this.#options.msixGrants
     if (index === 2 && grants !== undefined && count > grants) return grants
     if (flags === 0x24) {

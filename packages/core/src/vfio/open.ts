@@ -45,33 +45,16 @@ export async function openVfio(address: string, options: VfioOptions = {}): Prom
   }
   checkDriver(device)
   const group = VfioGroup.acquire(calls, bdf, iommuGroup, { sysfs, devfs })
-  let fd: number | undefined
-  try {
-    fd = await deviceFd(calls, group, bdf, openTimeoutMs)
-    return new VfioTransport(calls, bdf, group, fd, inquire(calls, fd), resetTimeoutMs)
-  } catch (error) {
-    if (fd !== undefined) calls.close(fd)
-    group.release(bdf)
-    throw error
-  }
-}
-
-async function deviceFd(
-  calls: VfioCalls,
-  group: VfioGroup,
-  bdf: string,
-  openTimeoutMs: number,
-): Promise<number> {
   const what = `VFIO_GROUP_GET_DEVICE_FD of ${bdf}`
-  const name = Buffer.from(`${bdf}\0`)
+  const opening = calls.ioctlAsync(group.fd, VFIO_GROUP_GET_DEVICE_FD, Buffer.from(`${bdf}\0`), what)
   try {
-    return await within(
-      openTimeoutMs,
-      what,
-      calls.ioctlAsync(group.fd, VFIO_GROUP_GET_DEVICE_FD, name, what),
-      (late) => calls.close(late),
-    )
+    const fd = await within(openTimeoutMs, what, opening)
+    return new VfioTransport(calls, bdf, group, fd, inquire(calls, fd), resetTimeoutMs)
   } catch (cause) {
+    // The group stays until the call has ended, and the device is closed on another thread: its reset can take long.
+    const undone = opening.then((fd) => calls.closeAsync(fd)).finally(() => group.release(bdf))
+    if (isAccelError(cause, 'ERR_ACCEL_TIMEOUT')) undone.catch(() => {})
+    else await undone.catch(() => {})
     if (!isAccelError(cause, 'ERR_ACCEL_BUSY')) throw cause
     throw accelError('ERR_ACCEL_BUSY', `${bdf} is held by another user of its group`, { cause })
   }

@@ -1,6 +1,6 @@
 import type { DmaMapper } from '@uaccel/memory'
 import { abi, EventFd, Mapping, type Watch, watch } from '@uaccel/sys'
-import { type AccelError, accelError } from '@uaccel/uapi'
+import { type AccelError, accelError, type ErrorCode } from '@uaccel/uapi'
 import {
   type AccessWidth,
   type Area,
@@ -31,7 +31,8 @@ export class VfioTransport implements Transport {
   readonly #armed = new Set<IrqType>()
   readonly #scratch: Readonly<Record<AccessWidth | 8, Uint8Array>>
   readonly #view: DataView
-  #request: { readonly event: EventFd; readonly watching: Watch } | undefined
+  /** What the kernel tells of the device, besides the interrupts that its driver asks for. */
+  readonly #notices: { readonly type: IrqType; readonly event: EventFd; readonly watching: Watch }[] = []
   #gone: AccelError | undefined
   #closed: Promise<void> | undefined
 
@@ -56,7 +57,20 @@ export class VfioTransport implements Transport {
     this.#view = new DataView(scratch)
     const bytes = (width: number) => new Uint8Array(scratch, 0, width)
     this.#scratch = { 1: bytes(1), 2: bytes(2), 4: bytes(4), 8: bytes(8) }
-    this.#armRequest()
+    try {
+      // Without the request eventfd an unbind of the device hangs in the kernel until the file is closed.
+      const name = this.#name()
+      this.#notify('req', 'ERR_ACCEL_NO_DEVICE', `the kernel wants ${name} back: it is unbound or unplugged`)
+      // PCIe AER: with vfio-pci nobody else recovers the device (vfio_pci_core_aer_err_detected in vfio_pci_core.c).
+      this.#notify(
+        'err',
+        'ERR_ACCEL_IO',
+        `${name} reported an uncorrectable PCI Express error: see \`dmesg\``,
+      )
+    } catch (error) {
+      this.#closeNotices()
+      throw error
+    }
   }
 
   read(region: number, offset: number, width: AccessWidth): number {
@@ -193,8 +207,8 @@ export class VfioTransport implements Transport {
   }
 
   async #close(): Promise<void> {
-    const disarm = [...this.#armed, ...(this.#request === undefined ? [] : ['req' as const])]
-    this.#request?.watching.close()
+    const disarm = [...this.#armed, ...this.#notices.map(({ type }) => type)]
+    for (const { watching } of this.#notices) watching.close()
     for (const type of disarm) {
       try {
         this.#setIrqs(type, vfio.VFIO_IRQ_SET_DATA_NONE | vfio.VFIO_IRQ_SET_ACTION_TRIGGER, 0, 0)
@@ -206,40 +220,40 @@ export class VfioTransport implements Transport {
     try {
       await this.#calls.closeAsync(this.#fd)
     } finally {
-      this.#request?.event.close()
+      this.#closeNotices()
       this.#group.release(this.identity.address)
     }
   }
 
-  /** Without this eventfd an unbind of the device hangs in the kernel until the file is closed. */
-  #armRequest(): void {
-    if (this.irqs.req.count === 0) return
+  /** Takes the device as lost when the kernel fires that interrupt. */
+  #notify(type: 'err' | 'req', code: ErrorCode, message: string): void {
+    if (this.irqs[type].count === 0) return
     const event = new EventFd()
     try {
       const data = Buffer.alloc(4)
       data.writeInt32LE(event.fd)
-      this.#setIrqs('req', vfio.VFIO_IRQ_SET_DATA_EVENTFD | vfio.VFIO_IRQ_SET_ACTION_TRIGGER, 0, 1, data)
-      const watching = watch(
-        event.fd,
-        () => {
-          if (event.drain() > 0) this.#lose()
-        },
-        { ref: false },
-      )
-      this.#request = { event, watching }
+      this.#setIrqs(type, vfio.VFIO_IRQ_SET_DATA_EVENTFD | vfio.VFIO_IRQ_SET_ACTION_TRIGGER, 0, 1, data)
+      const fired = () => {
+        if (event.drain() > 0) this.#lose(accelError(code, message))
+      }
+      this.#notices.push({ type, event, watching: watch(event.fd, fired, { ref: false }) })
     } catch (error) {
       event.close()
       throw error
     }
   }
 
-  #lose(): void {
+  #closeNotices(): void {
+    for (const { watching, event } of this.#notices.splice(0)) {
+      watching.close()
+      event.close()
+    }
+  }
+
+  #lose(reason: AccelError): void {
     if (this.#gone !== undefined) return
-    this.#gone = accelError(
-      'ERR_ACCEL_NO_DEVICE',
-      `the kernel wants ${this.#name()} back: it is unbound or unplugged`,
-    )
-    for (const listener of this.#listeners) listener(this.#gone)
+    this.#gone = reason
+    for (const listener of this.#listeners) listener(reason)
   }
 
   #mask(type: IrqType, vector: number, action: number): void {

@@ -251,6 +251,36 @@ t.test('the kernel wants the device back', async (t) => {
   t.equal(openFds(), fds)
 })
 
+t.test('a device that reports an uncorrectable error is lost, with that reason', async (t) => {
+  const fds = openFds()
+  const kernel = new FakeKernel({ express: true })
+  const transport = await open(kernel)
+  const dev = openDevice(transport)
+  const bar = await dev.mapBar(0, registers({ A: reg32(0, 'rw') }))
+  kernel.fire(3)
+  await turn()
+  t.match(dev.signal.reason, {
+    code: 'ERR_ACCEL_NO_DEVICE',
+    cause: { code: 'ERR_ACCEL_IO', message: /0000:00:05\.0 reported an uncorrectable PCI Express error/ },
+  })
+  t.throws(() => bar.A.read(), { code: 'ERR_ACCEL_NO_DEVICE' })
+  t.throws(() => transport.read(7, 0, 2), { code: 'ERR_ACCEL_NO_DEVICE', cause: { code: 'ERR_ACCEL_IO' } })
+  await dev.release()
+  await transport.close()
+  t.equal(kernel.triggers.size, 0, 'disarmed')
+  t.equal(openFds(), fds)
+})
+
+t.test('an open that fails after the device was opened leaves nothing', async (t) => {
+  const fds = openFds()
+  for (const index of [3, 4]) {
+    const kernel = new FakeKernel({ express: true, armErrors: { [index]: -22 } })
+    await t.rejects(open(kernel), { message: /SET_IRQS/ }, `interrupt ${index}`)
+    t.equal(kernel.nodes.size, 0)
+    t.equal(openFds(), fds)
+  }
+})
+
 t.test('two devices of one group share it, one device is opened once', async (t) => {
   const kernel = new FakeKernel()
   const first = await open(kernel)
@@ -272,8 +302,10 @@ t.test('opening and resetting have limits', async (t) => {
     code: 'ERR_ACCEL_TIMEOUT',
     message: /GET_DEVICE_FD.*10 ms/,
   })
+  await t.rejects(open(slow), { code: 'ERR_ACCEL_BUSY', message: /in this process/ }, 'the first still opens')
   await turn(100)
   t.equal(slow.nodes.size, 0, 'a file that comes late is closed')
+  await (await open(slow)).close()
   const stuck = new FakeKernel({ resetMs: 60 })
   const transport = await open(stuck, bdf, { resetTimeoutMs: 10 })
   const dev = openDevice(transport)
