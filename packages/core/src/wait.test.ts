@@ -81,6 +81,37 @@ t.test('poll answers the value, or names the last one', async (t) => {
   )
 })
 
+t.test('limits that are none are refused', async (t) => {
+  for (const timeoutMs of [Number.NaN, -1, 2 ** 31, Number.POSITIVE_INFINITY]) {
+    const refused = { code: 'ERR_ACCEL_OUT_OF_RANGE', message: /timeoutMs/ }
+    await t.rejects(new Completion().wait({ timeoutMs }), refused)
+    await t.rejects(
+      poll(
+        () => 1,
+        () => false,
+        { timeoutMs },
+      ),
+      refused,
+    )
+  }
+})
+
+t.test('poll notices its signal while it rests', async (t) => {
+  const signal = AbortSignal.timeout(20)
+  const start = performance.now()
+  await t.rejects(
+    poll(
+      () => 1,
+      () => false,
+      { timeoutMs: 20_000, intervalMs: 10_000, signal },
+    ),
+    {
+      code: 'ERR_ACCEL_ABORTED',
+    },
+  )
+  t.ok(performance.now() - start < 5_000)
+})
+
 t.test('poll reads once more after its limit', async (t) => {
   let ready = false
   const wait = poll(() => ready, Boolean, { timeoutMs: 500 })

@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
-import { type AccelError, accelError } from '@uaccel/uapi'
+import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
 
 /** Limits of a wait. */
 export interface WaitOptions {
@@ -13,14 +13,22 @@ export interface WaitOptions {
 /** The error for a wait that its signal ended. */
 export function abortError(signal: AbortSignal, what: string): AccelError {
   const reason: unknown = signal.reason
-  const code = isCoded(reason) ? reason.code : 'ERR_ACCEL_ABORTED'
+  const code = isAccelError(reason) ? reason.code : 'ERR_ACCEL_ABORTED'
   return accelError(code, `${what}: given up, ${reason instanceof Error ? reason.message : String(reason)}`, {
     cause: reason,
   })
 }
 
-function isCoded(reason: unknown): reason is AccelError {
-  return reason instanceof Error && 'code' in reason && String(reason.code).startsWith('ERR_ACCEL_')
+/** setTimeout fires at once for a longer delay. */
+const maxTimeoutMs = 2 ** 31 - 1
+
+/** Refuses what is no limit: a wait with NaN would never end, one of a month would end at once. */
+function checkLimit(timeoutMs: number, what: string): void {
+  if (timeoutMs >= 0 && timeoutMs <= maxTimeoutMs) return
+  throw accelError(
+    'ERR_ACCEL_OUT_OF_RANGE',
+    `${what}: timeoutMs ${timeoutMs}, wanted 0 to ${maxTimeoutMs} milliseconds`,
+  )
 }
 
 interface Waiter {
@@ -65,6 +73,7 @@ export class Completion {
 
   /** Waits until complete. Errors: `ERR_ACCEL_TIMEOUT`, `ERR_ACCEL_ABORTED` or the reason that `signal` carries. */
   async wait({ timeoutMs, signal, what = this.#what }: WaitOptions = {}): Promise<void> {
+    if (timeoutMs !== undefined) checkLimit(timeoutMs, what)
     if (this.#done) return
     if (signal?.aborted) throw abortError(signal, what)
     await new Promise<void>((resolve, reject) => {
@@ -114,6 +123,7 @@ export async function poll<T>(
   predicate: (value: T) => boolean,
   { timeoutMs, intervalMs = 1, signal, what = 'the awaited value' }: PollOptions,
 ): Promise<T> {
+  checkLimit(timeoutMs, what)
   const start = performance.now()
   for (let tries = 0; ; tries++) {
     if (signal?.aborted) throw abortError(signal, what)
@@ -131,7 +141,10 @@ export async function poll<T>(
     }
     if (tries < spins) continue
     if (elapsedMs < eagerMs) await nextTurn()
-    else await sleep(Math.min(intervalMs, Math.max(1, timeoutMs - elapsedMs)))
+    else {
+      const restMs = Math.min(intervalMs, Math.max(1, timeoutMs - elapsedMs))
+      await sleep(restMs, undefined, signal === undefined ? {} : { signal }).catch(() => {}) // the loop sees the signal
+    }
   }
 }
 
