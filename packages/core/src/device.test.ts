@@ -271,6 +271,12 @@ t.test('reset: accessors work again, triggers and command register are back', as
   const resetting = dev.reset()
   t.throws(() => bar.ID.read(), { code: 'ERR_ACCEL_NO_DEVICE', message: /being reset/ })
   t.equal(dev.reset(), resetting, 'one reset at a time')
+  const during = { code: 'ERR_ACCEL_NO_DEVICE', message: /being reset/ }
+  await Promise.all([
+    t.rejects(dev.mapBar(0, Bar0), during),
+    t.rejects(dev.mapMemory(0), during),
+    t.rejects(dev.allocIrqVectors(), during),
+  ])
   await resetting
   bar.STATUS.write(5)
   t.equal(transport.bar.window.u32[8], 5)
@@ -281,9 +287,55 @@ t.test('reset: accessors work again, triggers and command register are back', as
   transport.failReset = accelError('ERR_ACCEL_SYSTEM', 'EIO')
   await t.rejects(dev.reset(), { code: 'ERR_ACCEL_WEDGED', cause: transport.failReset })
   t.throws(() => bar.ID.read(), { code: 'ERR_ACCEL_NO_DEVICE', message: /did not come back/ })
-  await dev.release().catch(() => {})
+  t.match(dev.signal.reason, { code: 'ERR_ACCEL_NO_DEVICE', cause: { code: 'ERR_ACCEL_WEDGED' } })
+  await t.rejects(dev.mapBar(0, Bar0), { code: 'ERR_ACCEL_NO_DEVICE' }, 'nothing new reaches it')
+  await dev.release()
   await transport.close()
 })
+
+t.test('a device that does not keep its command register after a reset is wedged', async (t) => {
+  const transport = new FakeTransport()
+  const dev = openDevice(transport)
+  await dev.enable({ busMaster: true })
+  transport.write = () => {}
+  await t.rejects(dev.reset(), {
+    code: 'ERR_ACCEL_WEDGED',
+    cause: { code: 'ERR_ACCEL_IO', message: /reads 0x0/ },
+  })
+  await dev.release()
+  await transport.close()
+})
+
+t.test(
+  'a device that is lost under its interrupt handler is no uncaught exception; a bug is one',
+  async (t) => {
+    const transport = new FakeTransport({ irqs: { intx: { count: 1 } } })
+    const dev = openDevice(transport)
+    const bar = await dev.mapBar(0, Bar0)
+    const irqs = await dev.allocIrqVectors()
+    const uncaught: unknown[] = []
+    const listener = (error: unknown) => uncaught.push(error)
+    process.on('uncaughtException', listener)
+    t.teardown(() => process.off('uncaughtException', listener))
+    const bug = accelError('ERR_ACCEL_NO_DEVICE', 'thrown by the driver itself')
+    irqs.handle(0, () => {
+      throw bug
+    })
+    signal(transport.armed.get('intx')![0])
+    await turn()
+    t.same(uncaught, [bug])
+    irqs.handle(0, () => {
+      transport.lose(accelError('ERR_ACCEL_CLOSED', 'the peer closed the socket'))
+      bar.ID.read()
+    })
+    signal(transport.armed.get('intx')![0])
+    await turn()
+    t.equal(uncaught.length, 1)
+    t.equal(irqs.counts(0).handled, 2)
+    await dev.release()
+    await transport.close()
+  },
+)
 
 t.test('a step that fails midway leaves nothing', async (t) => {
   const transport = new FakeTransport()

@@ -91,16 +91,9 @@ export class Device {
 
   /** Switches memory decoding on and, where asked, lets the device master the bus (DMA and MSI need it). */
   async enable({ busMaster = false }: { readonly busMaster?: boolean } = {}): Promise<void> {
-    this.#checkAlive()
+    this.#checkReachable()
     const wanted = pciCommand.memory | (busMaster ? pciCommand.busMaster : 0)
-    this.config.write16(pciConfig.command, this.config.read16(pciConfig.command) | wanted)
-    const found = this.config.read16(pciConfig.command)
-    if ((found & wanted) !== wanted) {
-      throw accelError(
-        'ERR_ACCEL_IO',
-        `${this.#name()}: bits 0x${wanted.toString(16)} of the command register were set, it reads 0x${found.toString(16)}`,
-      )
-    }
+    this.#setCommand(this.config.read16(pciConfig.command) | wanted)
     if (busMaster) this.defer(() => this.#stopBusMaster())
   }
 
@@ -154,7 +147,7 @@ export class Device {
    * `ERR_ACCEL_BUSY` where the driver holds some already.
    */
   async allocIrqVectors(request: IrqRequest = {}): Promise<IrqVectors> {
-    this.#checkAlive()
+    this.#checkReachable()
     if (this.#irqs !== undefined) {
       throw accelError(
         'ERR_ACCEL_BUSY',
@@ -213,7 +206,8 @@ export class Device {
 
   /**
    * Resets the device to its power-on state. BARs answer `ERR_ACCEL_NO_DEVICE` meanwhile and work again afterwards;
-   * the command register and the interrupt triggers are set as before. Errors: `ERR_ACCEL_UNSUPPORTED`, `ERR_ACCEL_WEDGED`.
+   * the command register and the interrupt triggers are set as before. Errors: `ERR_ACCEL_UNSUPPORTED`, and
+   * `ERR_ACCEL_WEDGED`, after which the device is lost.
    */
   reset(): Promise<void> {
     this.#resetting ??= this.#reset().finally(() => {
@@ -255,7 +249,7 @@ export class Device {
       await this.#transport.reset()
       if (this.#gone !== undefined) throw this.#gone
       this.#configTrap.restore()
-      this.config.write16(pciConfig.command, command)
+      this.#setCommand(command)
       for (const window of this.#windows) window.expose(this.#transport.map(window.region, window.area))
       for (const trap of this.#traps) trap.restore()
       this.#irqs?.rearm()
@@ -268,7 +262,7 @@ export class Device {
           cause,
         },
       )
-      this.#cutOff(wedged)
+      this.#lose(wedged)
       throw wedged
     }
   }
@@ -290,6 +284,18 @@ export class Device {
     for (const trap of this.#traps) trap.revoke(reason)
     this.#configTrap.revoke(reason)
     this.#irqs?.silence()
+  }
+
+  /** Writes the command register and sees that memory decoding and bus mastering are as wanted. */
+  #setCommand(command: number): void {
+    this.config.write16(pciConfig.command, command)
+    const found = this.config.read16(pciConfig.command)
+    const wanted = command & (pciCommand.memory | pciCommand.busMaster)
+    if ((found & wanted) === wanted) return
+    throw accelError(
+      'ERR_ACCEL_IO',
+      `${this.#name()}: bits 0x${wanted.toString(16)} of the command register were set, it reads 0x${found.toString(16)}`,
+    )
   }
 
   #stopBusMaster(): void {
@@ -333,7 +339,7 @@ export class Device {
   }
 
   #region(index: number, endBytes: number): RegionInfo {
-    this.#checkAlive()
+    this.#checkReachable()
     const region =
       Number.isInteger(index) && index >= 0 && index <= PciRegion.BAR5
         ? this.#transport.regions[index]
@@ -360,6 +366,13 @@ export class Device {
     if (this.#gone !== undefined) throw goneError(this.#name(), this.#gone)
     if (this.#scope.released)
       throw accelError('ERR_ACCEL_NO_DEVICE', `${this.#name()} was released by its driver`)
+  }
+
+  /** Alive, and not in the middle of a reset: what is mapped or armed then would reach a device that is not there. */
+  #checkReachable(): void {
+    this.#checkAlive()
+    if (this.#resetting !== undefined)
+      throw accelError('ERR_ACCEL_NO_DEVICE', `${this.#name()} is being reset: wait for that first`)
   }
 
   #name(): string {

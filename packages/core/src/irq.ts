@@ -100,7 +100,7 @@ export class IrqVectors {
   /**
    * Calls `handler` when vector `vector` fires; what fired before is delivered at once. INTx is unmasked after the
    * handler returns: it must have acknowledged the device. After a handler that threw the line stays masked, since it
-   * would fire again at once, and the exception reaches `uncaughtException`.
+   * would fire again at once, and the exception reaches `uncaughtException`, unless the device was lost under it.
    */
   handle(vector: number, handler: IrqHandler): void {
     this.#check(vector)
@@ -111,8 +111,13 @@ export class IrqVectors {
       if (count === 0 || this.#silent) return
       this.#fired[vector] += count
       this.#handled[vector]++
-      handler(count)
-      if (this.#autoMasked && !this.#released) this.#transport.unmaskIrq(this.type, vector)
+      try {
+        handler(count)
+        if (this.#autoMasked && !this.#released) this.#transport.unmaskIrq(this.type, vector)
+      } catch (error) {
+        // The loss is told to whoever waits for the device; here it is nobody's mistake.
+        if (!this.#silent || !isAccelError(error, 'ERR_ACCEL_NO_DEVICE')) throw error
+      }
     })
   }
 
