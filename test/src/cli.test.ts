@@ -174,6 +174,10 @@ t.test('devices that are not there, and sockets that are something else', async 
   })
   failed(t, await run('model', 'frobnicate', '-s', './x.sock'), { code: 3, stderr: /there are edu, npu/ })
 
+  failed(t, await run('model', 'edu', '-s', './none/x.sock'), {
+    code: 3,
+    stderr: /no folder \.\/none to make/,
+  })
   writeFileSync(join(folder, 'plain'), 'kept')
   failed(t, await run('model', 'edu', '-s', './plain'), { code: 1, stderr: /not a socket.*INVALID_ARGUMENT/ })
   t.equal(readFileSync(join(folder, 'plain'), 'utf8'), 'kept')

@@ -1,5 +1,7 @@
+import { existsSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { createFunction } from '@uaccel/model'
-import { isAccelError } from '@uaccel/uapi'
+import { accelError, isAccelError } from '@uaccel/uapi'
 import { serveVfioUser } from '@uaccel/vfio-user'
 import { Command } from 'commander'
 import { known, knownByName } from '../drivers.js'
@@ -30,6 +32,10 @@ export function modelCommand(): Command {
 
 async function run(name: string, flags: ModelFlags): Promise<void> {
   const { model } = knownByName(name)
+  const folder = dirname(flags.socket)
+  if (!existsSync(folder)) {
+    throw accelError('ERR_ACCEL_NOT_FOUND', `There is no folder ${folder} to make the socket in.`)
+  }
   const tell = flags.quiet ? () => {} : note
   const { trapped = false, mapUnsealed = false } = flags
   const dma = { requireSealed: !mapUnsealed }
