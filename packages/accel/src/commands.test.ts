@@ -329,6 +329,29 @@ t.test('a device that vanishes ends all calls with the reason and frees everythi
   t.throws(() => open(), { code: 'ERR_ACCEL_NOT_FOUND' })
 })
 
+t.test('remove during a reset that takes long: the device is not probed again', async (t) => {
+  const { accel, open, transport, log } = await setup(t, (_id, { signal }) => signalled(signal))
+  let end = () => {}
+  const slow = new Promise<void>((resolve) => {
+    end = resolve
+  })
+  transport.reset = () => slow
+  const call = open().call('work', { id: 1 }, { timeoutMs: 5 })
+  await t.rejects(call, { code: 'ERR_ACCEL_TIMEOUT' })
+  await sleep(20)
+  const removing = accel.remove('accel0')
+  await sleep(10)
+  end()
+  await removing
+  await sleep(100)
+  t.same(
+    log.filter((line) => line.startsWith('probe') || line === 'release'),
+    ['probe 1', 'release'],
+  )
+  t.equal(transport.closed, 1)
+  t.equal(transport.listeners, 0)
+})
+
 t.test('remove with a call pending brings the hardware to idle first', async (t) => {
   const { accel, open, log } = await setup(
     t,

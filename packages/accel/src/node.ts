@@ -75,11 +75,18 @@ export class AccelNode {
   /** @internal Brings the device up. What a failed probe had taken is released before this throws. */
   async probe(): Promise<void> {
     const { limits, bringUp } = this.#host
+    // A restart may get here after the node was released.
+    this.#check()
     const device = bringUp()
     this.#device = device
     try {
       const probing = Promise.resolve().then(() => this.driver.probe(device))
-      const probed = await within(probing, limits.probeMs, `probe of ${this.driver.name}`)
+      const gone = rejection(device.signal) // nothing that a probe waits for comes from a device that is gone
+      const probed = await within(
+        Promise.race([probing, gone]),
+        limits.probeMs,
+        `probe of ${this.driver.name}`,
+      )
       device.signal.throwIfAborted()
       for (const name of Object.keys(this.driver.uapi.commands)) {
         if (typeof (probed.commands as Record<string, unknown>)[name] !== 'function') {
@@ -87,6 +94,7 @@ export class AccelNode {
         }
       }
       this.#probed = probed
+      device.signal.addEventListener('abort', () => this.#deviceEnded(device), { once: true })
     } catch (cause) {
       this.#device = undefined
       await this.#releaseDevice(device)
@@ -152,6 +160,12 @@ export class AccelNode {
     return this.#released
   }
 
+  /** The device was lost without its transport saying so: its driver reset it, and it did not come back. */
+  #deviceEnded(device: AccelDevice): void {
+    if (this.#device !== device || this.#reason || this.#restarting) return
+    void this.release(device.signal.reason as AccelError, { gone: true })
+  }
+
   #check(): void {
     if (this.#reason) throw this.#noDevice(this.#reason)
   }
@@ -188,8 +202,8 @@ export class AccelNode {
   async #run(call: Call, request: unknown): Promise<boolean> {
     const { command, open, signal } = call
     try {
-      const handler = (this.#probed!.commands as Record<string, AnyHandler>)[command.name]
-      const answer = await handler(request, { signal, open })
+      const commands = this.#probed!.commands as Record<string, AnyHandler>
+      const answer = await commands[command.name](request, { signal, open })
       const fds: number[] = []
       call.finish({ bytes: command.out.encode((answer ?? {}) as never, fds), fds })
       return true
@@ -310,4 +324,14 @@ export class AccelNode {
       accelError(code, `${what}: ${cause instanceof Error ? cause.message : cause}`, { cause }),
     )
   }
+}
+
+/** Rejects with the signal's reason; a rejection that nobody looks at is none. */
+function rejection(signal: AbortSignal): Promise<never> {
+  const gone = new Promise<never>((_resolve, reject) => {
+    if (signal.aborted) reject(signal.reason)
+    else signal.addEventListener('abort', () => reject(signal.reason), { once: true })
+  })
+  gone.catch(() => {})
+  return gone
 }

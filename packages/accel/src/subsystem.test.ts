@@ -203,6 +203,98 @@ t.test('a device that vanishes while it is probed', async (t) => {
   t.equal(transport.listeners, 0)
 })
 
+t.test('a probe that waits for a device that vanished ends at once', async (t) => {
+  await using accel = new Accel()
+  const transport = new FakeTransport()
+  accel.register(
+    driver(() => {
+      setTimeout(() => transport.vanish(), 5)
+      return new Promise(() => {})
+    }),
+  )
+  const start = performance.now()
+  await t.rejects(accel.add(transport), {
+    code: 'ERR_ACCEL_PROBE_FAILED',
+    cause: { code: 'ERR_ACCEL_NO_DEVICE', message: /pulled out/ },
+  })
+  t.ok(performance.now() - start < 10_000, 'not the limit of the probe')
+  t.equal(transport.closed, 1)
+  t.equal(transport.listeners, 0)
+})
+
+t.test('close takes devices away that are being added', async (t) => {
+  const accel = new Accel()
+  let finish = () => {}
+  accel.register(
+    driver(
+      () =>
+        new Promise<void>((resolve) => {
+          finish = resolve
+        }),
+    ),
+  )
+  const transport = new FakeTransport()
+  const adding = accel.add(transport)
+  await new Promise((resolve) => setTimeout(resolve, 5))
+  const closing = accel.close()
+  finish()
+  await Promise.all([adding, closing])
+  t.same(accel.nodes, [])
+  t.equal(transport.closed, 1)
+})
+
+t.test('a transport that cannot be closed does not hide why its device was not added', async (t) => {
+  await using accel = new Accel()
+  const transport = new FakeTransport()
+  transport.close = async () => {
+    throw accelError('ERR_ACCEL_IO', 'stuck')
+  }
+  await t.rejects(accel.add(transport), { code: 'ERR_ACCEL_NO_DRIVER' })
+  accel.register(driver())
+  t.equal((await accel.add(new FakeTransport())).name, 'accel0', 'its minor is free again')
+})
+
+t.test('a device that its driver reset, and that did not come back, is lost', async (t) => {
+  await using accel = new Accel()
+  let kept: AccelDevice | undefined
+  accel.register(
+    driver((dev) => {
+      kept = dev
+    }),
+  )
+  const transport = new FakeTransport()
+  const node = await accel.add(transport)
+  transport.breakReset()
+  const removed = new Promise<void>((resolve) => accel.once('removed', () => resolve()))
+  await t.rejects(kept!.reset(), { code: 'ERR_ACCEL_WEDGED' })
+  t.match(await node.lost, { code: 'ERR_ACCEL_NO_DEVICE', cause: { code: 'ERR_ACCEL_WEDGED' } })
+  await removed
+  t.equal(transport.closed, 1)
+})
+
+t.test('handlers may be methods of an object with state', async (t) => {
+  await using accel = new Accel()
+  class Commands {
+    readonly #offset = 10
+    add({ a, b }: { a: number; b: number }) {
+      return { sum: a + b + this.#offset }
+    }
+    nothing() {
+      return undefined
+    }
+  }
+  accel.register(
+    accelDriver({
+      name: 'thing',
+      uapi: thing,
+      ids: [{ bus: 'pci', vendor: 0x1234 }],
+      probe: () => ({ commands: new Commands() }),
+    }),
+  )
+  await accel.add(new FakeTransport())
+  t.same(await accel.open(thing, 'accel0').call('add', { a: 1, b: 2 }), { sum: 13 })
+})
+
 t.test('firmware comes from the search path of the subsystem', async (t) => {
   const dir = t.testdir({ acme: { 'fw.bin': 'firmware' } })
   await using accel = new Accel({ firmwarePath: [dir] })

@@ -33,6 +33,8 @@ export class Accel extends EventEmitter<AccelEvents> implements AsyncDisposable 
   readonly #drivers = new Map<string, AnyDriver>()
   /** By minor. A minor is taken as long as its device is being brought up or down, too. */
   readonly #minors = new Map<number, AccelNode | undefined>()
+  /** Devices that are being brought up: `close` waits for them. */
+  readonly #adding = new Set<Promise<unknown>>()
   readonly #firmware: readonly string[]
   readonly #limits: NodeLimits
 
@@ -71,7 +73,17 @@ export class Accel extends EventEmitter<AccelEvents> implements AsyncDisposable 
    * @throws ERR_ACCEL_NO_DRIVER no registered driver has an id of the device
    * @throws ERR_ACCEL_PROBE_FAILED its probe threw (`cause`), or took too long
    */
-  async add(transport: Transport, options: DeviceOptions = {}): Promise<AccelNode> {
+  add(transport: Transport, options: DeviceOptions = {}): Promise<AccelNode> {
+    const adding = this.#add(transport, options)
+    const settled: Promise<unknown> = adding.then(
+      () => this.#adding.delete(settled),
+      () => this.#adding.delete(settled),
+    )
+    this.#adding.add(settled)
+    return adding
+  }
+
+  async #add(transport: Transport, options: DeviceOptions): Promise<AccelNode> {
     const minor = this.#freeMinor()
     this.#minors.set(minor, undefined)
     try {
@@ -108,7 +120,7 @@ export class Accel extends EventEmitter<AccelEvents> implements AsyncDisposable 
       if (lost) void node.release(lost, { gone: true })
       return node
     } catch (error) {
-      await transport.close()
+      await transport.close().catch(() => {}) // why the device is not added matters more
       this.#minors.delete(minor)
       throw error
     }
@@ -139,8 +151,9 @@ export class Accel extends EventEmitter<AccelEvents> implements AsyncDisposable 
     await this.node(name).release(accelError('ERR_ACCEL_NO_DEVICE', `${name} was removed`), { gone: false })
   }
 
-  /** Removes all devices. */
+  /** Removes all devices, those included that are being added. */
   async close(): Promise<void> {
+    while (this.#adding.size > 0) await Promise.all(this.#adding)
     await Promise.all(this.nodes.map(({ name }) => this.remove(name)))
   }
 
