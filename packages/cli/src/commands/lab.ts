@@ -41,8 +41,8 @@ export function labCommand(): Command {
       'build the small kernel that boots in seconds (12 minutes on 2 processors); from then on it is used',
     )
     .action(async () => {
-      const image = await lab.buildKernel({ onProgress: progressLine() })
-      note(`The lab uses ${image} from now on.`)
+      const { version, imagePath } = await lab.buildKernel({ onProgress: progressLine() })
+      note(`Linux ${version} is in ${imagePath}; the lab uses it from now on.`)
     })
   return command
 }
