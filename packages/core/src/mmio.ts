@@ -1,4 +1,4 @@
-import { abi, type Mapping } from '@uaccel/sys'
+import { abi, type Mapping, poison } from '@uaccel/sys'
 import { type AccelError, accelError } from '@uaccel/uapi'
 import {
   type AnyRegister,
@@ -35,20 +35,6 @@ export interface Mmio {
   readBytes(offset: number, into: Uint8Array): void
   /** Copies `from` into memory of the device, in accesses of any width. */
   writeBytes(offset: number, from: Uint8Array): void
-}
-
-/** A stand-in for a typed array, whose every use throws what happened to the device. */
-function poison<T extends object>(Type: new (length: number) => T, error: () => AccelError): T {
-  const refuse = (): never => {
-    throw error()
-  }
-  return new Proxy(new Type(0), {
-    get: refuse,
-    set: refuse,
-    has: refuse,
-    ownKeys: refuse,
-    defineProperty: refuse,
-  })
 }
 
 /** The error of every touch after a device is gone, or while it cannot be reached. */

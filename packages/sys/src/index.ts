@@ -1,7 +1,7 @@
 export * as abi from './abi.js'
 export { EventFd } from './eventfd.js'
 export { type FfiProvider, type ProviderName, type RawCalls, requirePlatform } from './ffi.js'
-export { MAX_MAPPING_BYTES, type MapOptions, Mapping, mappingFromAddress, Window } from './mapping.js'
+export { MAX_MAPPING_BYTES, type MapOptions, Mapping, mappingFromAddress, poison, Window } from './mapping.js'
 export { createSealedMemory, requireSealed } from './sealed.js'
 export {
   type PollRequest,

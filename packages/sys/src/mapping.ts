@@ -1,5 +1,5 @@
 import { constants } from 'node:buffer'
-import { accelError } from '@uaccel/uapi'
+import { type AccelError, accelError } from '@uaccel/uapi'
 import * as abi from './abi.js'
 import { type SystemCalls, sys } from './system-calls.js'
 
@@ -51,21 +51,23 @@ export class Window {
   withdraw(label: string): void {
     if (this.#state !== 'live') return
     this.#state = 'withdrawn'
-    this.u8 = poison(Uint8Array, label)
-    this.u16 = poison(Uint16Array, label)
-    this.u32 = poison(Uint32Array, label)
-    this.i32 = poison(Int32Array, label)
-    this.u64 = poison(BigUint64Array, label)
+    const error = () =>
+      accelError(
+        'ERR_ACCEL_REVOKED',
+        `The mapping of ${label} was taken back (released, reset or removed) and then touched. Stop using it, or map it again.`,
+      )
+    this.u8 = poison(Uint8Array, error)
+    this.u16 = poison(Uint16Array, error)
+    this.u32 = poison(Uint32Array, error)
+    this.i32 = poison(Int32Array, error)
+    this.u64 = poison(BigUint64Array, error)
   }
 }
 
 /** A stand-in for a typed array, whose every use throws. */
-function poison<T extends object>(type: new (length: number) => T, label: string): T {
+export function poison<T extends object>(type: new (length: number) => T, error: () => AccelError): T {
   const refuse = (): never => {
-    throw accelError(
-      'ERR_ACCEL_REVOKED',
-      `The mapping of ${label} was taken back (released, reset or removed) and then touched. Stop using it, or map it again.`,
-    )
+    throw error()
   }
   return new Proxy(new type(0), {
     get: refuse,
