@@ -196,6 +196,9 @@ t.test('locked memory: the limit, what is locked, and who is exempt', async (t) 
     { code: 'ERR_ACCEL_MEMLOCK', cause: mapper.fail },
     'the kernel counted differently',
   )
+  const unlimited = { ...state, limitBytes: Number.POSITIVE_INFINITY }
+  const full = new DmaDomain(mapper, { memlock: () => unlimited })
+  t.throws(() => full.alloc(8), mapper.fail, 'no limit to raise: there is no memory')
 })
 
 t.test(

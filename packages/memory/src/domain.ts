@@ -84,9 +84,9 @@ export class DmaDomain {
     } catch (error) {
       space.iovas.free(iova, sizeBytes)
       // The kernel counts in a way that no look beforehand can match fully (other threads, other containers).
-      if (isAccelError(error, 'ERR_ACCEL_NO_MEMORY') && this.#mapper.locksMemory)
-        throw memlockError(sizeBytes, this.#memlock(), error)
-      throw error
+      if (!isAccelError(error, 'ERR_ACCEL_NO_MEMORY') || !this.#mapper.locksMemory) throw error
+      const state = this.#memlock()
+      throw state.limitBytes === Number.POSITIVE_INFINITY ? error : memlockError(sizeBytes, state, error)
     }
     space.mappings++
     this.#mappedBytes += sizeBytes
