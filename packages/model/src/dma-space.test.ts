@@ -266,3 +266,15 @@ t.test('equals a naive map of pages, whatever is mapped, unmapped and moved', as
     { numRuns: 150 },
   )
 })
+
+t.test('violations are kept up to a number, and counted beyond it', (t) => {
+  const violations = new Violations()
+  for (let i = 0; i < 5000; i++) violations.record('ERR_ACCEL_BAD_ACCESS', `number ${i}`)
+  t.equal(violations.length, 1000)
+  t.equal(violations.dropped, 4000)
+  t.throws(() => violations.assertClean(), { message: /^5000 violation/ })
+  t.equal(violations.take()[0]?.message, 'number 0', 'the first ones say what went wrong')
+  t.equal(violations.dropped, 0)
+  violations.assertClean()
+  t.end()
+})

@@ -112,7 +112,7 @@ export class Interrupts {
       throw accelError('ERR_ACCEL_BUSY', `${this.#armed} is armed. Disable it before arming ${type}.`)
     }
     for (const fd of fds) if (fd >= 0) requireEventFd(fd)
-    const triggers = fds.map((fd) => (fd < 0 ? undefined : new EventFd(sys, sys.dup(fd))))
+    const triggers = adopt(fds)
     this.#armed = type
     triggers.forEach((trigger, i) => {
       this.#triggers[start + i]?.close()
@@ -248,6 +248,18 @@ export class Interrupts {
 function readAligned(bytes: DataView, offset: number, width: Width): number | bigint | undefined {
   if (width === 8 && offset % 8 === 0) return bytes.getBigUint64(offset, true)
   return width === 4 && offset % 4 === 0 ? bytes.getUint32(offset, true) : undefined
+}
+
+/** An eventfd of our own for each descriptor that is one; all or none. */
+function adopt(fds: readonly number[]): (EventFd | undefined)[] {
+  const adopted: (EventFd | undefined)[] = []
+  try {
+    for (const fd of fds) adopted.push(fd < 0 ? undefined : new EventFd(sys, sys.dup(fd)))
+    return adopted
+  } catch (error) {
+    for (const event of adopted) event?.close()
+    throw error
+  }
 }
 
 /** A descriptor may come from another process: signalling something that is no eventfd could fail or block. */
