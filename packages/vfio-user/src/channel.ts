@@ -1,5 +1,5 @@
 import { abi, sys } from '@uaccel/sys'
-import { accelError } from '@uaccel/uapi'
+import { accelError, isAccelError } from '@uaccel/uapi'
 import { broken, commandName, HEADER_BYTES, MAX_MESSAGE_BYTES, MAX_MESSAGE_FDS } from './protocol.js'
 
 /** One message as received. Whoever takes it owns `fds` and closes those that it does not keep. */
@@ -21,10 +21,21 @@ interface Passed {
 
 const noFds: readonly number[] = []
 const READ_BYTES = 64 << 10
+/** Descriptors that may wait for their message to be complete or taken: more than a client that awaits its replies can have there. */
+const MAX_WAITING_FDS = 8 * MAX_MESSAGE_FDS
 
-/** Closes descriptors that came with a message and are of no use. */
+/**
+ * Closes descriptors that came with a message and are of no use. What the file behind one has to say to that (a FUSE or network
+ * file can fail a close) is its owner's business: the descriptor is gone. Only closing one twice is an error.
+ */
 export function closeAll(fds: readonly number[]): void {
-  for (const fd of fds) sys.close(fd)
+  for (const fd of fds) {
+    try {
+      sys.close(fd)
+    } catch (error) {
+      if (!isAccelError(error) || error.errno === 'EBADF') throw error
+    }
+  }
 }
 
 /**
@@ -139,7 +150,10 @@ export class Channel {
     if (received.fds.length > 0) {
       this.#passed.push({ end: this.#position + this.#end - this.#start, fds: received.fds })
     }
-    if (received.truncated) throw broken(`more than ${MAX_MESSAGE_FDS} descriptors in one message`)
+    // Counted over its pieces, too: each could bring as many, and a message can have a million.
+    const waiting = this.#passed.reduce((sum, { fds }) => sum + fds.length, 0)
+    if (received.truncated || waiting > MAX_WAITING_FDS)
+      throw broken(`more than ${MAX_MESSAGE_FDS} descriptors in one message`)
     return true
   }
 

@@ -25,6 +25,8 @@ export interface DmaTarget {
 
 const noFds: readonly number[] = []
 const noBytes = new Uint8Array(0)
+/** Messages of the server that are answered in one turn of the event loop. */
+const TURN_MESSAGES = 64
 /** errno of a refused DMA message: EFAULT, asm-generic/errno-base.h. */
 const EFAULT = 14
 
@@ -44,6 +46,7 @@ export class Connection {
   readonly #listeners = new Set<(reason: AccelError) => void>()
   #nextId = 0
   #waiting = false
+  #pumpsAgain = false
   #lost: AccelError | undefined
 
   /** Connects and agrees on a version. */
@@ -51,7 +54,7 @@ export class Connection {
     this.path = path
     this.#timeoutMs = timeoutMs
     this.#dma = dma
-    this.#channel = new Channel(connect(path))
+    this.#channel = new Channel(connect(path, timeoutMs))
     try {
       const offer = encodeVersion(VERSION_MINOR, {
         maxMessageFds: MAX_MESSAGE_FDS,
@@ -84,7 +87,7 @@ export class Connection {
   }
 
   /**
-   * Sends a command and blocks until its reply, which carries descriptors where it says so (the caller's then).
+   * Sends a command and blocks until its reply. Descriptors of a DEVICE_GET_REGION_INFO are the caller's then; no other has any.
    *
    * @throws ERR_ACCEL_IO the server refused it (`errno` says why); ERR_ACCEL_NO_DEVICE the session ended, with the reason as cause
    */
@@ -119,6 +122,7 @@ export class Connection {
         },
       )
     }
+    if (command !== Command.DEVICE_GET_REGION_INFO) closeAll(reply.fds)
     return reply
   }
 
@@ -130,7 +134,9 @@ export class Connection {
   #await(id: number, command: number): Message {
     const deadline = performance.now() + this.#timeoutMs
     for (;;) {
-      const message = this.#channel.receive(deadline - performance.now())
+      // A server that asks without end and never answers is not waited for either.
+      const leftMs = deadline - performance.now()
+      const message = leftMs > 0 ? this.#channel.receive(leftMs) : undefined
       if (!message) {
         throw accelError(
           'ERR_ACCEL_TIMEOUT',
@@ -153,9 +159,17 @@ export class Connection {
   /** Serves DMA messages and notices the end of the session while no request is under way. */
   #pump(): void {
     try {
-      for (let message = this.#channel.tryReceive(); message; message = this.#channel.tryReceive()) {
+      for (let answered = 0; answered < TURN_MESSAGES && !this.#lost; answered++) {
+        const message = this.#channel.tryReceive()
+        if (!message) return
         this.#unasked(message)
       }
+      if (this.#pumpsAgain || this.#lost) return
+      this.#pumpsAgain = true
+      setImmediate(() => {
+        this.#pumpsAgain = false
+        this.#pump()
+      })
     } catch (error) {
       this.#fail(error)
       if (!isAccelError(error)) throw error
@@ -238,9 +252,9 @@ function dmaAccess(payload: Buffer, wantedBytes: number): { iova: bigint; count:
   return { iova: payload.readBigUInt64LE(0), count: Number(count) }
 }
 
-function connect(path: string): number {
+function connect(path: string, timeoutMs: number): number {
   try {
-    return sys.connectUnix(path)
+    return sys.connectUnix(path, timeoutMs)
   } catch (cause) {
     if (!isAccelError(cause)) throw cause
     const found =
@@ -248,7 +262,9 @@ function connect(path: string): number {
         ? 'no such file'
         : cause.errno === 'ECONNREFUSED'
           ? 'no server listens there'
-          : cause.errno
+          : cause.errno === 'EAGAIN'
+            ? `it took no connection within ${timeoutMs} ms`
+            : cause.errno
     const code = cause.errno === 'ECONNREFUSED' ? 'ERR_ACCEL_NOT_FOUND' : cause.code
     throw accelError(
       code,

@@ -170,6 +170,31 @@ for (const [what, script, code] of handshakes) {
   })
 }
 
+t.test('descriptors that nobody asked for are closed', async (t) => {
+  const { path } = await scripted(
+    but({ ...info, memfds: [4096, 4096] }, { ...reads, memfds: [4096] }, { ...irqs[0]!, memfds: [4096] }),
+  )
+  const before = openFds()
+  const device = await connectVfioUser(path)
+  const open = openFds()
+  for (let i = 0; i < 10; i++) device.read(7, 4, 2)
+  t.equal(openFds(), open)
+  await device.close()
+  await delay(20)
+  t.equal(openFds(), before)
+})
+
+t.test('a server that asks for memory without end and never answers is given up at the limit', async (t) => {
+  const asks = hex(1 | (11 << 16), 32, 0, 0, 0n, 4n)
+  const { path } = await scripted(but({ ...reads, key: hex(6n, 7, 2), before: [asks], endless: true }))
+  const device = await connectVfioUser(path, { timeoutMs: 300 })
+  t.throws(() => device.readBytes(7, 6, new Uint8Array(2)), {
+    code: 'ERR_ACCEL_NO_DEVICE',
+    cause: { code: 'ERR_ACCEL_TIMEOUT' },
+  })
+  await device.close()
+})
+
 t.test('a region file that its server can shrink is not mapped unless asked for', async (t) => {
   const { path } = await scripted(but(region(0, 7, 4096n, { memfds: [4096] })))
   const safe = await connectVfioUser(path)

@@ -1,25 +1,23 @@
 import { type IrqType, irqTypes } from '@uaccel/core'
 import type { EmulatedFunction } from '@uaccel/model'
-import { sys } from '@uaccel/sys'
+import { EventFd, sys } from '@uaccel/sys'
 import { accelError } from '@uaccel/uapi'
-import { closeAll } from './channel.js'
 import { exactSize, invalid } from './checks.js'
 import { IrqSet, Size } from './protocol.js'
-
-/** What adds 1 to an eventfd. */
-const one = new Uint8Array(new BigUint64Array([1n]).buffer)
 
 /** The eventfds that a client armed its vectors with. They are this object's until they are replaced. */
 export class IrqTriggers {
   readonly #device: EmulatedFunction
-  readonly #armed = new Map<IrqType, number[]>()
+  readonly #armed = new Map<IrqType, (EventFd | undefined)[]>()
 
   constructor(device: EmulatedFunction) {
     this.#device = device
   }
 
+  /** Closes the eventfds. The device is not asked: it was reset, or is gone. */
   close(): void {
-    for (const type of [...this.#armed.keys()]) this.#disarm(type)
+    for (const events of this.#armed.values()) for (const event of events) event?.close()
+    this.#armed.clear()
   }
 
   /** argsz, flags, index, start, count; then a byte a vector (DATA_BOOL), or descriptors (DATA_EVENTFD). */
@@ -42,8 +40,9 @@ export class IrqTriggers {
       if (action !== IrqSet.TRIGGER) throw accelError('ERR_ACCEL_UNSUPPORTED', 'Eventfds for masking.')
       if (fds.length !== 0 && fds.length !== count)
         throw invalid(`${fds.length} eventfds for ${count} vectors.`)
-      for (const fd of fds) kept.add(fd)
+      if (count === 0) throw invalid('SET_IRQS of no eventfds.')
       this.#arm(type, start, fds.length === 0 ? new Array<number>(count).fill(-1) : fds)
+      for (const fd of fds) kept.add(fd)
       return
     }
     if (fds.length > 0) throw invalid('SET_IRQS with descriptors that its flags do not speak of.')
@@ -63,25 +62,21 @@ export class IrqTriggers {
   #arm(type: IrqType, start: number, fds: readonly number[]): void {
     this.#device.setIrqs(type, start, fds)
     const armed = this.#armed.get(type) ?? []
-    const replaced: number[] = []
     fds.forEach((fd, i) => {
-      const old = armed[start + i]
-      if (old !== undefined && old >= 0) replaced.push(old)
-      armed[start + i] = fd
+      armed[start + i]?.close()
+      armed[start + i] = fd < 0 ? undefined : new EventFd(sys, fd)
     })
     this.#armed.set(type, armed)
-    closeAll(replaced)
   }
 
   #disarm(type: IrqType): void {
     this.#device.setIrqs(type, 0, [])
-    closeAll((this.#armed.get(type) ?? []).filter((fd) => fd !== undefined && fd >= 0))
+    for (const event of this.#armed.get(type) ?? []) event?.close()
     this.#armed.delete(type)
   }
 
   #trigger(type: IrqType, vector: number): void {
-    const fd = this.#armed.get(type)?.[vector] ?? -1
-    if (fd >= 0) sys.write(fd, one)
+    this.#armed.get(type)?.[vector]?.signal()
   }
 }
 

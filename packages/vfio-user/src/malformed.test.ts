@@ -4,6 +4,7 @@ import { mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from 'node:f
 import { constants, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { Worker } from 'node:worker_threads'
 import { createSealedMemory, sys } from '@uaccel/sys'
 import fc from 'fast-check'
 import t from 'tap'
@@ -194,6 +195,9 @@ t.test('commands that are wrong are answered with their errno, and the session g
   t.equal(map(3, 0n, 0x1_0000n, 8192n, [memory.fd]), 0)
   t.equal(map(3, 0n, 0x1_1000n, 8192n, [memory.fd]), EEXIST, 'an overlap')
   t.equal(map(3, 0n, 0x10_0000n, 4096n, [file]), 0, 'what cannot be sealed is left to messages')
+  const huge = createSealedMemory('huge', 16 * 1024 ** 3)
+  t.equal(map(3, 0n, 1n << 40n, 1n << 34n, [huge.fd]), 0, 'what no view can hold is, too')
+  sys.close(huge.fd)
   const unmap = (flags: number, iova: bigint, size: bigint) =>
     client.errno(Command.DMA_UNMAP, words(24, flags, iova, size))
   t.equal(unmap(0, 0x1_0000n, 4096n), EINVAL, 'the first half of a mapping')
@@ -218,12 +222,18 @@ t.test('commands that are wrong are answered with their errno, and the session g
   t.equal(irqs(1 | 24, 2, 0, 1), EINVAL, 'mask and unmask')
   t.equal(irqs(34, 2, 0, 4, [], words(0, 0)), EINVAL, 'eight booleans for four')
   t.equal(irqs(0x1000, 2, 0, 1), EINVAL, 'unknown flags')
+  t.equal(irqs(36, 2, 0, 0), EINVAL, 'no eventfds')
+  t.equal(irqs(36, 2, 0, 2, [eventfd, file]), EINVAL, 'what is no eventfd')
   t.equal(irqs(36, 2, 0, 1, [eventfd]), 0)
   t.equal(irqs(33, 2, 0, 1), 0, 'a trigger by hand')
   t.equal(Number(readCounter(eventfd)), 1, 'fires the eventfd')
   t.equal(irqs(36, 2, 0, 1, []), 0, 'no descriptor takes it back')
   t.equal(irqs(33, 2, 0, 1), 0)
   t.equal(readCounter(eventfd), undefined)
+  t.equal(irqs(36, 2, 0, 1, [eventfd]), 0)
+  sys.write(eventfd, new Uint8Array(new BigUint64Array([0xffff_ffff_ffff_fffen]).buffer))
+  sys.setNonblocking(eventfd, false)
+  t.equal(irqs(33, 2, 0, 1), 0, 'a trigger does not block on a counter that is full and blocking')
   client.channel.send({ id: 9, command: 99, flags: Flag.NO_REPLY }, words(), timeoutMs)
   t.equal(client.errno(Command.DEVICE_RESET, words()), 0, 'no_reply is kept, for errors too')
   client.close()
@@ -236,6 +246,53 @@ function readCounter(fd: number): bigint | undefined {
   const bytes = Buffer.alloc(8)
   return sys.read(fd, bytes) === undefined ? undefined : bytes.readBigUInt64LE()
 }
+
+t.test('descriptors are not collected piece by piece', async (t) => {
+  alive()
+  await new Promise((resolve) => setTimeout(resolve, 50))
+  const before = serverFds()
+  const eventfd = sys.eventfd()
+  const client = new Rude().agree()
+  sys.sendmsg(client.channel.fd, [header(Command.DEVICE_RESET, 4096)])
+  let pieces = 0
+  let end = ''
+  try {
+    for (; pieces < 200; pieces++) {
+      sys.sendmsg(client.channel.fd, [Buffer.alloc(1)], new Array(8).fill(eventfd))
+      client.channel.receive(10)
+    }
+  } catch (error) {
+    end = (error as { code: string }).code
+  }
+  t.match(end, /ERR_ACCEL_(CLOSED|SYSTEM)/, 'the server hangs up')
+  t.ok(pieces < 30, `after ${pieces} pieces of one message`)
+  client.close()
+  sys.close(eventfd)
+  alive()
+  await new Promise((resolve) => setTimeout(resolve, 50))
+  t.equal(serverFds(), before)
+})
+
+t.test('a client that says nothing does not keep others out', async (t) => {
+  const silent = new Rude()
+  const started = performance.now()
+  t.throws(() => silent.channel.receive(timeoutMs), { code: 'ERR_ACCEL_CLOSED' })
+  t.ok(performance.now() - started > 500, 'it had its time')
+  silent.close()
+  alive()
+})
+
+t.test('a client that never pauses leaves the event loop to others', async (t) => {
+  const flood = new Worker(new URL('flood.test.worker.js', import.meta.url), { workerData: path })
+  await once(flood, 'message')
+  const started = performance.now()
+  rude((second) => t.ok(second.hangsUp(Buffer.alloc(0)), 'a second one is turned away meanwhile'))
+  t.ok(performance.now() - started < 300)
+  flood.postMessage('stop')
+  await once(flood, 'exit')
+  await new Promise((resolve) => setTimeout(resolve, 50))
+  alive()
+})
 
 t.test('random messages neither end nor hang the server', async (t) => {
   const runs = Number(process.env.UACCEL_FUZZ_RUNS ?? 300)

@@ -85,7 +85,7 @@ async function copying(t: Test) {
     t.match(message, { command: Command.DMA_READ, flags: 0 })
     return message
   }
-  return { ask, tell, receive, answer, write, read, enable, prepare, start }
+  return { path, channel, server, ask, tell, receive, answer, write, read, enable, prepare, start }
 }
 
 t.test('commands are answered while a DMA message is not', async (t) => {
@@ -129,4 +129,53 @@ t.test('memory that is taken back ends the transfer with a fault', async (t) => 
   client.answer(reading, data)
   client.read(0x04) // may be answered before the device goes on
   t.equal(client.read(0x30), 1, 'the DMA_WRITE was never sent')
+})
+
+t.test(
+  'a client that sends commands without end in place of an answer is dropped at the limit',
+  async (t) => {
+    const client = await copying(t)
+    client.start()
+    const started = performance.now()
+    let end = ''
+    try {
+      while (performance.now() - started < 4000) {
+        client.tell(Command.REGION_READ, access(0, 0x04, 4))
+        client.receive()
+      }
+    } catch (error) {
+      end = (error as { code: string }).code
+    }
+    t.match(end, /ERR_ACCEL_(CLOSED|SYSTEM)/, 'the server hangs up')
+  },
+)
+
+t.test('a client that leaves in the middle of a transfer leaves a server that goes on', async (t) => {
+  const client = await copying(t)
+  client.start()
+  const left = new Promise<{ event: string }>((resolve) =>
+    client.server.on('message', (message) => {
+      if ((message as { event: string }).event !== 'connected') resolve(message as { event: string })
+    }),
+  )
+  client.channel.close()
+  t.match(await left, { event: 'left' })
+  const next = new Channel(sys.connectUnix(client.path))
+  next.send({ id: 1, command: Command.VERSION, flags: 0 }, Buffer.alloc(4), timeoutMs)
+  t.match(next.receive(timeoutMs), { command: Command.VERSION, flags: Flag.REPLY })
+  next.close()
+})
+
+t.test('all transfers of one turn together have one limit', async (t) => {
+  const client = await copying(t)
+  client.start() // the server waits from now on: what follows is served meanwhile, and is due in one later turn
+  for (let i = 0; i < 8; i++) client.write(0x0c, 4, 0n)
+  const started = performance.now()
+  t.throws(
+    () => {
+      for (;;) client.receive()
+    },
+    { code: 'ERR_ACCEL_CLOSED' },
+  )
+  t.ok(performance.now() - started < 2500, 'not a limit for each')
 })

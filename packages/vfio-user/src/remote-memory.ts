@@ -35,10 +35,16 @@ export class RemoteMemory implements RemoteAccess {
   /** Ids of messages whose transfer was given up: their replies are still to come. */
   readonly #abandoned = new Set<number>()
   #nextId = 0
+  /** Once out of step, nothing more is asked: a device with much to do would wait for each transfer. */
+  #broken: unknown
+  /** What is left of the time that this turn of the event loop may be held up. */
+  #leftMs: number
+  #resetsLimit = false
 
   constructor(channel: Channel, timeoutMs: number, session: RemoteMemorySession) {
     this.#channel = channel
     this.#timeoutMs = timeoutMs
+    this.#leftMs = timeoutMs
     this.#session = session
   }
 
@@ -76,10 +82,14 @@ export class RemoteMemory implements RemoteAccess {
   /** Whatever goes wrong here is a fault of the device's access for the model; the session learns it too. */
   #ask(command: number, payload: Uint8Array): Buffer {
     let reply: Message | undefined
+    const started = performance.now()
     try {
-      reply = this.#exchange(command, payload)
+      if (this.#broken) throw this.#broken
+      reply = this.#exchange(command, payload, started + this.#turnLimit())
+      this.#leftMs -= performance.now() - started
     } catch (cause) {
-      this.#session.onBroken(cause)
+      if (!this.#broken) this.#session.onBroken(cause)
+      this.#broken = cause
       throw accelError('ERR_ACCEL_DMA_FAULT', `${commandName(command)} failed: the session broke.`, { cause })
     }
     if (!reply) throw accelError('ERR_ACCEL_DMA_FAULT', `${commandName(command)} ended by DEVICE_RESET.`)
@@ -92,15 +102,28 @@ export class RemoteMemory implements RemoteAccess {
     return reply.payload
   }
 
+  /** The limit is for all transfers of one turn together, or a client could stretch each to it, byte by byte. */
+  #turnLimit(): number {
+    if (!this.#resetsLimit) {
+      this.#resetsLimit = true
+      setImmediate(() => {
+        this.#resetsLimit = false
+        this.#leftMs = this.#timeoutMs
+      })
+    }
+    return this.#leftMs
+  }
+
   /** The reply; undefined where a DEVICE_RESET waits to be served first. */
-  #exchange(command: number, payload: Uint8Array): Message | undefined {
+  #exchange(command: number, payload: Uint8Array, deadline: number): Message | undefined {
     if (this.backlog.length > 0) return undefined
     const id = this.#nextId
     this.#nextId = (id + 1) & 0xffff
     this.#channel.send({ id, command, flags: 0 }, payload, this.#timeoutMs)
-    const deadline = performance.now() + this.#timeoutMs
     for (;;) {
-      const message = this.#channel.receive(deadline - performance.now())
+      // A client that sends commands without end and never answers is not waited for either.
+      const leftMs = deadline - performance.now()
+      const message = leftMs > 0 ? this.#channel.receive(leftMs) : undefined
       if (!message) {
         throw accelError(
           'ERR_ACCEL_TIMEOUT',

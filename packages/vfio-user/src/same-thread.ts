@@ -14,8 +14,11 @@ export function claimSocket(path: string): void {
   if (id) served.set(path, id)
 }
 
-export function releaseSocket(path: string): void {
+/** Ends that. True where the file on the path is still the socket that was claimed, and not somebody else's by now. */
+export function releaseSocket(path: string): boolean {
+  const id = served.get(path)
   served.delete(path)
+  return id !== undefined && id === identity(path)
 }
 
 /**

@@ -20,6 +20,8 @@ export interface ScriptedReply {
   memfds?: number[]
   /** Sent as they are, before the reply: messages of the server, in hex. */
   before?: string[]
+  /** They are sent again and again, until the client hangs up. */
+  endless?: boolean
 }
 
 /** Answers one client after another from a script: argv is the socket and the script, as JSON or as @FILE. Tells each message it got. */
@@ -59,6 +61,10 @@ function answer(channel: Channel, message: Message): void {
   if (message.flags & Flag.REPLY) return
   const found = script.find(({ command, key }) => command === message.command && hex.startsWith(key))
   for (const bytes of found?.before ?? []) sys.sendmsg(channel.fd, [Buffer.from(bytes, 'hex')])
+  while (found?.endless) {
+    for (const bytes of found.before ?? []) sys.sendmsg(channel.fd, [Buffer.from(bytes, 'hex')])
+    while (channel.tryReceive()) {}
+  }
   if (found?.reply === 'close') throw new Error('hang up')
   if (found?.reply === null) return
   const errno = found === undefined ? 22 : (found.errno ?? 0)

@@ -1,4 +1,4 @@
-import { existsSync, lstatSync, unlinkSync } from 'node:fs'
+import { lstatSync, unlinkSync } from 'node:fs'
 import type { EmulatedFunction } from '@uaccel/model'
 import { sys, type Watch, watch } from '@uaccel/sys'
 import { accelError, isAccelError } from '@uaccel/uapi'
@@ -6,13 +6,22 @@ import { Channel } from './channel.js'
 import { claimSocket, releaseSocket } from './same-thread.js'
 import { Session } from './session.js'
 
+/** Connections that are taken in one turn of the event loop. */
+const TURN_CLIENTS = 16
+/** Why a connection may not be had now (accept(2)), and when it is tried again. */
+const passing = new Set(['ECONNABORTED', 'EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM'])
+const RETRY_MS = 100
+
 /** How a device model is offered. */
 export interface ServeOptions {
   /** Where the Unix socket is made. A socket that nobody serves any more is replaced; any other file is left alone. */
   readonly path: string
   /** The device. It is reset when a client leaves. The server closes it at the end. */
   readonly device: EmulatedFunction
-  /** How long a client may take to read a reply or to answer a DMA message, in ms. Default 5000. */
+  /**
+   * How long a client may take to agree on a version, to read a reply, or to answer the DMA messages of one turn of the event loop,
+   * in ms. Default 5000.
+   */
   readonly timeoutMs?: number
   /**
    * Maps memory that its owner can still shrink, such as QEMU's guest RAM. A client that does shrink it ends this
@@ -48,36 +57,62 @@ export function serveVfioUser(options: ServeOptions): Server {
         readonly session: Session
         readonly watch: Watch
         readonly pump: () => void
+        readonly handshake: NodeJS.Timeout
       }
     | undefined
   let closed = false
 
   const leave = (reason?: Error) => {
     if (!session) return
-    const { channel, session: left, watch: watched } = session
+    const { channel, session: left, watch: watched, handshake } = session
     session = undefined
+    clearTimeout(handshake)
     watched.close()
     left.close()
     channel.close()
     onClient?.('left', reason)
   }
 
-  const accepting = watch(listener, () => {
-    for (let fd = sys.accept(listener); fd !== undefined; fd = sys.accept(listener)) {
+  const accept = () => {
+    // The watch is level-triggered: who comes later has its turn, and clients that never stop coming leave the loop to others.
+    for (let taken = 0; taken < TURN_CLIENTS && !closed; taken++) {
+      let fd: number | undefined
+      try {
+        fd = sys.accept(listener)
+      } catch (error) {
+        // The client gave up already, or no descriptor is free: that passes, and no client may end a server by it.
+        if (!isAccelError(error) || !passing.has(error.errno ?? '')) throw error
+        accepting.close()
+        retry = setTimeout(() => {
+          accepting = watch(listener, accept)
+        }, RETRY_MS)
+        return
+      }
+      if (fd === undefined) return
       // The one before may have left without our having seen it yet.
       session?.pump()
       if (session) sys.close(fd)
       else admit(new Channel(fd))
     }
-  })
+  }
+  let retry: NodeJS.Timeout | undefined
+  let accepting = watch(listener, accept)
 
   const admit = (channel: Channel) => {
     const current = () => session?.channel === channel
+    let pumpsAgain = false
     const client = new Session(channel, device, {
       timeoutMs,
       mapUnsealed,
       onAgreed: () => onClient?.('connected'),
-      onBacklog: () => setImmediate(pump),
+      onBacklog: () => {
+        if (pumpsAgain) return
+        pumpsAgain = true
+        setImmediate(() => {
+          pumpsAgain = false
+          pump()
+        })
+      },
       onBroken: (reason) => setImmediate(() => current() && leave(reason as Error)),
     })
     const pump = () => {
@@ -89,17 +124,22 @@ export function serveVfioUser(options: ServeOptions): Server {
         if (!isAccelError(error)) throw error
       }
     }
-    session = { channel, session: client, watch: watch(channel.fd, pump), pump }
+    // One that says nothing would keep all others out.
+    const handshake = setTimeout(() => {
+      if (!current() || client.agreed) return
+      leave(accelError('ERR_ACCEL_TIMEOUT', `The client did not agree on a version within ${timeoutMs} ms.`))
+    }, timeoutMs)
+    session = { channel, session: client, watch: watch(channel.fd, pump), pump, handshake }
   }
 
   const close = () => {
     if (closed) return
     closed = true
+    clearTimeout(retry)
     accepting.close()
     leave()
     sys.close(listener)
-    releaseSocket(path)
-    if (existsSync(path)) unlinkSync(path)
+    if (releaseSocket(path)) unlinkSync(path)
     device.close()
   }
   return { path, close, [Symbol.dispose]: close }
@@ -114,7 +154,8 @@ function removeStale(path: string): void {
   let fd: number
   try {
     fd = sys.connectUnix(path)
-  } catch {
+  } catch (error) {
+    if (!isAccelError(error) || error.errno !== 'ECONNREFUSED') throw error
     unlinkSync(path)
     return
   }

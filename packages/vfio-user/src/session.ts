@@ -2,7 +2,7 @@ import { constants } from 'node:os'
 import { irqTypes, PciRegion } from '@uaccel/core'
 import type { DmaAccess, Iova } from '@uaccel/memory'
 import type { EmulatedFunction } from '@uaccel/model'
-import { sys } from '@uaccel/sys'
+import { MAX_MAPPING_BYTES, sys } from '@uaccel/sys'
 import { type AccelError, accelError, errorTable, isAccelError } from '@uaccel/uapi'
 import { type Channel, closeAll, type Message } from './channel.js'
 import { exactSize, invalid, safeNumber } from './checks.js'
@@ -35,7 +35,7 @@ interface SessionOptions {
   readonly timeoutMs: number
   readonly mapUnsealed: boolean
   readonly onAgreed: () => void
-  /** Commands came in while a DMA message was waited for: {@link Session.pump} has to run again. */
+  /** Commands may be left: {@link Session.pump} has to run again, in another turn. */
   readonly onBacklog: () => void
   /** A DMA message went wrong: the session is out of step and has to end. */
   readonly onBroken: (reason: unknown) => void
@@ -46,6 +46,14 @@ interface Reply {
   readonly payload: Uint8Array
   readonly fds?: readonly number[]
 }
+
+/** Commands that are answered in one turn of the event loop: a client that never pauses does not keep the device from its work. */
+const TURN_COMMANDS = 64
+/**
+ * Half of the mappings that the kernel gives a process (vm.max_map_count, 65530): one that has none left cannot allocate either.
+ * More than this is answered with ENOSPC, as VFIO does at its own limit.
+ */
+const MAX_DMA_MAPS = 32_768
 
 const empty: Reply = { payload: new Uint8Array(0) }
 
@@ -74,16 +82,23 @@ export class Session {
   }
 
   /**
-   * Answers all that has arrived.
+   * Answers what has arrived, a bounded part of it at a time.
    *
    * @throws ERR_ACCEL_CLOSED when the client has left, ERR_ACCEL_PROTOCOL when it must be dropped
    */
   pump(): void {
-    while (!this.#closed) {
+    for (let served = 0; served < TURN_COMMANDS; served++) {
+      if (this.#closed) return
       const message = this.#remote.backlog.shift() ?? this.#channel.tryReceive()
       if (!message) return
       this.#serve(message)
     }
+    this.#options.onBacklog()
+  }
+
+  /** True once a version was agreed on. */
+  get agreed(): boolean {
+    return this.#peer !== undefined
   }
 
   /** Takes back all that the client gave: memory, descriptors. The device is reset. */
@@ -195,8 +210,15 @@ export class Session {
         errno: 'EEXIST',
       })
     }
-    // Memory that its owner can shrink under us would end this process with SIGBUS when it does.
-    const shared = fd !== undefined && (this.#options.mapUnsealed || isSealed(fd))
+    if (this.#mapped.size >= MAX_DMA_MAPS) {
+      throw accelError('ERR_ACCEL_MAPPING_LIMIT', `All ${MAX_DMA_MAPS} DMA mappings are taken.`, {
+        errno: 'ENOSPC',
+      })
+    }
+    // Memory that its owner can shrink under us would end this process with SIGBUS when it does; what is larger than a view is
+    // reached by messages, too.
+    const viewable = fd !== undefined && sizeBytes <= MAX_MAPPING_BYTES
+    const shared = viewable && (this.#options.mapUnsealed || isSealed(fd))
     if (shared && fdOffset + sizeBytes > sys.fstat(fd).sizeBytes)
       throw invalid('DMA_MAP beyond the end of its file.')
     if (shared) this.#device.dma.map({ iova, sizeBytes, access, address: 0n, fd, fdOffset })
@@ -230,7 +252,10 @@ export class Session {
 
   /** The mappings that a range meets, as address and size. */
   #met(first: bigint, end: bigint): [bigint, number][] {
-    return [...this.#mapped].filter(([iova, size]) => iova < end && iova + BigInt(size) > first)
+    const met: [bigint, number][] = []
+    for (const [iova, size] of this.#mapped)
+      if (iova < end && iova + BigInt(size) > first) met.push([iova, size])
+    return met
   }
 
   #unmapAll(): void {
