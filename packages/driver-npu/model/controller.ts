@@ -41,7 +41,7 @@ export class Controller implements ModelBehaviour {
   }
 
   get running(): boolean {
-    return this.#ready && this.#fatal === 0
+    return this.#enabled && this.#ready && this.#fatal === 0
   }
 
   read(bar: number, offset: number, width: Width): number | bigint | undefined {

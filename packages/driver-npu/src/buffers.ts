@@ -238,7 +238,7 @@ export class ContextMemory {
   }
 
   #grow(wanted: number): Chunk {
-    if (this.#chunks.length === this.#maxChunks) {
+    if (this.#chunks.length >= this.#maxChunks) {
       throw accelError(
         'ERR_ACCEL_NO_MEMORY',
         `An NPU context has ${this.#maxChunks} windows for host memory, and all are in use: allocate large buffers first, or use another context`,

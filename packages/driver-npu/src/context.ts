@@ -1,4 +1,4 @@
-import { type AccelError, accelError } from '@uaccel/uapi'
+import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
 import type { ContextMemory, NpuBuffer } from './buffers.js'
 import { NpuJob } from './job.js'
 import type { Step } from './operations.js'
@@ -49,6 +49,7 @@ export class NpuContext {
   readonly #host: ContextHost
   readonly #backlog: Waiting[] = []
   #failure: AccelError | undefined
+  #closing: Promise<void> | undefined
   #resting = true
   #watch: NodeJS.Timeout | undefined
   #spin: NodeJS.Immediate | undefined
@@ -107,9 +108,15 @@ export class NpuContext {
     else this.#backlog.push({ job, done })
   }
 
-  /** Rings the doorbell once for all that was submitted. */
+  /** Rings the doorbell once for all that was submitted. Where the device cannot be reached, the jobs end with that. */
   flush(): void {
-    this.queue.ring()
+    if (this.#failure !== undefined) return
+    try {
+      this.queue.ring()
+    } catch (error) {
+      this.#broke(error)
+      return
+    }
     if (this.#resting && this.inFlight > 0) this.#begin()
   }
 
@@ -118,9 +125,16 @@ export class NpuContext {
    * Answers the number of steps that completed.
    */
   poll(): number {
-    const count = this.queue.poll()
-    if (this.#backlog.length > 0) this.#advance()
-    if (this.inFlight === 0) this.#idle()
+    if (this.#failure !== undefined) return 0
+    let count = 0
+    try {
+      count = this.queue.poll()
+      if (this.#backlog.length > 0 && this.#closing === undefined) this.#advance()
+    } catch (error) {
+      this.#broke(error)
+    }
+    // Of a context that failed the device may still touch the memory: that is given back by a reset only.
+    if (this.inFlight === 0 && this.#failure === undefined) this.#idle()
     return count
   }
 
@@ -158,7 +172,8 @@ export class NpuContext {
    * takes a reset to close, which ends the jobs of others, too.
    */
   close(): Promise<void> {
-    return this.#host.close(this)
+    this.#closing ??= this.#host.close(this)
+    return this.#closing
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -183,8 +198,17 @@ export class NpuContext {
     return this.#failure
   }
 
+  /** The device cannot be reached, or says what cannot be. */
+  #broke(error: unknown): void {
+    if (!isAccelError(error)) throw error
+    if (this.#failure === undefined) this.fail(error)
+  }
+
   #checkOpen(): void {
-    if (this.#failure === undefined) return
+    if (this.#failure === undefined) {
+      if (this.#closing === undefined) return
+      throw accelError('ERR_ACCEL_CLOSED', 'The NPU context is being closed and takes no work')
+    }
     throw accelError(this.#failure.code, `The NPU context takes no work: ${this.#failure.message}`, {
       cause: this.#failure,
     })
@@ -229,11 +253,13 @@ export class NpuContext {
   }
 
   /** Without interrupts: a look in each turn of the event loop while work is under way. */
-  #spinOn(): void {
-    this.#spin = setImmediate(() => {
-      this.poll()
-      if (!this.#resting) this.#spinOn()
-    })
+  readonly #spinOn = (): void => {
+    this.#spin = setImmediate(this.#spinOnce)
+  }
+
+  readonly #spinOnce = (): void => {
+    this.poll()
+    if (!this.#resting) this.#spinOn()
   }
 
   #look(): void {
@@ -242,6 +268,14 @@ export class NpuContext {
       this.#stopWatch()
       return
     }
+    try {
+      this.#examine()
+    } catch (error) {
+      this.#broke(error)
+    }
+  }
+
+  #examine(): void {
     const broken = this.#host.diagnose(this.queue)
     if (broken !== undefined) {
       this.fail(broken)

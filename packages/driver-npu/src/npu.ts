@@ -119,6 +119,7 @@ export class Npu {
   /** Makes a context: a queue and memory of its own. `ERR_ACCEL_BUSY` where all queues are in use. */
   async createContext({ ringEntries = 256, cardBytes = 0 }: ContextOptions = {}): Promise<NpuContext> {
     const { minRingEntries, maxRingEntries, windows, queues } = this.capabilities
+    await this.#recovering
     const entriesLog2 = Math.log2(ringEntries)
     if (!Number.isInteger(entriesLog2) || ringEntries < minRingEntries || ringEntries > maxRingEntries) {
       throw accelError(
@@ -289,15 +290,24 @@ export class Npu {
     await this.#recovering?.catch(() => {}) // who asked for it gets the error
     const { index } = context.queue
     if (this.#contexts[index] !== context) return
-    const broken = context.failure
-    const there = !this.#dev.signal.aborted
-    if (broken === undefined && there) await context.queue.stop()
+    const stopped = context.failure === undefined && (await this.#stopped(context.queue))
     context.fail(accelError('ERR_ACCEL_CLOSED', 'The NPU context was closed'))
     this.#contexts[index] = undefined
     // Of a broken queue nothing says that its descriptors have ended: only a reset takes the memory from the device.
-    if (broken !== undefined && there) await this.recover()
+    if (!stopped && !this.#dev.signal.aborted) await this.recover()
     context.memory.destroy()
     context.queue.destroy()
+  }
+
+  /** Stops a queue; false where the device does not do so, or answers what cannot be. */
+  async #stopped(queue: NpuQueue): Promise<boolean> {
+    try {
+      await queue.stop()
+      return true
+    } catch (error) {
+      if (!isAccelError(error)) throw error
+      return false
+    }
   }
 
   async #enable(): Promise<void> {
@@ -366,8 +376,9 @@ function readCapabilities(bar: NpuBar): NpuCapabilities {
   const limits = bar.CAP1.get()
   return {
     version: `${major}.${minor}.${patch}`,
-    queues,
-    windows,
+    // Both are of 8 bits; this version of the register map has room for so many.
+    queues: Math.min(queues, bar.QUEUE.length),
+    windows: Math.min(windows, bar.QUEUE[0].WINDOW.length),
     minRingEntries: 2 ** limits.minEntriesLog2,
     maxRingEntries: 2 ** limits.maxEntriesLog2,
     maxDimension: bar.MAX_DIM.read(),

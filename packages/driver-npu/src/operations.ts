@@ -209,6 +209,12 @@ export function outputSize({
   return [along(0), along(1)]
 }
 
+/** What the device would see cut to 32 bits is refused: buffers are checked against the number as given. */
+function int32(value: number): number {
+  if ((value | 0) === value) return value
+  throw accelError('ERR_ACCEL_OUT_OF_RANGE', `A field of an NPU step wants an int32, found ${value}`)
+}
+
 /** A parameter block under construction. */
 class Block {
   readonly bytes: Uint8Array
@@ -226,7 +232,7 @@ class Block {
     return this
   }
   i32(offset: number, ...values: number[]): this {
-    for (const [i, value] of values.entries()) this.#view.setInt32(offset + 4 * i, value, true)
+    for (const [i, value] of values.entries()) this.#view.setInt32(offset + 4 * i, int32(value), true)
     return this
   }
   f32(offset: number, ...values: number[]): this {
@@ -328,7 +334,7 @@ function withBlock(opcode: number, block: Block, ranges: Encoded['ranges']): Enc
 }
 
 function plain(opcode: number, length: number, ranges: Encoded['ranges'], pattern = 0): Encoded {
-  return { opcode, ranges, length, pattern }
+  return { opcode, ranges, length: int32(length), pattern }
 }
 
 /** Puts a step into the device's terms. What the device would refuse in a field is left for it to refuse. */

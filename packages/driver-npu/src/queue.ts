@@ -127,10 +127,12 @@ export class NpuQueue {
       (found) => found.state === 'running' || found.state === 'error',
       { timeoutMs: STATE_TIMEOUT_MS, signal, what: `start of NPU queue ${this.index}` },
     )
-    if (state === 'error')
+    if (state === 'error') {
+      bar.QCTL.write({}) // back to disabled, for whoever gets the queue next
       throw accelError('ERR_ACCEL_IO', `NPU queue ${this.index} refused to start: ${cause}`, {
         details: { cause },
       })
+    }
   }
 
   /** Lets the queue read, and unless told otherwise write, the memory of `window`; without one, takes window `at` back. */
@@ -180,16 +182,22 @@ export class NpuQueue {
     if ((tail - this.#wakeAt[0] - 1) >>> 0 < (tail - old) >>> 0) this.#bar.WAKE.write(1)
   }
 
-  /** Takes the completions that are there, then tells the jobs that ended. Answers how many completions there were. */
+  /**
+   * Takes the completions that are there, then tells the jobs that ended. Answers how many completions there were.
+   * `ERR_ACCEL_IO` for a completion of nothing that is under way: what the device says cannot be trusted any more.
+   */
   poll(): number {
     if (this.#telling) return 0
     const cq = this.#cq
     const words = cq.words
     const limit = this.#sq.pending
     let count = 0
-    for (let at = cq.peek(); at >= 0 && count < limit; at = cq.peek()) {
-      const last = words[at + 3]
-      this.#complete(last & 0xffff, last >>> 24, words[at], words[at + 1])
+    let forged = -1
+    for (let at = cq.peek(); at >= 0; at = cq.peek()) {
+      if (count === limit || !this.#complete(words[at + 3], words[at], words[at + 1])) {
+        forged = at
+        break
+      }
       cq.advance()
       count++
     }
@@ -201,6 +209,7 @@ export class NpuQueue {
       this.#sq.consumed((this.#sq.head + count) & (this.#sq.entries - 1))
       this.#tellEnded()
     }
+    if (forged >= 0) this.#refuse(words[forged + 3], words[forged])
     return count
   }
 
@@ -233,9 +242,12 @@ export class NpuQueue {
     for (const region of this.#memory) region.free()
   }
 
-  #complete(slot: number, status: number, step: number, detail: number): void {
-    // From another process: the slot is checked before it is used.
-    if (slot >= this.#left.length || this.#left[slot] === 0) return
+  /** Counts a completion to its job; false where there is no such job or step. It comes from another process. */
+  #complete(last: number, step: number, detail: number): boolean {
+    const slot = last & 0xffff
+    if (slot >= this.#left.length || this.#left[slot] === 0) return false
+    if (step < 0 || step >= this.#jobs[slot]!.steps) return false
+    const status = last >>> 24
     if (status === 0) this.#cycles[slot] += detail >>> 0
     else if (this.#failedStatus[slot] === 0) {
       this.#failedStatus[slot] = status
@@ -243,16 +255,32 @@ export class NpuQueue {
       this.#failedDetail[slot] = detail
     }
     if (--this.#left[slot] === 0) this.#ended[this.#endedCount++] = slot
+    return true
+  }
+
+  #refuse(last: number, step: number): never {
+    const cid = last & 0xffff
+    throw accelError(
+      'ERR_ACCEL_IO',
+      `NPU queue ${this.index} got a completion for CID ${cid}, step ${step}, which is not under way: it has to be recovered`,
+      { details: { cid, step } },
+    )
   }
 
   #tellEnded(): void {
     this.#telling = true
-    try {
-      for (let i = 0; i < this.#endedCount; i++) this.#tell(this.#ended[i])
-    } finally {
-      this.#endedCount = 0
-      this.#telling = false
+    for (let i = 0; i < this.#endedCount; i++) {
+      try {
+        this.#tell(this.#ended[i])
+      } catch (error) {
+        // One caller's mistake is not to keep the others from their results.
+        queueMicrotask(() => {
+          throw error
+        })
+      }
     }
+    this.#endedCount = 0
+    this.#telling = false
   }
 
   #tell(slot: number): void {
@@ -265,7 +293,7 @@ export class NpuQueue {
     if (status === 0) done(undefined, cycles)
     else {
       const step = this.#failedStep[slot]
-      done(stepError(step, job.stepNames[step] ?? 'unknown', status, this.#failedDetail[slot] >>> 0), cycles)
+      done(stepError(step, job.stepNames[step], status, this.#failedDetail[slot] >>> 0), cycles)
     }
   }
 

@@ -54,6 +54,19 @@ t.test('bad input is refused before the device sees it', async (t) => {
       y: { at: { buffer }, type: 'uint8' },
     },
   ])
+  // What 32 bits would cut to something smaller than what was checked against the buffer.
+  for (const bad of [1.5, 2 ** 32 + 1, Number.NaN]) {
+    const pool = {
+      op: 'pool',
+      mode: 'max',
+      shape: [1, 1, 10, 10],
+      kernel: [1, 1],
+      strides: [bad, 1],
+    } as const
+    refused('ERR_ACCEL_OUT_OF_RANGE', [
+      { ...pool, x: { at: { buffer }, type: 'int8' }, y: { at: { buffer }, type: 'int8' } },
+    ])
+  }
   t.throws(() => context.allocate(0), { code: 'ERR_ACCEL_INVALID_ARGUMENT' })
   t.throws(() => buffer.write(90, new Uint8Array(11)), { code: 'ERR_ACCEL_OUT_OF_RANGE' })
   await device.release()

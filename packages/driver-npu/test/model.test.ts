@@ -1,5 +1,6 @@
 import { openDevice } from '@uaccel/core'
 import { type Loopback, loopback, ManualClock } from '@uaccel/model'
+import { accelError } from '@uaccel/uapi'
 import t from 'tap'
 import { npuModel } from '../model/index.js'
 import { Npu, type NpuContext, type Step } from '../src/driver.js'
@@ -243,4 +244,80 @@ t.test('a buffer that is freed under way is not reused before', async (t) => {
   t.equal(context.allocate(64).address, address, 'free again once the job ended')
   t.throws(() => context.submit(job, () => {}), { code: 'ERR_ACCEL_REVOKED' })
   await done(bench)
+})
+
+t.test(
+  'of a context that failed, nothing is reused before a reset, whatever the device still completes',
+  async (t) => {
+    const bench = await stepped()
+    const { context, clock } = bench
+    const { buffer, job } = fill(context)
+    await t.rejects(context.run(job, { timeoutMs: 1 }), { code: 'ERR_ACCEL_TIMEOUT' })
+    const { address } = buffer
+    buffer.free()
+    clock.step(1_000_000)
+    t.equal(context.poll(), 0)
+    t.not(context.memory.alloc(64, 'host', 'test').address, address)
+    await recovered(bench)
+    t.equal(context.allocate(64).address, address)
+    await done(bench)
+  },
+)
+
+t.test('registers that cannot be reached end the jobs, by the watch and by the doorbell', async (t) => {
+  const { transport, device, context } = await live()
+  const gone = accelError('ERR_ACCEL_NO_DEVICE', 'test')
+  const read = transport.read
+  await endOf(context.run(fill(context).job)) // and events of the start were handled
+  transport.faults.hang()
+  const stuck = context.run(fill(context).job)
+  transport.read = () => {
+    throw gone
+  }
+  t.equal(await stuck.catch((error) => error), gone)
+  t.equal(context.failure, gone)
+  transport.read = read
+  transport.faults.hang(false)
+  await device.release()
+  await transport.close()
+
+  const other = await live()
+  const ends: unknown[] = []
+  other.context.submit(fill(other.context).job, (error) => ends.push(error))
+  const write = other.transport.write
+  other.transport.write = () => {
+    throw gone
+  }
+  t.doesNotThrow(() => other.context.flush())
+  t.strictSame(ends, [gone])
+  other.transport.write = write
+  await other.context.close()
+  await other.end()
+})
+
+t.test('a context that is closed twice is closed once, and takes no work meanwhile', async (t) => {
+  const { npu, context, end } = await live()
+  const { job } = fill(context)
+  const first = context.close()
+  t.equal(context.close(), first)
+  t.throws(() => context.submit(job, () => {}), { code: 'ERR_ACCEL_CLOSED' })
+  await first
+  const again = await npu.createContext({ cardBytes: 64 })
+  await context.close()
+  t.equal(await endOf(again.run(fill(again).job)), 'SUCCESS')
+  await end()
+})
+
+t.test('a queue that refused to start leaves its place to the next', async (t) => {
+  const { transport, npu, end } = await live()
+  const write = transport.write.bind(transport)
+  const QSIZE = 0x1018 + 0x200
+  transport.write = (region, offset, width, value) =>
+    write(region, offset, width, region === 0 && offset === QSIZE ? 0 : value)
+  await t.rejects(npu.createContext(), { code: 'ERR_ACCEL_IO', details: { cause: 'badSize' } })
+  transport.write = write
+  const context = await npu.createContext()
+  t.equal(context.queue.index, 1)
+  t.equal(await endOf(context.run(fill(context).job)), 'SUCCESS')
+  await end()
 })
