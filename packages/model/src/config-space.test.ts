@@ -1,4 +1,5 @@
 import { PciRegion } from '@uaccel/core'
+import type { Iova } from '@uaccel/memory'
 import { EventFd } from '@uaccel/sys'
 import t, { type Test } from 'tap'
 import { ManualClock } from './clock.js'
@@ -123,6 +124,56 @@ t.test('reset, by call and by the function-level reset of PCI Express', async (t
     t.equal(read(express + 8, 2), 0)
   }
 })
+
+t.test(
+  'a reset that is asked for while the device waits for memory comes when its work has ended',
+  async (t) => {
+    const clock = new ManualClock()
+    const log: string[] = []
+    const device = createFunction(
+      {
+        ...definition,
+        create: (context) => ({
+          read: () => 0,
+          write() {
+            context.clock.after(0, () => {
+              context.dma.read(0x1000n, new Uint8Array(8))
+              log.push('read')
+              context.dma.write(0x1000n, new Uint8Array(8))
+              log.push('wrote')
+            })
+            return true
+          },
+          reset: () => log.push('reset'),
+        }),
+      },
+      {},
+      { clock },
+    )
+    t.teardown(() => device.close())
+    const config = (offset: number, value: number) =>
+      device.regionWrite(PciRegion.CONFIG, offset, Buffer.from([value & 0xff, value >> 8]))
+    const link = Buffer.alloc(1)
+    let express = 0x34
+    do {
+      device.regionRead(PciRegion.CONFIG, express === 0x34 ? express : express + 1, link)
+      express = link[0]!
+      device.regionRead(PciRegion.CONFIG, express, link)
+    } while (link[0] !== 0x10)
+    const flr = () => config(express + 8, 0x8000)
+    device.dma.addRemote(0x1000n as Iova, 0x1000, 'readwrite', {
+      read: flr,
+      write: () => t.fail('after a reset'),
+    })
+    config(4, 6)
+    device.writeBar(0, 0, 4, 1)
+    clock.runUntilIdle()
+    t.same(log, ['read', 'reset'])
+    device.assertClean()
+    flr()
+    t.same(log, ['read', 'reset', 'reset'], 'at once again')
+  },
+)
 
 t.test('without memory decode no BAR answers', async (t) => {
   const { device, write } = open(t)

@@ -217,6 +217,11 @@ class LiveFunction<Options> implements ModelFunction {
 
   reset(): void {
     if (this.#gone !== undefined) return
+    if (this.#work.running) {
+      // Asked for over a link on which that work waits for memory: it would go on with a device that was reset under it.
+      this.#work.afterRunning(() => this.reset())
+      return
+    }
     this.#work.cancel()
     this.#interrupts.reset()
     this.#config.reset()
@@ -364,6 +369,7 @@ class LiveFunction<Options> implements ModelFunction {
         `${name}: ${what} inside a register access. A model schedules work with clock.after().`,
       )
     }
+    if (this.#work.isAwaited) throw accelError('ERR_ACCEL_DMA_FAULT', `${name}: ${what}: a reset waits.`)
     if (this.faults.takeDmaError())
       throw accelError('ERR_ACCEL_DMA_FAULT', `${name}: ${what}: injected fault.`)
     if (this.#config.busMaster) return

@@ -13,6 +13,8 @@ export class WorkSet {
   readonly #faults: Faults
   readonly #scheduled = new Set<Work>()
   readonly #held = new Set<Work>()
+  #running = false
+  #afterwards: (() => void) | undefined
 
   constructor(clock: ModelClock, faults: Faults) {
     this.#clock = clock
@@ -27,6 +29,21 @@ export class WorkSet {
       this.#scheduled.delete(work)
       this.#held.delete(work)
     }
+  }
+
+  /** True while a piece of work runs: what is asked for now comes from inside a transfer that waits for an answer. */
+  get running(): boolean {
+    return this.#running
+  }
+
+  /** Something waits for the running work to end; it should not start more. */
+  get isAwaited(): boolean {
+    return this.#afterwards !== undefined
+  }
+
+  /** Runs `action` once the running work has ended. The last one asked for counts. */
+  afterRunning(action: () => void): void {
+    this.#afterwards = action
   }
 
   /** Goes on with what came due during a hang. */
@@ -53,10 +70,16 @@ export class WorkSet {
 
   /** A transfer that failed ends the work that asked for it, unless the model handles it; it was recorded where the driver is to blame. */
   #run({ run }: Work): void {
+    this.#running = true
     try {
       run()
     } catch (error) {
       if (!isAccelError(error, 'ERR_ACCEL_DMA_FAULT')) throw error
+    } finally {
+      this.#running = false
+      const afterwards = this.#afterwards
+      this.#afterwards = undefined
+      afterwards?.()
     }
   }
 }
