@@ -11,7 +11,7 @@ import { saveOnnx } from '@uaccel/inference'
 import t, { type Test } from 'tap'
 import { type Ended, start, uaccel, uaccelBin } from './uaccel.js'
 
-t.setTimeout(120_000)
+t.setTimeout(300_000)
 
 const folder = mkdtempSync(join(tmpdir(), 'uaccel-'))
 t.teardown(() => rmSync(folder, { recursive: true }))
