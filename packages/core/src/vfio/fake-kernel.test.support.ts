@@ -48,6 +48,10 @@ export class FakeKernel implements VfioCalls {
   constructor(options: FakeKernelOptions = {}) {
     this.#options = options
     this.config.writeUInt32LE(0x11e81234, 0)
+    this.config[4] = 2 // the kernel switches memory decoding on when it opens the device
+    this.config[6] = 0x10
+    this.config[0x34] = 0x80
+    this.config.set([1, 0, 3, 0], 0x80) // power management
   }
 
   open(path: string): number {

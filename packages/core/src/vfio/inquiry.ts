@@ -1,6 +1,7 @@
 import { abi } from '@uaccel/sys'
 import { accelError } from '@uaccel/uapi'
-import { decodeConfigSpace } from '../pci/decode.js'
+import { pciCapability } from '../pci/constants.js'
+import { type ConfigCapability, type ConfigSpaceInfo, decodeConfigSpace } from '../pci/decode.js'
 import { type Area, type IrqInfo, type IrqType, irqTypes, PciRegion, type RegionInfo } from '../transport.js'
 import * as vfio from './abi.js'
 import type { VfioCalls } from './calls.js'
@@ -15,6 +16,8 @@ export interface Inquiry {
   readonly resettable: boolean
   readonly regions: readonly VfioRegion[]
   readonly irqs: Readonly<Record<IrqType, IrqInfo>>
+  /** Offset in config space of the byte that holds the power state. Absent where the device has no power management. */
+  readonly powerState: number | undefined
 }
 
 /** Asks the kernel for regions and interrupts. `ERR_ACCEL_UNSUPPORTED` for what is no PCI device. */
@@ -30,7 +33,9 @@ export function inquire(calls: VfioCalls, fd: number): Inquiry {
     )
   }
   const config = region(calls, fd, PciRegion.CONFIG)
-  const table = msixTable(calls, fd, config)
+  const { capabilities } = readConfig(calls, fd, config)
+  const table = msixTable(capabilities)
+  const power = capabilities.find(({ id }) => id === pciCapability.powerManagement)
   const regions = Array.from({ length: PciRegion.VGA + 1 }, (_, index) =>
     index >= regionCount
       ? absent(index)
@@ -43,6 +48,7 @@ export function inquire(calls: VfioCalls, fd: number): Inquiry {
     resettable: (flags & vfio.VFIO_DEVICE_FLAGS_RESET) !== 0,
     regions,
     irqs: Object.fromEntries(irqs.map((each) => [each.type, each])) as Record<IrqType, IrqInfo>,
+    powerState: power === undefined ? undefined : power.offset + 4,
   }
 }
 
@@ -119,10 +125,14 @@ function around(sizeBytes: number, table: Table): Area[] {
   ]
 }
 
-function msixTable(calls: VfioCalls, fd: number, config: VfioRegion): Table | undefined {
+function readConfig(calls: VfioCalls, fd: number, config: VfioRegion): ConfigSpaceInfo {
   const bytes = Buffer.alloc(Math.min(config.sizeBytes, 256))
   calls.pread(fd, bytes, config.fileOffset)
-  const fields = decodeConfigSpace(bytes).capabilities.find(({ name }) => name === 'MSI-X')?.fields
+  return decodeConfigSpace(bytes)
+}
+
+function msixTable(capabilities: readonly ConfigCapability[]): Table | undefined {
+  const fields = capabilities.find(({ id }) => id === pciCapability.msix)?.fields
   const table = fields?.table
   // An entry has 16 bytes (PCI Local Bus 3.0, 6.8.2).
   return typeof table === 'object' ? { ...table, sizeBytes: 16 * Number(fields?.vectors) } : undefined

@@ -1,6 +1,7 @@
 import type { DmaMapper } from '@uaccel/memory'
 import { abi, EventFd, Mapping, type Watch, watch } from '@uaccel/sys'
 import { type AccelError, accelError, type ErrorCode } from '@uaccel/uapi'
+import { pciCommand, pciConfig } from '../pci/constants.js'
 import {
   type AccessWidth,
   type Area,
@@ -31,8 +32,11 @@ export class VfioTransport implements Transport {
   readonly #armed = new Set<IrqType>()
   readonly #scratch: Readonly<Record<AccessWidth | 8, Uint8Array>>
   readonly #view: DataView
+  readonly #maskRequest = Buffer.alloc(vfio.irqSetBytes)
+  readonly #powerState: number | undefined
   /** What the kernel tells of the device, besides the interrupts that its driver asks for. */
   readonly #notices: { readonly type: IrqType; readonly event: EventFd; readonly watching: Watch }[] = []
+  #mappings: readonly Mapping[] = []
   #gone: AccelError | undefined
   #closed: Promise<void> | undefined
 
@@ -52,6 +56,7 @@ export class VfioTransport implements Transport {
     this.regions = inquiry.regions
     this.irqs = inquiry.irqs
     this.resettable = inquiry.resettable
+    this.#powerState = inquiry.powerState
     this.dma = group.mapper
     const scratch = new ArrayBuffer(8)
     this.#view = new DataView(scratch)
@@ -117,7 +122,14 @@ export class VfioTransport implements Transport {
         `${this.#name()}: ${area.sizeBytes} bytes at ${area.offset} of region ${index} cannot be mapped`,
       )
     }
-    return Mapping.map({
+    // The kernel answers an access with SIGBUS while memory decoding is off (vfio_pci_mmap_huge_fault in vfio_pci_core.c).
+    if ((this.read(PciRegion.CONFIG, pciConfig.command, 2) & pciCommand.memory) === 0) {
+      throw accelError(
+        'ERR_ACCEL_BUSY',
+        `${this.#name()}: memory decoding is off, and an access to a mapped BAR would end the process: enable() the device first`,
+      )
+    }
+    const mapping = Mapping.map({
       fd: this.#fd,
       offset: region.fileOffset + area.offset,
       sizeBytes: area.sizeBytes,
@@ -125,10 +137,17 @@ export class VfioTransport implements Transport {
       dontFork: true, // a child must not reach the device
       label: `BAR ${index} of ${this.identity.address}`,
     })
+    this.#mappings = [...this.#mappings.filter(({ revoked }) => !revoked), mapping]
+    return mapping
   }
 
   setIrqs(type: IrqType, fds: readonly number[]): void {
     this.#checkAlive()
+    if (type === 'err' || type === 'req')
+      throw accelError(
+        'ERR_ACCEL_BUSY',
+        `${this.#name()}: ${type} is the transport's own, listen with onLost()`,
+      )
     if (fds.length === 0 || fds.length > this.irqs[type].count) {
       const available = this.irqs[type].count
       throw accelError(
@@ -264,7 +283,14 @@ export class VfioTransport implements Transport {
         `${this.#name()}: the kernel masks no single ${type} vector; mask the interrupt in the device`,
       )
     }
-    this.#setIrqs(type, vfio.VFIO_IRQ_SET_DATA_NONE | action, vector, 1)
+    // INTx comes here after each interrupt: one request for all of them.
+    const request = this.#maskRequest
+    request.writeUInt32LE(request.length, 0)
+    request.writeUInt32LE(vfio.VFIO_IRQ_SET_DATA_NONE | action, 4)
+    request.writeUInt32LE(irqTypes.indexOf(type), 8)
+    request.writeUInt32LE(vector, 12)
+    request.writeUInt32LE(1, 16)
+    this.#calls.ioctl(this.#fd, vfio.VFIO_DEVICE_SET_IRQS, request, 'VFIO_DEVICE_SET_IRQS to mask or unmask')
   }
 
   #setIrqs(type: IrqType, flags: number, start: number, count: number, data?: Buffer): number {
@@ -285,7 +311,22 @@ export class VfioTransport implements Transport {
 
   #pwrite(region: number, offset: number, from: Uint8Array): void {
     const at = this.#place(region, offset, from.length)
+    if (region === PciRegion.CONFIG) this.#keepMapped(offset, from)
     this.#whole('written', region, offset, from.length, this.#calls.pwrite(this.#fd, from, at))
+  }
+
+  /** Refuses to switch memory decoding or power off under a mapped BAR: the next access would end the process (SIGBUS). */
+  #keepMapped(offset: number, from: Uint8Array): void {
+    const decodes = from[pciConfig.command - offset] ?? pciCommand.memory
+    // PMCSR: bits 1:0 are the power state, 0 is on (PCI Bus Power Management 1.2, 3.2.4).
+    const state = this.#powerState === undefined ? 0 : (from[this.#powerState - offset] ?? 0) & 3
+    if ((decodes & pciCommand.memory) !== 0 && state === 0) return
+    if (this.#mappings.every(({ revoked }) => revoked)) return
+    throw accelError(
+      'ERR_ACCEL_BUSY',
+      `${this.#name()}: memory decoding or power was to be switched off while BARs are mapped, and an access to one would ` +
+        'then end the process: release the device first',
+    )
   }
 
   #place(index: number, offset: number, sizeBytes: number): number {

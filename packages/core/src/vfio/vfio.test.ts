@@ -272,6 +272,31 @@ t.test('a device that reports an uncorrectable error is lost, with that reason',
   t.equal(openFds(), fds)
 })
 
+t.test('nothing takes a mapped BAR away under its driver: that would be SIGBUS', async (t) => {
+  const kernel = new FakeKernel()
+  const transport = await open(kernel)
+  const write = (offset: number, ...bytes: number[]) =>
+    transport.writeBytes(7, offset, Uint8Array.from(bytes))
+  write(4, 0)
+  const refused = { code: 'ERR_ACCEL_BUSY', message: /memory decoding/ }
+  t.throws(() => transport.map(0, { offset: 0, sizeBytes: 4096 }), refused)
+  write(4, 2)
+  write(0x84, 3)
+  write(0x84, 0)
+  const mapping = transport.map(0, { offset: 0, sizeBytes: 4096 })
+  t.throws(() => transport.write(7, 4, 2, 4), refused, 'memory decoding off')
+  t.throws(() => write(0, 0, 0, 0, 0, 0, 0), refused, 'within a longer write')
+  t.throws(() => transport.write(7, 0x84, 2, 3), refused, 'power off')
+  transport.write(7, 4, 2, 6)
+  transport.write(7, 0x84, 2, 0x8000)
+  t.equal(kernel.config.readUInt16LE(4), 6)
+  mapping.revoke()
+  transport.write(7, 4, 2, 0)
+  for (const type of ['err', 'req'] as const)
+    t.throws(() => transport.setIrqs(type, [-1]), { code: 'ERR_ACCEL_BUSY', message: /onLost/ })
+  await transport.close()
+})
+
 t.test('an open that fails after the device was opened leaves nothing', async (t) => {
   const fds = openFds()
   for (const index of [3, 4]) {
