@@ -40,7 +40,7 @@ t.test('a command that does not end is stopped at the limit, with its log', asyn
   )
   t.equal(code, 1)
   t.equal(stdout, 'I hang\n')
-  const [, path] = /its log is in (\S+) and ends:\n[^]*I hang[^]* \(ERR_ACCEL_TIMEOUT\)\n$/.exec(stderr) ?? []
+  const [, path] = /its log is in (\S+) and ends:\n.*I hang.* \(ERR_ACCEL_TIMEOUT\)\n$/s.exec(stderr) ?? []
   t.ok(path, stderr)
   t.match(readFileSync(path!, 'utf8'), /I hang/)
   rmSync(path!)
