@@ -25,6 +25,7 @@ export class AccelClient<U extends Uapi> implements AsyncDisposable {
   readonly lost: Promise<AccelError>
   readonly #node: AccelNode
   readonly #open: Open
+  #closing: Promise<void> | undefined
 
   /** @internal See `Accel.open`. */
   constructor(node: AccelNode, uapi: U) {
@@ -78,7 +79,8 @@ export class AccelClient<U extends Uapi> implements AsyncDisposable {
 
   /** Ends the calls of this open and frees what belongs to it, once the hardware is done with them. Idempotent. */
   close(): Promise<void> {
-    return this.#node.close(this.#open)
+    this.#closing ??= this.#node.close(this.#open)
+    return this.#closing
   }
 
   [Symbol.asyncDispose](): Promise<void> {
