@@ -46,6 +46,9 @@ export const F_SEAL_WRITE = 8
 export const EFD_CLOEXEC = O_CLOEXEC
 export const EFD_NONBLOCK = O_NONBLOCK
 
+/** preadv2(2). include/uapi/linux/fs.h */
+export const RWF_NOWAIT = 8
+
 /** poll(2). include/uapi/asm-generic/poll.h */
 export const POLLIN = 1
 export const POLLOUT = 4

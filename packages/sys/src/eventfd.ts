@@ -1,7 +1,10 @@
 import * as abi from './abi.js'
-import { EAGAIN, EINTR, type RawCalls } from './ffi.js'
+import { EAGAIN, EINTR, EOPNOTSUPP, type RawCalls } from './ffi.js'
 import { type SystemCalls, sys } from './system-calls.js'
 import { systemError } from './system-error.js'
+
+/** preadv2's offset for what has none. */
+const NO_OFFSET = (1n << 64n) - 1n
 
 /** A counter in the kernel that others add to and a loop waits for: how interrupts arrive. Non-blocking. */
 export class EventFd {
@@ -12,6 +15,8 @@ export class EventFd {
   readonly #room: Buffer | undefined
   readonly #count = new Uint32Array(2)
   readonly #bytes = new Uint8Array(this.#count.buffer)
+  /** struct iovec of `#bytes`. */
+  readonly #vector = Buffer.alloc(16)
   readonly #add = new BigUint64Array(1)
   readonly #addBytes = new Uint8Array(this.#add.buffer)
   #open = true
@@ -24,6 +29,8 @@ export class EventFd {
     this.#calls = calls
     this.#raw = calls.provider.raw
     this.fd = fd ?? calls.eventfd(0, abi.EFD_NONBLOCK)
+    this.#vector.writeBigUInt64LE(calls.addressOf(this.#bytes), 0)
+    this.#vector.writeBigUInt64LE(8n, 8)
     if (fd === undefined) return
     calls.setNonblocking(fd)
     this.#room = Buffer.alloc(8)
@@ -40,10 +47,14 @@ export class EventFd {
     if (result < 0 && result !== EAGAIN) throw systemError('write', result, `eventfd ${this.fd}`)
   }
 
-  /** Takes the count and sets it to 0. Answers 0 where nothing was signalled. */
+  /**
+   * Takes the count and sets it to 0. Answers 0 where nothing was signalled, at once: whoever has a copy of the descriptor can
+   * make it blocking for all, so each read says for itself that it does not wait (a kernel before 5.8 does not know that).
+   */
   drain(): number {
     let result = EINTR
-    while (result === EINTR) result = this.#raw.read(this.fd, this.#bytes, 8)
+    while (result === EINTR) result = this.#raw.preadv2(this.fd, this.#vector, 1, NO_OFFSET, abi.RWF_NOWAIT)
+    if (result === EOPNOTSUPP) result = this.#raw.read(this.fd, this.#bytes, 8)
     if (result === 8) return this.#count[1] * 0x1_0000_0000 + this.#count[0]
     if (result === EAGAIN) return 0
     throw systemError('read', result, `eventfd ${this.fd}`)

@@ -24,6 +24,7 @@ export const signatures = {
   close: sig('close', 'i32', 'i32'),
   read: sig('read', 'i64', 'i32', 'buffer', 'u64'),
   write: sig('write', 'i64', 'i32', 'buffer', 'u64'),
+  preadv2: sig('preadv64v2', 'i64', 'i32', 'buffer', 'i32', 'u64', 'i32'),
   pread: sig('pread64', 'i64', 'i32', 'buffer', 'u64', 'u64'),
   pwrite: sig('pwrite64', 'i64', 'i32', 'buffer', 'u64', 'u64'),
   fcntl: sig('fcntl64', 'i32', 'i32', 'i32', 'u64'),
@@ -64,6 +65,7 @@ export interface RawCalls {
   read(fd: number, buffer: Uint8Array, sizeBytes: number): number
   write(fd: number, buffer: Uint8Array, sizeBytes: number): number
   pread(fd: number, buffer: Uint8Array, sizeBytes: number, offset: Word): number
+  preadv2(fd: number, vectors: Uint8Array, count: number, offset: Word, flags: number): number
   pwrite(fd: number, buffer: Uint8Array, sizeBytes: number, offset: Word): number
   fcntl(fd: number, command: number, arg: Word): number
   ftruncate(fd: number, sizeBytes: Word): number
@@ -113,6 +115,7 @@ export function errnoName(result: number): string {
 /** Kernel error numbers, negated as raw calls answer them. include/uapi/asm-generic/errno-base.h, errno.h */
 export const EINTR = -constants.errno.EINTR
 export const EAGAIN = -constants.errno.EAGAIN
+export const EOPNOTSUPP = -constants.errno.EOPNOTSUPP
 
 /**
  * Refuses platforms other than little-endian x86-64 Linux, when a native call is first needed.
