@@ -151,6 +151,9 @@ t.test('what the NPU cannot do runs on the CPU, with the reason', async (t) => {
     t.equal(reasons(constant('cz', zeros)).c, 'weight zero points differ by channel')
     const row = tensor('int8', [12], bytes(12, 4))
     t.equal(reasons(constant('offset', row)).shifted, 'it does not broadcast')
+    const small = npuAccelerator({ capabilities: { ...npu.capabilities, maxElements: 600 } } as Npu)
+    const matmul = compile(network()).operations.find(({ kind }) => kind === 'matmul')!
+    t.equal(small.refuses(matmul), 'int8 [144,7] is above its 600 elements', 'weights')
   })
 })
 

@@ -37,9 +37,14 @@ function unless(...checks: readonly (readonly [holds: boolean, reason: string])[
   return checks.find(([holds]) => !holds)?.[1]
 }
 
-function fits(device: NpuCapabilities, dimensions: readonly number[], macs = 0, ...values: Value[]) {
+function fits(
+  device: NpuCapabilities,
+  dimensions: readonly number[],
+  macs = 0,
+  ...tensors: Pick<Value, 'type'>[]
+) {
   const largest = Math.max(...dimensions)
-  const oversized = values.find(({ type }) => elementCount(type.shape) > device.maxElements)
+  const oversized = tensors.find(({ type }) => elementCount(type.shape) > device.maxElements)
   return unless(
     [largest <= device.maxDimension, `a dimension of ${largest} is above its ${device.maxDimension}`],
     [macs <= device.maxMacs, `${macs} multiplications are above its ${device.maxMacs}`],
@@ -64,7 +69,7 @@ const lowerings: { readonly [K in Kind]?: Lowering<K> } = {
       const [, perGroup] = weights.shape
       const macs = elementCount(output.type.shape) * perGroup * kernel[0] * kernel[1]
       const dimensions = [...inputs[0].type.shape, ...weights.shape, ...strides, ...dilations, ...pads]
-      return requantises(operation) ?? fits(device, dimensions, macs, inputs[0], output)
+      return requantises(operation) ?? fits(device, dimensions, macs, inputs[0], { type: weights }, output)
     },
     lower(operation, { at, keep }) {
       const { inputs, output, weights, kernel, strides, dilations, pads, group, range } = operation
@@ -95,7 +100,9 @@ const lowerings: { readonly [K in Kind]?: Lowering<K> } = {
       const { inputs, output, weights } = operation
       const [k, n] = weights.shape
       const m = elementCount(output.type.shape) / n
-      return requantises(operation) ?? fits(device, [m, k, n], m * k * n, inputs[0], output)
+      return (
+        requantises(operation) ?? fits(device, [m, k, n], m * k * n, inputs[0], { type: weights }, output)
+      )
     },
     lower(operation, { at, keep }) {
       const { inputs, output, weights, range } = operation
