@@ -126,7 +126,7 @@ t.test('--json prints one object with what was measured, --help and wrong usage'
   t.match(summary, { device: /^NPU-1 /, transport: 'vfio-user', images: 1600, mismatches: 0 })
   t.ok(summary.accuracy >= 0.97 && summary.accuracy < 1)
   t.ok(summary.imagesPerSecond > 0 && summary.hostMicrosPerImage > 0)
-  t.match((await run(process.execPath, [main, '--help'])).stdout, /^Usage/)
+  for (const help of ['--help', '-h']) t.match((await run(process.execPath, [main, help])).stdout, /^Usage/)
   await t.rejects(run(process.execPath, [main, '--wrong']), { code: 2, stdout: '' })
   await t.rejects(run(process.execPath, [main, '--device', 'gpu']), { code: 2, stdout: '' })
   const cpu = JSON.parse((await run(process.execPath, [main, '--device', 'cpu', '--json'])).stdout)

@@ -17,7 +17,7 @@ digits on it, and compares every result with a CPU reference computed in the sam
 
   --json         one JSON object on stdout, and nothing else there
   --device cpu   classifies on the CPU, without a device
-  --help         this text
+  -h, --help     this text
 
 Exit codes: 0 all results equal the reference, 1 mismatches or an error, 2 wrong usage
 `
@@ -34,7 +34,7 @@ function readOptions(): Options | undefined {
       options: {
         json: { type: 'boolean', default: false },
         device: { type: 'string', default: 'npu' },
-        help: { type: 'boolean', default: false },
+        help: { type: 'boolean', short: 'h', default: false },
       },
     })
     if (!['npu', 'cpu'].includes(values.device))
