@@ -63,6 +63,8 @@ t.test('a buffer is not a mapping: one buffer in two domains', async (t) => {
   buffer.destroy()
   t.equal(b.live.size, 0, 'destroying the buffer unmaps it everywhere')
   t.equal(second.mappings, 0)
+  t.throws(() => second.map(buffer), { code: 'ERR_ACCEL_REVOKED', message: /shared was destroyed/ })
+  t.same([b.live.size, second.mappings, second.mappedBytes], [0, 0, 0], 'and nothing was mapped in its place')
   first.destroy()
   other.destroy()
 })

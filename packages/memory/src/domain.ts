@@ -68,10 +68,12 @@ export class DmaDomain {
 
   /**
    * Makes a whole buffer reachable for the device. A map that fails leaves nothing behind.
-   * Errors: `ERR_ACCEL_MAPPING_LIMIT`, `ERR_ACCEL_MEMLOCK`, `ERR_ACCEL_NO_IOVA`, `ERR_ACCEL_NO_DEVICE`.
+   * Errors: `ERR_ACCEL_MAPPING_LIMIT`, `ERR_ACCEL_MEMLOCK`, `ERR_ACCEL_NO_IOVA`, `ERR_ACCEL_NO_DEVICE`, `ERR_ACCEL_REVOKED`.
    */
   map(buffer: DmaBuffer, { access = 'readwrite', alignBytes }: DmaMapOptions = {}): DmaMapping {
     this.#checkAlive()
+    if (buffer.destroyed)
+      throw accelError('ERR_ACCEL_REVOKED', `DMA buffer ${buffer.name} was destroyed and cannot be mapped`)
     const { sizeBytes, address, fd } = buffer
     const space = this.#space()
     this.#checkLimits(space, sizeBytes)
