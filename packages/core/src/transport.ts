@@ -82,7 +82,10 @@ export interface Transport {
   readBytes(region: number, offset: number, into: Uint8Array): void
   writeBytes(region: number, offset: number, from: Uint8Array): void
 
-  /** Maps a page-aligned part, or all, of one of `regions[region].mappable`. The caller revokes it before `close`. */
+  /**
+   * Maps a page-aligned part, or all, of one of `regions[region].mappable`. The caller revokes it before `close`.
+   * `ERR_ACCEL_BUSY` while memory decoding is off, where an access would then end the process.
+   */
   map(region: number, area: Area): Mapping
 
   /**
@@ -97,7 +100,10 @@ export interface Transport {
 
   /** Function-level reset or the device's own. Mappings must have been revoked, interrupts are disarmed by it. */
   reset(): Promise<void>
-  /** Calls back once, when the device vanishes or its peer closes. Answers a function that takes the listener back. */
+  /**
+   * Calls back once, when the device vanishes, reports an error that it does not recover from (PCIe AER), or its peer
+   * closes. Answers a function that takes the listener back.
+   */
   onLost(listener: (reason: AccelError) => void): () => void
   /** Gives everything back, in the order that the kernel wants. Idempotent. */
   close(): Promise<void>
