@@ -9,7 +9,9 @@ import {
   mappingFromAddress,
   type ProviderName,
   requireSealed,
+  SystemCalls,
   systemCalls,
+  systemError,
   type Window,
 } from './index.js'
 import { eventually, isMapped, mapsOf, openFds, virtualBytes } from './proc.test.helper.js'
@@ -72,6 +74,27 @@ for (const name of ['koffi', 'ffi-rs'] as ProviderName[]) {
         'ERR_ACCEL_OUT_OF_RANGE',
       )
       calls.close(fd)
+    })
+
+    t.test('a window is taken back also where the kernel refuses the exchange', async (t) => {
+      let refuses = false
+      class Full extends SystemCalls {
+        override mmap(...args: Parameters<SystemCalls['mmap']>): bigint {
+          if (refuses) throw systemError('mmap', -12, 'no room')
+          return super.mmap(...args)
+        }
+      }
+      const mapping = Mapping.anonymous(4096, {}, new Full(() => calls.provider))
+      const part = mapping.slice(8, 8)
+      refuses = true
+      t.equal(
+        codeOf(() => mapping.revoke()),
+        'ERR_ACCEL_NO_MEMORY',
+      )
+      for (const window of [mapping.window, part]) t.throws(() => window.u8[0], revoked)
+      refuses = false
+      mapping.revoke()
+      t.ok(mapping.revoked, 'and can be tried again')
     })
 
     t.test('memory and file are one', async (t) => {

@@ -283,10 +283,11 @@ export class Mapping {
    */
   revoke(): void {
     if (this.#revoked) return
-    placeAnonymous(this.#range)
-    this.#revoked = true
+    // First what cannot fail: where the kernel has no room for the exchange (ENOMEM), windows are dead all the same.
     this.window.withdraw(this.label)
     for (const slice of this.#slices) slice.deref()?.withdraw(this.label)
+    placeAnonymous(this.#range)
+    this.#revoked = true
   }
 
   /**
