@@ -1,24 +1,22 @@
 import { statSync } from 'node:fs'
 import { accelError } from '@uaccel/uapi'
 
-const served = new Map<string, string>()
+/** Sockets that this thread answers on, by device and inode. */
+const served = new Set<string>()
 
 const identity = (path: string): string | undefined => {
   const found = statSync(path, { throwIfNoEntry: false })
   return found && `${found.dev}:${found.ino}`
 }
 
-/** Notes that this thread answers on a socket. */
-export function claimSocket(path: string): void {
+/**
+ * Notes that this thread answers on a socket. What it answers ends that, and is true where the file on the path is still that
+ * socket, and not somebody else's by now.
+ */
+export function claimSocket(path: string): () => boolean {
   const id = identity(path)
-  if (id) served.set(path, id)
-}
-
-/** Ends that. True where the file on the path is still the socket that was claimed, and not somebody else's by now. */
-export function releaseSocket(path: string): boolean {
-  const id = served.get(path)
-  served.delete(path)
-  return id !== undefined && id === identity(path)
+  if (id) served.add(id)
+  return () => id !== undefined && served.delete(id) && id === identity(path)
 }
 
 /**
@@ -28,7 +26,7 @@ export function releaseSocket(path: string): boolean {
  */
 export function refuseOwnSocket(path: string): void {
   const id = identity(path)
-  if (id === undefined || ![...served.values()].includes(id)) return
+  if (id === undefined || !served.has(id)) return
   throw accelError(
     'ERR_ACCEL_DEADLOCK',
     `The server of ${path} runs on this very thread, and a client blocks until it is answered. Run the server in another process or worker, or use the loopback transport.`,

@@ -3,7 +3,7 @@ import type { EmulatedFunction } from '@uaccel/model'
 import { sys, type Watch, watch } from '@uaccel/sys'
 import { accelError, isAccelError } from '@uaccel/uapi'
 import { Channel } from './channel.js'
-import { claimSocket, releaseSocket } from './same-thread.js'
+import { claimSocket } from './same-thread.js'
 import { Session } from './session.js'
 
 /** Connections that are taken in one turn of the event loop. */
@@ -50,7 +50,7 @@ export function serveVfioUser(options: ServeOptions): Server {
   const { path, device, timeoutMs = 5000, mapUnsealed = false, onClient } = options
   removeStale(path)
   const listener = sys.listenUnix(path)
-  claimSocket(path)
+  const releaseSocket = claimSocket(path)
   let session:
     | {
         readonly channel: Channel
@@ -139,7 +139,7 @@ export function serveVfioUser(options: ServeOptions): Server {
     accepting.close()
     leave()
     sys.close(listener)
-    if (releaseSocket(path)) unlinkSync(path)
+    if (releaseSocket()) unlinkSync(path)
     device.close()
   }
   return { path, close, [Symbol.dispose]: close }
