@@ -115,7 +115,7 @@ const conv2d = fc
   .record({
     geometry: sliding,
     perGroup: dim(5),
-    grouping: fc.constantFrom<'none' | 'depthwise'>('none', 'depthwise'),
+    grouping: fc.nat(2),
     xType: type,
     wType: type,
     yType: resultType,
@@ -125,7 +125,9 @@ const conv2d = fc
   .map(({ geometry, perGroup, grouping, xType, wType, yType, multipliers, seed }): Case => {
     const dice = new Dice(seed)
     const [n, c, h, w] = geometry.shape
-    const groups = grouping === 'none' ? 1 : c
+    // 1, what divides the channels between, and depthwise.
+    const divisors = Array.from({ length: c }, (_, i) => i + 1).filter((divisor) => c % divisor === 0)
+    const groups = divisors[grouping % divisors.length]
     const o = perGroup * groups
     const xZero = dice.zero(xType)
     const wZero = dice.zero(wType)

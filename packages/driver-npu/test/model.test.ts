@@ -321,3 +321,18 @@ t.test('a queue that refused to start leaves its place to the next', async (t) =
   t.equal(await endOf(context.run(fill(context).job)), 'SUCCESS')
   await end()
 })
+
+t.test('IOVAs of 64 bits, in rings, windows and descriptors', async (t) => {
+  const first = 0x4321_8765_0000_0000n
+  const transport = loopback(npuModel, { apertures: [{ first, last: first + 0xffff_ffffn }] })
+  const device = await openDevice(transport)
+  const npu = await Npu.start(device)
+  const context = await npu.createContext()
+  const { buffer, job } = fill(context)
+  t.ok(buffer.address >= first)
+  t.equal(await endOf(context.run(job)), 'SUCCESS')
+  t.equal(buffer.u8[63], 1)
+  await device.release()
+  transport.assertClean()
+  await transport.close()
+})
