@@ -5,7 +5,6 @@
 
 /** open(2) flags. include/uapi/asm-generic/fcntl.h */
 export const O_RDONLY = 0
-export const O_WRONLY = 1
 export const O_RDWR = 2
 export const O_CREAT = 0o100
 export const O_NONBLOCK = 0o4000
@@ -20,12 +19,9 @@ export const MAP_PRIVATE = 0x02
 export const MAP_FIXED = 0x10
 export const MAP_ANONYMOUS = 0x20
 export const MAP_NORESERVE = 0x4000
-export const MAP_POPULATE = 0x8000
 
 /** madvise(2). include/uapi/asm-generic/mman-common.h */
-export const MADV_DONTNEED = 4
 export const MADV_DONTFORK = 10
-export const MADV_HUGEPAGE = 14
 
 /** memfd_create(2). include/uapi/linux/memfd.h */
 export const MFD_CLOEXEC = 1
@@ -40,7 +36,6 @@ export const F_GET_SEALS = 1034
 export const F_SEAL_SEAL = 1
 export const F_SEAL_SHRINK = 2
 export const F_SEAL_GROW = 4
-export const F_SEAL_WRITE = 8
 
 /** eventfd(2). include/uapi/linux/eventfd.h */
 export const EFD_CLOEXEC = O_CLOEXEC
@@ -65,23 +60,17 @@ export const EPOLLONESHOT = 1 << 30
 /** Sockets. include/linux/socket.h, include/linux/net.h, include/uapi/asm-generic/socket.h */
 export const AF_UNIX = 1
 export const SOCK_STREAM = 1
-export const SOCK_SEQPACKET = 5
 export const SOCK_NONBLOCK = O_NONBLOCK
 export const SOCK_CLOEXEC = O_CLOEXEC
 export const SOL_SOCKET = 1
 export const SO_SNDBUF = 7
-export const SO_RCVBUF = 8
 export const SO_PEERCRED = 17
 export const SO_SNDTIMEO = 21
 export const SCM_RIGHTS = 1
 export const MSG_CTRUNC = 0x08
-export const MSG_TRUNC = 0x20
-export const MSG_DONTWAIT = 0x40
 export const MSG_NOSIGNAL = 0x4000
 export const MSG_CMSG_CLOEXEC = 0x40000000
-export const SHUT_RD = 0
 export const SHUT_WR = 1
-export const SHUT_RDWR = 2
 /** Descriptors in one message. SCM_MAX_FD, include/net/scm.h */
 export const SCM_MAX_FD = 253
 
