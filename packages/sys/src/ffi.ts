@@ -49,6 +49,7 @@ export const signatures = {
   shutdown: sig('shutdown', 'i32', 'i32', 'i32'),
   setsockopt: sig('setsockopt', 'i32', 'i32', 'i32', 'i32', 'buffer', 'u32'),
   getsockopt: sig('getsockopt', 'i32', 'i32', 'i32', 'i32', 'buffer', 'buffer'),
+  send: sig('send', 'i64', 'i32', 'buffer', 'u64', 'i32'),
   sendmsg: sig('sendmsg', 'i64', 'i32', 'buffer', 'i32'),
   recvmsg: sig('recvmsg', 'i64', 'i32', 'buffer', 'i32'),
   getrlimit: sig('getrlimit', 'i32', 'i32', 'buffer'),
@@ -89,6 +90,7 @@ export interface RawCalls {
   shutdown(fd: number, how: number): number
   setsockopt(fd: number, level: number, option: number, value: Uint8Array, sizeBytes: number): number
   getsockopt(fd: number, level: number, option: number, value: Uint8Array, sizeBytes: Uint8Array): number
+  send(fd: number, buffer: Uint8Array, sizeBytes: number, flags: number): number
   sendmsg(fd: number, header: Uint8Array, flags: number): number
   recvmsg(fd: number, header: Uint8Array, flags: number): number
   getrlimit(resource: number, limits: Uint8Array): number

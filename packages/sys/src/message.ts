@@ -57,11 +57,21 @@ export function messageToSend(
 }
 
 /**
- * A msghdr to receive into. The control buffer always has room for all that a message can carry: the kernel
- * installs descriptors that fit and drops the rest, and one that is installed unseen is leaked.
+ * A msghdr to receive into, made once and used for every message. The control buffer always has room for all that a
+ * message can carry: the kernel installs descriptors that fit and drops the rest, and one that is installed unseen is
+ * leaked.
  */
-export function messageToReceive(buffer: Uint8Array, addressOf: AddressOf): Message {
-  return build([buffer], Buffer.alloc(controlBytes(abi.SCM_MAX_FD)), addressOf)
+export function messageToReceive(addressOf: AddressOf): Message {
+  return build([new Uint8Array(0)], Buffer.alloc(controlBytes(abi.SCM_MAX_FD)), addressOf)
+}
+
+/** Has the next message go into `buffer`. */
+export function receiveInto({ header, control, parts }: Message, buffer: Uint8Array, address: bigint): void {
+  parts.writeBigUInt64LE(address, 0)
+  parts.writeBigUInt64LE(BigInt(buffer.length), 8)
+  header.writeUInt32LE(control.length, 40)
+  header.writeUInt32LE(0, 44)
+  header.writeInt32LE(0, 48)
 }
 
 /** The descriptors that a received message brought, all now open in this process; and the kernel's flags. */

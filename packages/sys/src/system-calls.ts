@@ -5,7 +5,7 @@ import * as abi from './abi.js'
 import { EAGAIN, EINTR, type FfiProvider, type ProviderName, requirePlatform } from './ffi.js'
 import { ffiRsProvider } from './ffi-ffirs.js'
 import { koffiProvider } from './ffi-koffi.js'
-import { messageToReceive, messageToSend, received } from './message.js'
+import { type Message, messageToReceive, messageToSend, received, receiveInto } from './message.js'
 import { systemError } from './system-error.js'
 
 /** What `recvmsg` took from a socket. */
@@ -59,6 +59,7 @@ function socketAddress(path: string): Uint8Array {
 export class SystemCalls {
   readonly #load: () => FfiProvider
   #provider: FfiProvider | undefined
+  #incoming: Message | undefined
 
   constructor(load: () => FfiProvider) {
     this.#load = load
@@ -353,6 +354,19 @@ export class SystemCalls {
   }
 
   /**
+   * Sends bytes without descriptors: one native call, where `sendmsg` needs several. Otherwise as {@link sendmsg}.
+   *
+   * @returns Bytes taken, perhaps fewer than asked; undefined where a non-blocking socket takes none now.
+   */
+  send(fd: number, buffer: Uint8Array, flags = 0): number | undefined {
+    let result = EINTR
+    while (result === EINTR) {
+      result = this.provider.raw.send(fd, buffer, buffer.length, flags | abi.MSG_NOSIGNAL)
+    }
+    return result === EAGAIN ? undefined : this.#check('send', result, `fd ${fd}`)
+  }
+
+  /**
    * Sends the buffers as one message, with descriptors. A peer that is gone is an error (EPIPE:
    * ERR_ACCEL_CLOSED), never a signal.
    *
@@ -388,13 +402,13 @@ export class SystemCalls {
    * @returns undefined where a non-blocking socket has nothing now.
    */
   recvmsg(fd: number, buffer: Uint8Array, maxFds = 0, flags = 0): ReceivedMessage | undefined {
-    const message = messageToReceive(buffer, (part) => this.addressOf(part))
-    inUse.add(message)
+    this.#incoming ??= messageToReceive((part) => this.addressOf(part))
+    const message = this.#incoming
+    receiveInto(message, buffer, this.addressOf(buffer))
     let bytes = EINTR
     while (bytes === EINTR) {
       bytes = this.provider.raw.recvmsg(fd, message.header, flags | abi.MSG_CMSG_CLOEXEC)
     }
-    inUse.delete(message)
     if (bytes === EAGAIN) return undefined
     this.#check('recvmsg', bytes, `fd ${fd}`)
     const { fds, flags: outcome } = received(message)

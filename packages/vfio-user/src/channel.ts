@@ -21,6 +21,8 @@ interface Passed {
 
 const noFds: readonly number[] = []
 const READ_BYTES = 64 << 10
+/** Room for every message but large transfers. */
+const KEPT_BYTES = 4096
 /** Descriptors that may wait for their message to be complete or taken: more than a client that awaits its replies can have there. */
 const MAX_WAITING_FDS = 8 * MAX_MESSAGE_FDS
 
@@ -39,12 +41,13 @@ export function closeAll(fds: readonly number[]): void {
 }
 
 /**
- * Messages over a Unix stream socket, descriptors included. A message leaves in one sendmsg (peers take a header in two
+ * Messages over a Unix stream socket, descriptors included. A message leaves in one call (peers take a header in two
  * pieces for a broken peer); one that arrives in pieces is put together, however slowly it comes, without blocking.
  */
 export class Channel {
   readonly fd: number
-  readonly #outHeader = Buffer.alloc(HEADER_BYTES)
+  /** Where a message is put together; larger ones get a buffer of their own. */
+  readonly #out = Buffer.alloc(KEPT_BYTES)
   #in = Buffer.alloc(READ_BYTES)
   /** Unread bytes are `#in[#start..#end)`; `#position` is the place of `#start` in the whole stream. */
   #start = 0
@@ -69,25 +72,24 @@ export class Channel {
     payload: Uint8Array,
     timeoutMs: number,
   ): void {
-    const header = this.#outHeader
-    header.writeUInt16LE(message.id, 0)
-    header.writeUInt16LE(message.command, 2)
-    header.writeUInt32LE(HEADER_BYTES + payload.length, 4)
-    header.writeUInt32LE(message.flags, 8)
-    header.writeUInt32LE(message.errno ?? 0, 12)
-    const total = HEADER_BYTES + payload.length
-    let parts: Uint8Array[] = [header, payload]
+    const sizeBytes = HEADER_BYTES + payload.length
+    const out = sizeBytes <= this.#out.length ? this.#out : Buffer.allocUnsafe(sizeBytes)
+    out.writeUInt16LE(message.id, 0)
+    out.writeUInt16LE(message.command, 2)
+    out.writeUInt32LE(sizeBytes, 4)
+    out.writeUInt32LE(message.flags, 8)
+    out.writeUInt32LE(message.errno ?? 0, 12)
+    out.set(payload, HEADER_BYTES)
     let fds = message.fds ?? noFds
     let sent = 0
     let deadline = 0
     for (;;) {
-      const taken = sys.sendmsg(this.fd, parts, fds)
+      const rest = out.subarray(sent, sizeBytes)
+      const taken = fds.length === 0 ? sys.send(this.fd, rest) : sys.sendmsg(this.fd, [rest], fds)
       if (taken !== undefined) {
         sent += taken
         fds = noFds
-        if (sent === total) return
-        parts =
-          sent < HEADER_BYTES ? [header.subarray(sent), payload] : [payload.subarray(sent - HEADER_BYTES)]
+        if (sent === sizeBytes) return
       }
       deadline ||= performance.now() + timeoutMs
       const left = Math.ceil(deadline - performance.now())
@@ -115,11 +117,11 @@ export class Channel {
   /** As {@link tryReceive}, but blocks the thread for at most `timeoutMs`. */
   receive(timeoutMs: number): Message | undefined {
     const deadline = performance.now() + timeoutMs
-    for (;;) {
-      const message = this.tryReceive()
+    for (let message = this.take(); ; message = this.tryReceive()) {
       if (message) return message
       const left = Math.ceil(deadline - performance.now())
-      if (left <= 0 || !sys.poll([{ fd: this.fd, events: abi.POLLIN }], left)) return undefined
+      // a reply is hardly ever there already: to ask for one first would cost a call more
+      if (!sys.poll([{ fd: this.fd, events: abi.POLLIN }], Math.max(0, left))) return undefined
     }
   }
 
