@@ -18,8 +18,10 @@ export function configCommand(): Command {
     .argument('<device>', targetHelp)
     .option('--json', 'as JSON')
     .action(async (target: string, { json }: { json?: boolean }) => {
-      const bytes = await readConfig(target)
-      const info = decodeConfigSpace(bytes)
+      const { bytes, bars } = await readConfig(target)
+      const decoded = decodeConfigSpace(bytes)
+      // a BAR that the device lacks may still show bits: only its size tells, and that is not in these bytes
+      const info = { ...decoded, bars: decoded.bars.filter(({ index }) => bars.has(index)) }
       if (json) printJson(info)
       else show(target, info)
       if (bytes.length === 64) note('Only the first 64 bytes are readable without root: no capabilities.')
@@ -27,16 +29,22 @@ export function configCommand(): Command {
 }
 
 /** From sysfs, so that a device can be looked at whoever holds it; a socket's by its own means. */
-async function readConfig(target: string): Promise<Uint8Array> {
+async function readConfig(target: string): Promise<{ bytes: Uint8Array; bars: ReadonlySet<number> }> {
   if (!isSocket(target)) {
-    const { bdf } = readPciDevice(parseAddress(target))
-    return readFileSync(`/sys/bus/pci/devices/${bdf}/config`)
+    const { bdf, bars } = readPciDevice(parseAddress(target))
+    return {
+      bytes: readFileSync(`/sys/bus/pci/devices/${bdf}/config`),
+      bars: new Set(bars.map(({ index }) => index)),
+    }
   }
   const transport = await openTarget(target)
   try {
     const bytes = new Uint8Array(transport.regions[PciRegion.CONFIG]?.sizeBytes ?? 0)
     transport.readBytes(PciRegion.CONFIG, 0, bytes)
-    return bytes
+    const present = transport.regions.filter(
+      ({ index, sizeBytes }) => index <= PciRegion.BAR5 && sizeBytes > 0,
+    )
+    return { bytes, bars: new Set(present.map(({ index }) => index)) }
   } finally {
     await transport.close()
   }
