@@ -1,4 +1,4 @@
-import { accelError } from '@uaccel/uapi'
+import { accelError, isAccelError } from '@uaccel/uapi'
 import { DmaBuffer } from './buffer.js'
 import type { DmaDomain, DmaMapping } from './domain.js'
 import { hugePageBytes, isPowerOfTwo } from './iova.js'
@@ -90,7 +90,13 @@ export class Arenas {
       const region = this.#carve(arena, sizeBytes, alignBytes, name)
       if (region !== undefined) return region
     }
-    return this.#carve(this.#grow(), sizeBytes, alignBytes, name)!
+    try {
+      return this.#carve(this.#grow(), sizeBytes, alignBytes, name)!
+    } catch (error) {
+      // There may be too little left to lock for a whole arena, and enough for this.
+      if (isAccelError(error, 'ERR_ACCEL_MEMLOCK')) return this.#own(sizeBytes, alignBytes, name)
+      throw error
+    }
   }
 
   destroy(): void {

@@ -180,10 +180,16 @@ t.test('locked memory: the limit, what is locked, and who is exempt', async (t) 
   mapper.locksMemory = true
   const state = { limitBytes: 8 * 2 ** 20, lockedBytes: 7 * 2 ** 20, exempt: false }
   const domain = new DmaDomain(mapper, { memlock: () => state })
-  t.throws(() => domain.alloc(8), {
+  t.throws(() => domain.alloc(2 ** 21), {
     code: 'ERR_ACCEL_MEMLOCK',
     message: /2097152 bytes.*9216 KiB in all.*8192 KiB.*ulimit -l.*LimitMEMLOCK.*limits\.conf/,
   })
+  t.equal(mapper.live.size, 0)
+  const small = domain.alloc(8)
+  t.equal(domain.mappedBytes, 4096, 'where no arena fits, a small region has a page of its own')
+  small.free()
+  state.lockedBytes = 8 * 2 ** 20
+  t.throws(() => domain.alloc(8), { code: 'ERR_ACCEL_MEMLOCK', message: /4096 bytes/ })
   t.equal(mapper.live.size, 0)
   state.lockedBytes = 6 * 2 ** 20
   domain.alloc(8)

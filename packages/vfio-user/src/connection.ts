@@ -256,19 +256,17 @@ function connect(path: string, timeoutMs: number): number {
   try {
     return sys.connectUnix(path, timeoutMs)
   } catch (cause) {
-    if (!isAccelError(cause)) throw cause
-    const found =
-      cause.errno === 'ENOENT'
-        ? 'no such file'
-        : cause.errno === 'ECONNREFUSED'
-          ? 'no server listens there'
-          : cause.errno === 'EAGAIN'
-            ? `it took no connection within ${timeoutMs} ms`
-            : cause.errno
-    const code = cause.errno === 'ECONNREFUSED' ? 'ERR_ACCEL_NOT_FOUND' : cause.code
+    if (!isAccelError(cause) || cause.errno === undefined) throw cause
+    const start = `Start one, for example: npx uaccel model npu --socket ${path}`
+    const found: Record<string, string> = {
+      ENOENT: `no such file. ${start}`,
+      ECONNREFUSED: `no server listens there. ${start}`,
+      EAGAIN: `it took no connection within ${timeoutMs} ms. Is the server alive?`,
+      EACCES: 'this user may not. Ask its owner for the right to write to it.',
+    }
     throw accelError(
-      code,
-      `Cannot connect to the vfio-user server on ${path}: ${found}. Start one, for example: npx uaccel model npu --socket ${path}`,
+      cause.errno === 'ECONNREFUSED' ? 'ERR_ACCEL_NOT_FOUND' : cause.code,
+      `Cannot connect to the vfio-user server on ${path}: ${found[cause.errno] ?? cause.message}`,
       { cause },
     )
   }

@@ -74,3 +74,12 @@ t.test('a server removes its own socket and no other', async (t) => {
   second.close()
   t.notOk(existsSync(path))
 })
+
+t.test('a socket in a folder that is not there', async (t) => {
+  const device = createFunction(scratchModel, {})
+  t.teardown(() => device.close())
+  t.throws(() => serveVfioUser({ path: join(folderOf(t), 'absent', 'x.sock'), device }), {
+    code: 'ERR_ACCEL_NOT_FOUND',
+    message: /no folder .*absent/,
+  })
+})

@@ -1,4 +1,5 @@
 import { lstatSync, unlinkSync } from 'node:fs'
+import { dirname } from 'node:path'
 import type { EmulatedFunction } from '@uaccel/model'
 import { sys, type Watch, watch } from '@uaccel/sys'
 import { accelError, isAccelError } from '@uaccel/uapi'
@@ -49,7 +50,7 @@ export interface Server {
 export function serveVfioUser(options: ServeOptions): Server {
   const { path, device, timeoutMs = 5000, mapUnsealed = false, onClient } = options
   removeStale(path)
-  const listener = sys.listenUnix(path)
+  const listener = listen(path)
   const releaseSocket = claimSocket(path)
   let session:
     | {
@@ -143,6 +144,17 @@ export function serveVfioUser(options: ServeOptions): Server {
     device.close()
   }
   return { path, close, [Symbol.dispose]: close }
+}
+
+function listen(path: string): number {
+  try {
+    return sys.listenUnix(path)
+  } catch (cause) {
+    if (!isAccelError(cause, 'ERR_ACCEL_NOT_FOUND')) throw cause
+    throw accelError('ERR_ACCEL_NOT_FOUND', `There is no folder ${dirname(path)} to make the socket in.`, {
+      cause,
+    })
+  }
 }
 
 function removeStale(path: string): void {

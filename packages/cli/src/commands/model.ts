@@ -1,7 +1,5 @@
-import { existsSync } from 'node:fs'
-import { dirname } from 'node:path'
 import { createFunction } from '@uaccel/model'
-import { accelError, isAccelError } from '@uaccel/uapi'
+import { isAccelError } from '@uaccel/uapi'
 import { serveVfioUser } from '@uaccel/vfio-user'
 import { Command } from 'commander'
 import { known, knownByName } from '../drivers.js'
@@ -32,10 +30,6 @@ export function modelCommand(): Command {
 
 async function run(name: string, flags: ModelFlags): Promise<void> {
   const { model } = knownByName(name)
-  const folder = dirname(flags.socket)
-  if (!existsSync(folder)) {
-    throw accelError('ERR_ACCEL_NOT_FOUND', `There is no folder ${folder} to make the socket in.`)
-  }
   const tell = flags.quiet ? () => {} : note
   const { trapped = false, mapUnsealed = false } = flags
   const dma = { requireSealed: !mapUnsealed }
