@@ -88,6 +88,10 @@ export class AccelNode {
         `probe of ${this.driver.name}`,
       )
       device.signal.throwIfAborted()
+      // A driver in plain JavaScript may forget what the types ask of it.
+      if (!(probed as typeof probed | undefined)?.commands) {
+        throw accelError('ERR_ACCEL_INVALID_ARGUMENT', 'probe answered no table of commands')
+      }
       for (const name of Object.keys(this.driver.uapi.commands)) {
         if (typeof (probed.commands as Record<string, unknown>)[name] !== 'function') {
           throw accelError('ERR_ACCEL_INVALID_ARGUMENT', `probe answered no handler for command ${name}`)

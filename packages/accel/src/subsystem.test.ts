@@ -177,18 +177,23 @@ t.test('a probe that does not end, or forgets a command, has failed', async (t) 
     cause: { code: 'ERR_ACCEL_TIMEOUT' },
   })
   forget()
-  accel.register(
-    accelDriver({
-      name: 'lazy',
-      uapi: thing,
-      ids: [{ bus: 'pci', vendor: 0x1234 }],
-      probe: () => ({ commands: { add: commands.add } as never }),
-    }),
-  )
-  await t.rejects(accel.add(new FakeTransport()), {
-    code: 'ERR_ACCEL_PROBE_FAILED',
-    message: /no handler for command nothing/,
-  })
+  const answers: [answer: unknown, message: RegExp][] = [
+    [{ commands: { add: commands.add } }, /no handler for command nothing/],
+    [{}, /no table of commands/],
+    [undefined, /no table of commands/],
+  ]
+  for (const [answer, message] of answers) {
+    const forget = accel.register(
+      accelDriver({
+        name: 'lazy',
+        uapi: thing,
+        ids: [{ bus: 'pci', vendor: 0x1234 }],
+        probe: () => answer as never,
+      }),
+    )
+    await t.rejects(accel.add(new FakeTransport()), { code: 'ERR_ACCEL_PROBE_FAILED', message })
+    forget()
+  }
 })
 
 t.test('a device that vanishes while it is probed', async (t) => {
