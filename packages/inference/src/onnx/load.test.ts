@@ -205,6 +205,10 @@ t.test('inputs of a wrong shape', async (t) => {
   t.throws(() => reference.run({ x: tensor('uint8', [1, 1, 4, 4], new Uint8Array(16)) }), {
     code: 'ERR_ACCEL_INVALID_SHAPE',
   })
+  t.throws(() => reference.run({ x: new Float32Array(16) as never }), {
+    code: 'ERR_ACCEL_INVALID_SHAPE',
+    message: /found no tensor; tensor\('float32', \[1, 1, 4, 4\], data\) makes one/,
+  })
   t.throws(() => reference.run({}), { code: 'ERR_ACCEL_INVALID_SHAPE', message: /found inputs: none/ })
   t.throws(() => tensor('uint8', [3], new Uint8Array(4)), { code: 'ERR_ACCEL_INVALID_SHAPE' })
 })

@@ -17,6 +17,12 @@ export function inputData(value: Value, tensors: Tensors): TensorData {
       `input "${value.name}" wants ${wanted}, found inputs: ${names}`,
     )
   }
+  if (!Array.isArray(given.shape)) {
+    throw accelError(
+      'ERR_ACCEL_INVALID_SHAPE',
+      `input "${value.name}" wants ${wanted}, found no tensor; tensor('${value.type.dtype}', [${value.type.shape.join(', ')}], data) makes one`,
+    )
+  }
   if (describe(given) !== wanted) {
     throw accelError(
       'ERR_ACCEL_INVALID_SHAPE',
