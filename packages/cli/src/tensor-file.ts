@@ -64,7 +64,7 @@ function fromJson(path: string, bytes: Buffer, wanted: TensorType): Tensor {
     throw accelError('ERR_ACCEL_INVALID_ARGUMENT', `${path} is not JSON.`, { cause })
   }
   const numbers = (Array.isArray(value) ? value : [value]).flat(Number.POSITIVE_INFINITY)
-  if (numbers.some((n) => typeof n !== 'number')) throw mismatch(path, 'something else than numbers', wanted)
+  if (numbers.some((n) => typeof n !== 'number')) throw mismatch(path, 'something other than numbers', wanted)
   if (numbers.length !== elementCount(wanted.shape)) throw mismatch(path, `${numbers.length} numbers`, wanted)
   const result = { ...wanted, data: allocate(wanted) }
   const big = wanted.dtype === 'int64'

@@ -33,13 +33,18 @@ async function run(name: string, flags: ModelFlags): Promise<void> {
   const tell = flags.quiet ? () => {} : note
   const { trapped = false, mapUnsealed = false } = flags
   const dma = { requireSealed: !mapUnsealed }
+  let agreed = false
   const device = createFunction(model, {}, { strict: false, mapped: !trapped, dma })
   const server = serveVfioUser({
     path: flags.socket,
     device,
     mapUnsealed,
-    onClient: (event, reason) =>
-      tell(event === 'connected' ? 'client connected' : `client left${why(reason)}`),
+    onClient: (event, reason) => {
+      // Who only looks whether a server answers here, such as another server, was no client.
+      if (event === 'connected') tell('client connected')
+      else if (agreed || reason) tell(`client left${why(reason)}`)
+      agreed = event === 'connected'
+    },
   })
   tell(`${name} on ${flags.socket}`)
   const stop = () => {

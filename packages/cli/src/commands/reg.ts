@@ -100,10 +100,14 @@ function find(maps: Readonly<Record<number, RegisterMap>>, name: string): Found 
     if (entry) return { bar: Number(bar), entry }
   }
   const names = Object.values(maps).flatMap(({ entries }) => entries.map((entry) => entry.name))
-  const shown = names.length > 30 ? `${names.slice(0, 30).join(', ')}, ...` : names.join(', ')
+  const meant = names.find((candidate) => candidate.toUpperCase() === name.toUpperCase())
+  const some =
+    names.length > 30
+      ? `${names.slice(0, 30).join(', ')} and more, see \`uaccel reg list\``
+      : names.join(', ')
   throw accelError(
     'ERR_ACCEL_NOT_FOUND',
-    `There is no register ${name}; there are ${shown}. \`uaccel reg list\` shows all.`,
+    `There is no register ${name}${meant ? `, but ${meant}` : `; there are ${some}`}.`,
   )
 }
 
