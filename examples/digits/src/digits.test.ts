@@ -14,6 +14,8 @@ import { countMismatches } from './classify.js'
 import { drawDigits } from './draw.js'
 import { decodeDigits, decodeIdx, encodeIdx } from './idx.js'
 import { splitDigits } from './train/dataset.js'
+import { imageOf } from './train/fit.js'
+import { encodeNpy } from './train/npy.js'
 
 // The example runs whole, three times, on machines that may be slow.
 t.setTimeout(180_000)
@@ -55,6 +57,13 @@ t.test(
     t.notOk(leaked.includes(true))
   },
 )
+
+t.test('the digit for the command line is the first of the held-out ones', async (t) => {
+  const image = new Float32Array(784)
+  imageOf(digits(), 0, image)
+  t.ok(encodeNpy([1, 1, 28, 28], image).equals(file('digit.npy')))
+  t.equal(digits().labels[0], 6)
+})
 
 t.test('the model cut off anywhere is a corrupt model', async (t) => {
   const model = file('digits.onnx')

@@ -1,10 +1,11 @@
 // Trains the network of this example from the digits of the `mnist` package and writes what is committed beside it:
-// digits.onnx and the held-out digits. Takes about ten minutes. `npm run train -w @uaccel/example-digits`
+// digits.onnx, the held-out digits, and the first of them as a file of its own. Takes about ten minutes. `npm run train -w @uaccel/example-digits`
 import { writeFileSync } from 'node:fs'
 import { compile, loadOnnx, Reference, saveOnnx } from '@uaccel/inference'
 import { encodeIdx } from '../idx.js'
 import { splitDigits } from './dataset.js'
 import { accuracyOf, argmax, fit, imageOf } from './fit.js'
+import { encodeNpy } from './npy.js'
 import { quantiseNetwork } from './quantise.js'
 
 const testPerClass = 160
@@ -41,4 +42,6 @@ const here = (name: string) => new URL(`../../${name}`, import.meta.url)
 writeFileSync(here('digits.onnx'), file)
 writeFileSync(here('test-images.idx3-ubyte'), encodeIdx([test.count, test.rows, test.columns], test.pixels))
 writeFileSync(here('test-labels.idx1-ubyte'), encodeIdx([test.count], test.labels))
+imageOf(test, 0, image)
+writeFileSync(here('digit.npy'), encodeNpy([1, 1, test.rows, test.columns], image))
 say(`digits.onnx: ${file.length} bytes`)
