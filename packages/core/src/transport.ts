@@ -45,11 +45,17 @@ export interface IrqInfo {
   readonly autoMasked: boolean
 }
 
+/** The kernel's two interfaces to an IOMMU: groups in a container (type 1), and iommufd. */
+export const iommuKinds = ['type1', 'iommufd'] as const
+export type IommuKind = (typeof iommuKinds)[number]
+
 /** Where a transport comes from, for people and for INFO. */
 export interface TransportIdentity {
   readonly kind: 'loopback' | 'vfio-user' | 'vfio' | 'uio'
   /** BDF, socket path or model name. */
   readonly address: string
+  /** Which of the kernel's interfaces to the IOMMU it goes through. Only with `vfio`. */
+  readonly iommu?: IommuKind
   /** True where a model stands behind it. Absent where this cannot be known. */
   readonly emulated?: boolean
   /** Why this device is not isolated (no IOMMU). Absent where it is. */

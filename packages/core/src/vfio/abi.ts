@@ -1,4 +1,4 @@
-// Constants and layouts of include/uapi/linux/vfio.h. All structures are little-endian on x86-64.
+// Constants and layouts of include/uapi/linux/vfio.h and iommufd.h. All structures are little-endian on x86-64.
 
 /** _IO(VFIO_TYPE ';', VFIO_BASE 100 + n): no size and no direction in the number. */
 const io = (n: number) => (0x3b << 8) | (100 + n)
@@ -17,6 +17,22 @@ export const VFIO_DEVICE_RESET = io(11)
 export const VFIO_IOMMU_GET_INFO = io(12)
 export const VFIO_IOMMU_MAP_DMA = io(13)
 export const VFIO_IOMMU_UNMAP_DMA = io(14)
+export const VFIO_DEVICE_BIND_IOMMUFD = io(18)
+export const VFIO_DEVICE_ATTACH_IOMMUFD_PT = io(19)
+export const VFIO_DEVICE_DETACH_IOMMUFD_PT = io(20)
+
+/** _IO(IOMMUFD_TYPE ';', n). */
+const iommuIo = (n: number) => (0x3b << 8) | n
+
+export const IOMMU_IOAS_ALLOC = iommuIo(0x81)
+export const IOMMU_IOAS_IOVA_RANGES = iommuIo(0x84)
+export const IOMMU_IOAS_MAP = iommuIo(0x85)
+export const IOMMU_IOAS_UNMAP = iommuIo(0x86)
+export const IOMMU_IOAS_MAP_FILE = iommuIo(0x8f)
+
+export const IOMMU_IOAS_MAP_FIXED_IOVA = 1 << 0
+export const IOMMU_IOAS_MAP_WRITEABLE = 1 << 1
+export const IOMMU_IOAS_MAP_READABLE = 1 << 2
 
 export const VFIO_API_VERSION = 0
 export const VFIO_TYPE1v2_IOMMU = 3
@@ -64,6 +80,21 @@ export const iommuInfoBytes = 24
 /** sizeof(struct vfio_iommu_type1_dma_map) and _unmap: argsz, flags, then three or two u64. */
 export const dmaMapBytes = 32
 export const dmaUnmapBytes = 24
+
+/** sizeof(struct vfio_device_bind_iommufd): argsz, flags, s32 iommufd, out_devid. */
+export const bindIommufdBytes = 16
+/** sizeof(struct vfio_device_attach_iommufd_pt) without a PASID: argsz, flags, pt_id. */
+export const attachIommufdBytes = 12
+/** sizeof(struct vfio_device_detach_iommufd_pt) without a PASID: argsz, flags. */
+export const detachIommufdBytes = 8
+/** sizeof(struct iommu_ioas_alloc): size, flags, out_ioas_id. */
+export const ioasAllocBytes = 12
+/** sizeof(struct iommu_ioas_iova_ranges): size, ioas_id, num_iovas, reserved, u64 allowed_iovas, u64 out_iova_alignment. */
+export const iovaRangesBytes = 32
+/** sizeof(struct iommu_ioas_map) and _map_file: size, flags, ioas_id, reserved or s32 fd, u64 user_va or start, u64 length, u64 iova. */
+export const ioasMapBytes = 40
+/** sizeof(struct iommu_ioas_unmap): size, ioas_id, u64 iova, u64 length. */
+export const ioasUnmapBytes = 24
 
 /** What one answer with capabilities may take. The kernel's are some hundred bytes. */
 const maxInfoBytes = 64 * 1024

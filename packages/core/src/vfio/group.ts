@@ -1,10 +1,10 @@
 import { join } from 'node:path'
 import type { DmaMapper, DmaMapRequest, Iova, IovaRange } from '@uaccel/memory'
-import { abi } from '@uaccel/sys'
 import { accelError, isAccelError } from '@uaccel/uapi'
-import { type IommuGroup, type PciDeviceInfo, readPciDevice } from '../pci/sysfs.js'
+import type { IommuGroup } from '../pci/sysfs.js'
 import * as vfio from './abi.js'
 import type { VfioCalls } from './calls.js'
+import { type GroupIommu, notViable, openNode, type VfioPaths } from './iommu.js'
 
 /** How many mappings a container holds where it does not say (dma_entry_limit of vfio_iommu_type1). */
 const defaultMaxMappings = 65_535
@@ -101,145 +101,72 @@ class Type1Mapper implements DmaMapper {
   }
 }
 
-/** Where the kernel's interfaces are. */
-export interface VfioPaths {
-  readonly sysfs: string
-  readonly devfs: string
+/**
+ * Opens a group and puts it into a container of its own. Errors: `ERR_ACCEL_PERMISSION`, `ERR_ACCEL_BUSY`,
+ * `ERR_ACCEL_NOT_FOUND`, `ERR_ACCEL_GROUP_NOT_VIABLE`, `ERR_ACCEL_UNSUPPORTED`.
+ */
+export function openType1(calls: VfioCalls, group: IommuGroup, paths: VfioPaths): GroupIommu {
+  const node = (name: string, what: string) =>
+    openNode(calls, {
+      path: join(paths.devfs, 'vfio', name),
+      what,
+      udev: 'SUBSYSTEM=="vfio"',
+      missing: ['ERR_ACCEL_NOT_FOUND', 'Load the driver: `sudo modprobe vfio-pci`'],
+    })
+  const fd = node(String(group.id), `IOMMU group ${group.id}`)
+  let container: number | undefined
+  try {
+    checkViable(calls, fd, group, paths)
+    container = node('vfio', 'the VFIO container')
+    attach(calls, fd, container)
+    return new Type1Group(calls, fd, container)
+  } catch (error) {
+    calls.close(fd)
+    if (container !== undefined) calls.close(container)
+    throw error
+  }
 }
 
-/** An IOMMU group in a container of its own. The devices of a group share it, as the kernel opens a group only once. */
-export class VfioGroup {
-  readonly id: number
-  readonly fd: number
+class Type1Group implements GroupIommu {
+  readonly kind = 'type1'
   readonly mapper: DmaMapper
   readonly #calls: VfioCalls
+  readonly #fd: number
   readonly #container: number
-  readonly #key: string
-  readonly #devices = new Set<string>()
 
-  private constructor(calls: VfioCalls, key: string, id: number, fd: number, container: number) {
+  constructor(calls: VfioCalls, fd: number, container: number) {
     this.#calls = calls
-    this.#key = key
-    this.id = id
-    this.fd = fd
+    this.#fd = fd
     this.#container = container
     this.mapper = new Type1Mapper(calls, container)
   }
 
-  static readonly #open = new WeakMap<VfioCalls, Map<string, VfioGroup>>()
-
-  /**
-   * Opens the group of a device, or joins the other devices of this process in it. Errors: `ERR_ACCEL_PERMISSION`,
-   * `ERR_ACCEL_BUSY`, `ERR_ACCEL_NOT_FOUND`, `ERR_ACCEL_GROUP_NOT_VIABLE`, `ERR_ACCEL_UNSUPPORTED`.
-   */
-  static acquire(calls: VfioCalls, bdf: string, { id, members }: IommuGroup, paths: VfioPaths): VfioGroup {
-    const groups = VfioGroup.#open.get(calls) ?? new Map<string, VfioGroup>()
-    VfioGroup.#open.set(calls, groups)
-    const key = join(paths.devfs, 'vfio', String(id))
-    const group = groups.get(key) ?? VfioGroup.#create(calls, key, id, members, paths)
-    // The kernel would allow a second file, and the two users would undo each other's interrupts.
-    if (group.#devices.has(bdf)) throw accelError('ERR_ACCEL_BUSY', `${bdf} is open in this process already`)
-    group.#devices.add(bdf)
-    groups.set(key, group)
-    return group
-  }
-
-  static #create(
-    calls: VfioCalls,
-    key: string,
-    id: number,
-    members: readonly string[],
-    paths: VfioPaths,
-  ): VfioGroup {
-    const fd = openNode(calls, key, `IOMMU group ${id}`)
-    let container: number | undefined
+  async openDevice(bdf: string): Promise<number> {
+    const what = `VFIO_GROUP_GET_DEVICE_FD of ${bdf}`
     try {
-      checkViable(calls, fd, id, members, paths)
-      container = openNode(calls, join(paths.devfs, 'vfio/vfio'), 'the VFIO container')
-      attach(calls, fd, container)
-      return new VfioGroup(calls, key, id, fd, container)
-    } catch (error) {
-      calls.close(fd)
-      if (container !== undefined) calls.close(container)
-      throw error
+      const name = Buffer.from(`${bdf}\0`)
+      return await this.#calls.ioctlAsync(this.#fd, vfio.VFIO_GROUP_GET_DEVICE_FD, name, what)
+    } catch (cause) {
+      if (!isAccelError(cause, 'ERR_ACCEL_BUSY')) throw cause
+      throw accelError('ERR_ACCEL_BUSY', `${bdf} is held by another user of its group`, { cause })
     }
   }
 
-  /** Gives one device's share back; the last one closes group and container, which undoes all mappings. */
-  release(bdf: string): void {
-    if (!this.#devices.delete(bdf) || this.#devices.size > 0) return
-    VfioGroup.#open.get(this.#calls)?.delete(this.#key)
-    this.#calls.close(this.fd)
+  closeDevice(fd: number): Promise<void> {
+    return this.#calls.closeAsync(fd)
+  }
+
+  close(): void {
+    this.#calls.close(this.#fd)
     this.#calls.close(this.#container)
   }
 }
 
-function openNode(calls: VfioCalls, path: string, what: string): number {
-  try {
-    return calls.open(path, abi.O_RDWR)
-  } catch (cause) {
-    if (isAccelError(cause, 'ERR_ACCEL_PERMISSION')) {
-      throw accelError(
-        'ERR_ACCEL_PERMISSION',
-        `${what}: no right to open ${path}. Give it to this user: \`sudo chown $USER ${path}\`, or for good with a udev rule ` +
-          `SUBSYSTEM=="vfio", GROUP="vfio", MODE="0660" and membership in that group`,
-        { cause, details: { path } },
-      )
-    }
-    if (isAccelError(cause, 'ERR_ACCEL_BUSY')) {
-      throw accelError(
-        'ERR_ACCEL_BUSY',
-        `${what} is open in another process, and a group can be opened once; \`fuser -v ${path}\` names it (QEMU, DPDK, SPDK, another uaccel)`,
-        { cause, details: { path } },
-      )
-    }
-    if (isAccelError(cause, 'ERR_ACCEL_NOT_FOUND') || isAccelError(cause, 'ERR_ACCEL_NO_DEVICE')) {
-      throw accelError(
-        'ERR_ACCEL_NOT_FOUND',
-        `${what}: ${path} is not there. Load the driver: \`sudo modprobe vfio-pci\``,
-        { cause, details: { path } },
-      )
-    }
-    throw cause
-  }
-}
-
-function checkViable(
-  calls: VfioCalls,
-  fd: number,
-  id: number,
-  members: readonly string[],
-  paths: VfioPaths,
-): void {
+function checkViable(calls: VfioCalls, fd: number, group: IommuGroup, paths: VfioPaths): void {
   const status = Buffer.alloc(vfio.groupStatusBytes)
   status.writeUInt32LE(status.length, 0)
-  calls.ioctl(fd, vfio.VFIO_GROUP_GET_STATUS, status, `VFIO_GROUP_GET_STATUS of group ${id}`)
-  if ((status.readUInt32LE(4) & vfio.VFIO_GROUP_FLAGS_VIABLE) !== 0) return
-  const blockers = members.flatMap((bdf): PciDeviceInfo[] => {
-    try {
-      const device = readPciDevice(bdf, { sysfs: paths.sysfs })
-      return device.driver === undefined || isHarmless(device.driver) ? [] : [device]
-    } catch {
-      return []
-    }
-  })
-  const named = blockers.map(({ bdf, driver }) => `${bdf} (driver ${driver})`).join(', ')
-  throw accelError(
-    'ERR_ACCEL_GROUP_NOT_VIABLE',
-    `IOMMU group ${id} cannot be given to a program while kernel drivers hold devices of it: ${named || 'sysfs does not say which'}. ` +
-      'Bind each to vfio-pci, or unbind it: `echo BDF | sudo tee /sys/bus/pci/devices/BDF/driver/unbind`',
-    { details: { group: id, blockers: blockers.map(({ bdf, driver }) => ({ bdf, driver })) } },
-  )
-}
-
-/** True for drivers that keep no group from being viable: vfio-pci and its variants, and the kernel's list (drivers/vfio/group.c, pci-stub and pcieport). */
-function isHarmless(driver: string): boolean {
-  return isVfioDriver(driver) || driver === 'pci-stub' || driver === 'pcieport'
-}
-
-/** vfio-pci, or a variant such as mlx5_vfio_pci. */
-export function isVfioDriver(driver: string): boolean {
-  return /(^|[-_])vfio[-_]pci$/.test(driver)
+  calls.ioctl(fd, vfio.VFIO_GROUP_GET_STATUS, status, `VFIO_GROUP_GET_STATUS of group ${group.id}`)
+  if ((status.readUInt32LE(4) & vfio.VFIO_GROUP_FLAGS_VIABLE) === 0) throw notViable(group, paths)
 }
 
 function attach(calls: VfioCalls, group: number, container: number): void {

@@ -1,14 +1,20 @@
 import { accelError, isAccelError } from '@uaccel/uapi'
-import { type PciDeviceInfo, readPciDevice } from '../pci/sysfs.js'
-import type { Transport } from '../transport.js'
-import { VFIO_GROUP_GET_DEVICE_FD } from './abi.js'
+import { type IommuGroup, type PciDeviceInfo, readPciDevice } from '../pci/sysfs.js'
+import { type IommuKind, iommuKinds, type Transport } from '../transport.js'
 import { kernelCalls, type VfioCalls, within } from './calls.js'
-import { isVfioDriver, VfioGroup } from './group.js'
+import { openType1 } from './group.js'
 import { inquire } from './inquiry.js'
+import { type GroupIommu, isVfioDriver, SharedGroup, type VfioPaths } from './iommu.js'
+import { iommufdUsable, openIommufd } from './iommufd.js'
 import { VfioTransport } from './transport.js'
 
 /** How a device is opened. */
 export interface VfioOptions {
+  /**
+   * Which of the kernel's interfaces to the IOMMU: `iommufd` with the device's own node, or `type1` with its group.
+   * Default `auto`: iommufd where this process can open both nodes, else type1; the transport's identity tells which.
+   */
+  readonly iommu?: IommuKind | 'auto'
   /** Opening resets the device, which can take seconds; default 30,000. */
   readonly openTimeoutMs?: number
   /** Default 30,000. */
@@ -21,19 +27,32 @@ export interface VfioOptions {
   readonly calls?: VfioCalls
 }
 
+/** Both ways to a group's devices. */
+const ways: Readonly<
+  Record<IommuKind, (calls: VfioCalls, group: IommuGroup, paths: VfioPaths) => GroupIommu>
+> = { type1: openType1, iommufd: openIommufd }
+
 /**
- * Opens a PCI device that is bound to vfio-pci, through its IOMMU group. Binds and unbinds nothing.
+ * Opens a PCI device that is bound to vfio-pci. Binds and unbinds nothing.
  * Errors, each with what to do: `ERR_ACCEL_NOT_FOUND`, `ERR_ACCEL_NO_IOMMU`, `ERR_ACCEL_WRONG_DRIVER`, `ERR_ACCEL_PERMISSION`,
  * `ERR_ACCEL_GROUP_NOT_VIABLE`, `ERR_ACCEL_BUSY`, `ERR_ACCEL_UNSUPPORTED`, `ERR_ACCEL_TIMEOUT`.
  */
 export async function openVfio(address: string, options: VfioOptions = {}): Promise<Transport> {
   const {
+    iommu = 'auto',
     openTimeoutMs = 30_000,
     resetTimeoutMs = 30_000,
     sysfs = '/sys',
     devfs = '/dev',
     calls = kernelCalls,
   } = options
+  if (iommu !== 'auto' && !iommuKinds.includes(iommu)) {
+    throw accelError(
+      'ERR_ACCEL_INVALID_ARGUMENT',
+      `iommu is "${iommu}", wanted auto, ${iommuKinds.join(' or ')}`,
+    )
+  }
+  const paths = { sysfs, devfs }
   const device = readPciDevice(address, { sysfs })
   const { bdf, iommuGroup } = device
   if (iommuGroup === undefined) {
@@ -44,20 +63,27 @@ export async function openVfio(address: string, options: VfioOptions = {}): Prom
     )
   }
   checkDriver(device)
-  const group = VfioGroup.acquire(calls, bdf, iommuGroup, { sysfs, devfs })
-  const what = `VFIO_GROUP_GET_DEVICE_FD of ${bdf}`
-  const opening = calls.ioctlAsync(group.fd, VFIO_GROUP_GET_DEVICE_FD, Buffer.from(`${bdf}\0`), what)
+  const kind = iommu === 'auto' ? choose(calls, bdf, iommuGroup, paths) : iommu
+  const group = SharedGroup.acquire(calls, bdf, iommuGroup, paths, kind, () =>
+    ways[kind](calls, iommuGroup, paths),
+  )
+  const opening = group.iommu.openDevice(bdf)
   try {
-    const fd = await within(openTimeoutMs, what, opening)
+    const fd = await within(openTimeoutMs, `opening ${bdf} through ${kind}`, opening)
     return new VfioTransport(calls, bdf, group, fd, inquire(calls, fd), resetTimeoutMs)
   } catch (cause) {
     // The group stays until the call has ended, and the device is closed on another thread: its reset can take long.
-    const undone = opening.then((fd) => calls.closeAsync(fd)).finally(() => group.release(bdf))
+    const undone = opening.then((fd) => group.iommu.closeDevice(fd)).finally(() => group.release(bdf))
     if (isAccelError(cause, 'ERR_ACCEL_TIMEOUT')) undone.catch(() => {})
     else await undone.catch(() => {})
-    if (!isAccelError(cause, 'ERR_ACCEL_BUSY')) throw cause
-    throw accelError('ERR_ACCEL_BUSY', `${bdf} is held by another user of its group`, { cause })
+    throw cause
   }
+}
+
+/** A group that is open already keeps its way: the kernel refuses to mix the two. */
+function choose(calls: VfioCalls, bdf: string, group: IommuGroup, paths: VfioPaths): IommuKind {
+  const open = SharedGroup.find(calls, group, paths)
+  return open?.iommu.kind ?? (iommufdUsable(calls, bdf, paths) ? 'iommufd' : 'type1')
 }
 
 function checkDriver({ bdf, driver }: PciDeviceInfo): void {

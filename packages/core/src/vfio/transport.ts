@@ -14,10 +14,10 @@ import {
 } from '../transport.js'
 import * as vfio from './abi.js'
 import { type VfioCalls, within } from './calls.js'
-import type { VfioGroup } from './group.js'
 import type { Inquiry, VfioRegion } from './inquiry.js'
+import type { SharedGroup } from './iommu.js'
 
-/** A PCI device behind the kernel's VFIO, through its group. */
+/** A PCI device behind the kernel's VFIO, whichever way it was opened. */
 export class VfioTransport implements Transport {
   readonly identity: TransportIdentity
   readonly regions: readonly VfioRegion[]
@@ -25,7 +25,7 @@ export class VfioTransport implements Transport {
   readonly resettable: boolean
   readonly dma: DmaMapper
   readonly #calls: VfioCalls
-  readonly #group: VfioGroup
+  readonly #group: SharedGroup
   readonly #fd: number
   readonly #resetTimeoutMs: number
   readonly #listeners = new Set<(reason: AccelError) => void>()
@@ -43,12 +43,12 @@ export class VfioTransport implements Transport {
   constructor(
     calls: VfioCalls,
     bdf: string,
-    group: VfioGroup,
+    group: SharedGroup,
     fd: number,
     inquiry: Inquiry,
     resetTimeoutMs: number,
   ) {
-    this.identity = { kind: 'vfio', address: bdf }
+    this.identity = { kind: 'vfio', address: bdf, iommu: group.iommu.kind }
     this.#calls = calls
     this.#group = group
     this.#fd = fd
@@ -57,7 +57,7 @@ export class VfioTransport implements Transport {
     this.irqs = inquiry.irqs
     this.resettable = inquiry.resettable
     this.#powerState = inquiry.powerState
-    this.dma = group.mapper
+    this.dma = group.iommu.mapper
     const scratch = new ArrayBuffer(8)
     this.#view = new DataView(scratch)
     const bytes = (width: number) => new Uint8Array(scratch, 0, width)
@@ -237,7 +237,7 @@ export class VfioTransport implements Transport {
     }
     this.#gone ??= accelError('ERR_ACCEL_NO_DEVICE', `${this.#name()} was closed`)
     try {
-      await this.#calls.closeAsync(this.#fd)
+      await this.#group.iommu.closeDevice(this.#fd)
     } finally {
       this.#closeNotices()
       this.#group.release(this.identity.address)
