@@ -1,8 +1,8 @@
-import { existsSync } from 'node:fs'
-import { iommuKinds, openVfio, parseBdf } from '@uaccel/core'
+import { openVfio, parseBdf } from '@uaccel/core'
 import { parseDevices } from '@uaccel/lab'
 import { eduContract, transportContract } from '@uaccel/testkit'
 import t from 'tap'
+import { lanes } from './iommufd-lane.js'
 
 /** Runs in the lab: the contracts on QEMU's own edu device, through both of the kernel's interfaces for VFIO. */
 const edu = parseDevices(process.env.UACCEL_LAB_DEVICES ?? '').find(({ name }) => name === 'edu')
@@ -10,12 +10,9 @@ if (!edu) throw new Error('UACCEL_LAB_DEVICES names no edu: run this in the lab'
 // The guest is emulated: what takes 5 s elsewhere takes a minute here.
 t.setTimeout(400_000)
 const bdf = parseBdf(edu.bdf)
-/** Distributions build kernels without it: seen in Debian's 6.1, 6.12 and 7.2. */
-const hasIommufd = existsSync('/dev/iommu')
 
-for (const iommu of iommuKinds) {
+for (const { iommu, skip } of lanes()) {
   const open = () => openVfio(bdf, { iommu })
-  const skip = iommu === 'iommufd' && !hasIommufd && 'this kernel has no /dev/iommu'
 
   t.test(`kernel VFIO by ${iommu} keeps the contract of transports`, { skip }, async (t) => {
     transportContract(t, open, {
@@ -37,6 +34,7 @@ for (const iommu of iommuKinds) {
 
 t.test('left to choose, it takes iommufd where the kernel has it', async (t) => {
   const transport = await openVfio(bdf)
-  t.match(transport.identity, { kind: 'vfio', address: bdf, iommu: hasIommufd ? 'iommufd' : 'type1' })
+  const best = lanes().findLast(({ skip }) => !skip)!
+  t.match(transport.identity, { kind: 'vfio', address: bdf, iommu: best.iommu })
   await transport.close()
 })

@@ -1,8 +1,8 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chownSync, writeFileSync } from 'node:fs'
+import { chownSync, readdirSync, writeFileSync } from 'node:fs'
 import { Accel } from '@uaccel/accel'
-import { listPciDevices, openDevice, openVfio, parseBdf, readPciDevice } from '@uaccel/core'
+import { type IommuKind, listPciDevices, openDevice, openVfio, parseBdf, readPciDevice } from '@uaccel/core'
 import edu from '@uaccel/driver-edu'
 import { eduUapi } from '@uaccel/driver-edu/uapi'
 import { parseDevices } from '@uaccel/lab'
@@ -10,6 +10,7 @@ import { DmaBuffer, DmaDomain } from '@uaccel/memory'
 import { leavesNothing } from '@uaccel/testkit'
 import { type AccelError, isAccelError } from '@uaccel/uapi'
 import t from 'tap'
+import { lanes } from './iommufd-lane.js'
 
 /**
  * Runs in the lab, with edu on the root bus, and edu and a virtio-rng behind a conventional bridge, which share an IOMMU
@@ -38,11 +39,13 @@ async function errorOf(work: Promise<unknown> | (() => unknown)): Promise<AccelE
 
 /** Runs `work` as a user without rights, in this process. */
 async function asNobody<T>(work: () => Promise<T>): Promise<T> {
+  process.setegid!(NOBODY)
   process.seteuid!(NOBODY)
   try {
     return await work()
   } finally {
     process.seteuid!(0)
+    process.setegid!(0)
   }
 }
 
@@ -73,109 +76,155 @@ t.test('a device of no driver is bound with the commands that the error gives', 
   t.equal(readPciDevice(second.bdf).driver, 'vfio-pci')
 })
 
-t.test('a group of which the kernel uses another device', async (t) => {
-  t.equal(second.iommuGroup?.id, neighbour.iommuGroup?.id, 'they share a group')
-  const error = await errorOf(openVfio(second.bdf))
-  t.match(error, {
-    code: 'ERR_ACCEL_GROUP_NOT_VIABLE',
-    message: `${neighbour.bdf} (driver virtio-pci)`,
-    details: { group: second.iommuGroup!.id, blockers: [{ bdf: neighbour.bdf, driver: 'virtio-pci' }] },
+for (const { iommu, skip } of lanes()) {
+  t.test(`a group of which the kernel uses another device, by ${iommu}`, { skip }, async (t) => {
+    t.equal(second.iommuGroup?.id, neighbour.iommuGroup?.id, 'they share a group')
+    const error = await errorOf(openVfio(second.bdf, { iommu }))
+    t.match(error, {
+      code: 'ERR_ACCEL_GROUP_NOT_VIABLE',
+      message: `${neighbour.bdf} (driver virtio-pci)`,
+      details: { group: second.iommuGroup!.id, blockers: [{ bdf: neighbour.bdf, driver: 'virtio-pci' }] },
+    })
   })
-  const [, command] = /`(echo BDF .*)`/.exec(error.message)!
+}
+
+t.test('the same when that device is unbound with the command that the error gives', async (t) => {
+  const [, command] = /`(echo BDF .*)`/.exec((await errorOf(openVfio(second.bdf))).message)!
   obey(command!.replaceAll('BDF', neighbour.bdf))
-  const transport = await openVfio(second.bdf)
-  t.equal(transport.read(0, 0, 4), 0x010000ed)
-  await transport.close()
+  for (const { iommu, skip } of lanes()) {
+    if (skip) continue
+    const transport = await openVfio(second.bdf, { iommu })
+    t.equal(transport.read(0, 0, 4), 0x010000ed)
+    await transport.close()
+  }
 })
 
 const group = `/dev/vfio/${readPciDevice(bdf).iommuGroup!.id}`
+/** All that a user must have the right to, in the order in which it is opened; the container is everybody's. */
+const nodesOf = (iommu: IommuKind) =>
+  iommu === 'type1'
+    ? [group]
+    : ['/dev/iommu', `/dev/vfio/devices/${readdirSync(`/sys/bus/pci/devices/${bdf}/vfio-dev`)[0]}`]
+const give = (paths: readonly string[], user: number) => {
+  for (const path of paths) chownSync(path, user, user)
+}
 
-t.test('a user without the right to the group', async (t) => {
-  const error = await asNobody(() => errorOf(openVfio(bdf)))
-  t.match(error, {
-    code: 'ERR_ACCEL_PERMISSION',
-    message: `chown $USER ${group}`,
-    details: { path: group },
-  })
+t.test('a user without the right to any node', async (t) => {
+  t.match(await asNobody(() => errorOf(openVfio(bdf))), { code: 'ERR_ACCEL_PERMISSION', message: group })
 })
 
-t.test('memory that the user may not lock', async (t) => {
-  chownSync(group, NOBODY, NOBODY)
-  execFileSync('prlimit', [`--pid=${process.pid}`, `--memlock=${64 << 10}:${64 << 10}`])
-  t.teardown(() => execFileSync('prlimit', [`--pid=${process.pid}`, '--memlock=unlimited:unlimited']))
-  await asNobody(async () => {
-    const transport = await openVfio(bdf)
-    const device = openDevice(transport)
-    const error = await errorOf(() => device.dma.alloc(128 << 10))
-    t.match(error, { code: 'ERR_ACCEL_MEMLOCK', message: 'RLIMIT_MEMLOCK is 64 KiB', cause: undefined })
-    t.match(error.message, 'ulimit -l')
-    await device.release()
-
-    // The same from the kernel: a domain that believes itself exempt asks it.
-    const memlock = () => ({ limitBytes: 64 << 10, lockedBytes: 0, exempt: true })
-    const domain = new DmaDomain(transport.dma, { memlock })
-    const big = DmaBuffer.create(128 << 10)
-    const small = DmaBuffer.create(32 << 10)
-    t.match(await errorOf(() => domain.map(big)), {
-      code: 'ERR_ACCEL_MEMLOCK',
-      cause: { code: 'ERR_ACCEL_NO_MEMORY', errno: 'ENOMEM' },
+for (const { iommu, skip } of lanes()) {
+  t.test(`a user without the right to a node, by ${iommu}`, { skip }, async (t) => {
+    const nodes = nodesOf(iommu)
+    t.teardown(() => give(nodes, 0))
+    for (const path of nodes) {
+      t.match(await asNobody(() => errorOf(openVfio(bdf, { iommu }))), {
+        code: 'ERR_ACCEL_PERMISSION',
+        message: `chown $USER ${path}`,
+        details: { path },
+      })
+      give([path], NOBODY)
+    }
+    // With the rights to one interface and not the other, that one is taken.
+    await asNobody(async () => {
+      const transport = await openVfio(bdf)
+      t.equal(transport.identity.iommu, iommu)
+      await transport.close()
     })
-    t.equal(domain.map(small).sizeBytes, 32 << 10, 'what the limit allows is mapped')
-    domain.destroy()
-    big.destroy()
-    small.destroy()
+  })
+}
+
+for (const { iommu, skip } of lanes()) {
+  t.test(`memory that the user may not lock, by ${iommu}`, { skip }, async (t) => {
+    const nodes = nodesOf(iommu)
+    give(nodes, NOBODY)
+    execFileSync('prlimit', [`--pid=${process.pid}`, `--memlock=${64 << 10}:${64 << 10}`])
+    t.teardown(() => {
+      give(nodes, 0)
+      execFileSync('prlimit', [`--pid=${process.pid}`, '--memlock=unlimited:unlimited'])
+    })
+    await asNobody(async () => {
+      const transport = await openVfio(bdf, { iommu })
+      const device = openDevice(transport)
+      const error = await errorOf(() => device.dma.alloc(128 << 10))
+      t.match(error, { code: 'ERR_ACCEL_MEMLOCK', message: 'RLIMIT_MEMLOCK is 64 KiB', cause: undefined })
+      t.match(error.message, 'ulimit -l')
+      await device.release()
+
+      // The same from the kernel: a domain that believes itself exempt asks it.
+      const memlock = () => ({ limitBytes: 64 << 10, lockedBytes: 0, exempt: true })
+      const domain = new DmaDomain(transport.dma, { memlock })
+      const big = DmaBuffer.create(128 << 10)
+      const small = DmaBuffer.create(32 << 10)
+      t.match(await errorOf(() => domain.map(big)), {
+        code: 'ERR_ACCEL_MEMLOCK',
+        cause: { code: 'ERR_ACCEL_NO_MEMORY', errno: 'ENOMEM' },
+      })
+      t.equal(domain.map(small).sizeBytes, 32 << 10, 'what the limit allows is mapped')
+      domain.destroy()
+      big.destroy()
+      small.destroy()
+      await transport.close()
+    })
+  })
+}
+
+const core = JSON.stringify(import.meta.resolve('@uaccel/core'))
+
+for (const { iommu, skip } of lanes()) {
+  t.test(`a device that is open already, here and in another process, by ${iommu}`, { skip }, async (t) => {
+    const transport = await openVfio(bdf, { iommu })
+    for (const other of [...lanes().filter(({ skip }) => !skip), { iommu: 'auto' as const }]) {
+      const error = await errorOf(openVfio(bdf, other))
+      t.match(error, { code: 'ERR_ACCEL_BUSY', message: 'in this process already' })
+    }
     await transport.close()
-  })
-})
 
-t.test('a group that is open already, here and in another process', async (t) => {
-  const transport = await openVfio(bdf)
-  t.match(await errorOf(openVfio(bdf)), { code: 'ERR_ACCEL_BUSY', message: 'in this process already' })
-  await transport.close()
+    const program = `
+      const { openVfio } = await import(${core})
+      await openVfio('${bdf}', { iommu: '${iommu}' })
+      console.log('open')
+      setInterval(() => {}, 1e6)`
+    const holder = spawn(process.execPath, ['--input-type=module', '-e', program], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    await once(holder.stdout, 'data')
+    for (const other of lanes().filter(({ skip }) => !skip)) {
+      const path = nodesOf(other.iommu).at(-1)
+      const error = await errorOf(openVfio(bdf, other))
+      t.match(error, { code: 'ERR_ACCEL_BUSY', message: `fuser -v ${path}`, details: { path } })
+    }
+    holder.kill('SIGKILL')
+    await once(holder, 'exit')
+    const free = await openVfio(bdf, { iommu })
+    await free.close()
+  })
+}
 
-  const core = JSON.stringify(import.meta.resolve('@uaccel/core'))
-  const program = `
-    const { openVfio } = await import(${core})
-    await openVfio('${bdf}')
-    console.log('open')
-    setInterval(() => {}, 1e6)`
-  const holder = spawn(process.execPath, ['--input-type=module', '-e', program], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+for (const { iommu, skip } of lanes()) {
+  t.test(`the kernel takes a device back that is in use, by ${iommu}`, { skip }, async (t) => {
+    const driver = '/sys/bus/pci/drivers/vfio-pci'
+    await leavesNothing(t, async () => {
+      const accel = new Accel()
+      accel.register(edu)
+      await accel.add(await openVfio(bdf, { iommu }))
+      const removed = new Promise((resolve) => accel.once('removed', resolve))
+      const dev = accel.open(eduUapi, 'accel0')
+      t.equal((await dev.call('factorial', { n: 5 })).value, 120)
+      const inFlight = errorOf(dev.call('factorial', { n: 2 ** 31 }))
+      // It returns when the device was given up.
+      const unbind = spawn('sh', ['-c', `echo ${bdf} > ${driver}/unbind`], { stdio: 'inherit' })
+      const exit = once(unbind, 'exit')
+      t.match(await inFlight, { code: 'ERR_ACCEL_NO_DEVICE' })
+      const reason = await dev.lost
+      t.match(String(reason.message), /the kernel wants .* back: it is unbound or unplugged/)
+      t.match(await errorOf(dev.call('identify', {})), { code: 'ERR_ACCEL_NO_DEVICE' })
+      await removed
+      t.same(await exit, [0, null], 'the unbind is done')
+      t.equal(readPciDevice(bdf).driver, undefined)
+      await accel.close()
+      writeFileSync(`${driver}/bind`, bdf)
+      t.equal(readPciDevice(bdf).driver, 'vfio-pci')
+    })
   })
-  await once(holder.stdout, 'data')
-  t.match(await errorOf(openVfio(bdf)), {
-    code: 'ERR_ACCEL_BUSY',
-    message: `fuser -v ${group}`,
-    details: { path: group },
-  })
-  holder.kill('SIGKILL')
-  await once(holder, 'exit')
-  const free = await openVfio(bdf)
-  await free.close()
-})
-
-t.test('the kernel takes a device back that is in use', async (t) => {
-  const driver = '/sys/bus/pci/drivers/vfio-pci'
-  await leavesNothing(t, async () => {
-    const accel = new Accel()
-    accel.register(edu)
-    await accel.add(await openVfio(bdf))
-    const removed = new Promise((resolve) => accel.once('removed', resolve))
-    const dev = accel.open(eduUapi, 'accel0')
-    t.equal((await dev.call('factorial', { n: 5 })).value, 120)
-    const inFlight = errorOf(dev.call('factorial', { n: 2 ** 31 }))
-    // It returns when the device was given up.
-    const unbind = spawn('sh', ['-c', `echo ${bdf} > ${driver}/unbind`], { stdio: 'inherit' })
-    const exit = once(unbind, 'exit')
-    t.match(await inFlight, { code: 'ERR_ACCEL_NO_DEVICE' })
-    const reason = await dev.lost
-    t.match(String(reason.message), /the kernel wants .* back: it is unbound or unplugged/)
-    t.match(await errorOf(dev.call('identify', {})), { code: 'ERR_ACCEL_NO_DEVICE' })
-    await removed
-    t.same(await exit, [0, null], 'the unbind is done')
-    t.equal(readPciDevice(bdf).driver, undefined)
-    await accel.close()
-    writeFileSync(`${driver}/bind`, bdf)
-    t.equal(readPciDevice(bdf).driver, 'vfio-pci')
-  })
-})
+}

@@ -1,8 +1,10 @@
 import { PassThrough } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
+import { iommuKinds } from '@uaccel/core'
 import { runInLab } from '@uaccel/lab'
 import t from 'tap'
+import { repeatResults } from './iommufd-lane.js'
 
 const guest = fileURLToPath(new URL('./errors.guest.js', import.meta.url))
 
@@ -31,18 +33,17 @@ t.test('what the kernel answers where something is in the way, in the lab', asyn
   const tap = await output
   if (exitCode !== 0) t.comment(`${tap}\n${await errors}`)
   t.equal(exitCode, 0)
-  const results = [...tap.matchAll(/^(ok|not ok) \d+ - (.*?)(?: # time=.*)?$/gm)].map(([, end, name]) => [
-    end,
-    name,
-  ])
-  t.strictSame(results, [
-    ['ok', 'a device that does not exist'],
-    ['ok', 'a device that belongs to a kernel driver'],
-    ['ok', 'a device of no driver is bound with the commands that the error gives'],
-    ['ok', 'a group of which the kernel uses another device'],
-    ['ok', 'a user without the right to the group'],
-    ['ok', 'memory that the user may not lock'],
-    ['ok', 'a group that is open already, here and in another process'],
-    ['ok', 'the kernel takes a device back that is in use'],
+  const lanes = (name: string) => iommuKinds.map((iommu) => `${name}, by ${iommu}`)
+  await repeatResults(t, tap, [
+    'a device that does not exist',
+    'a device that belongs to a kernel driver',
+    'a device of no driver is bound with the commands that the error gives',
+    ...lanes('a group of which the kernel uses another device'),
+    'the same when that device is unbound with the command that the error gives',
+    'a user without the right to any node',
+    ...lanes('a user without the right to a node'),
+    ...lanes('memory that the user may not lock'),
+    ...lanes('a device that is open already, here and in another process'),
+    ...lanes('the kernel takes a device back that is in use'),
   ])
 })
