@@ -7,6 +7,8 @@ export interface TreeDevice {
   readonly bdf: string
   readonly group?: number
   readonly driver?: string
+  /** Name of its node below /dev/vfio/devices. */
+  readonly vfioDev?: string
   readonly files?: Readonly<Record<string, string | Uint8Array | undefined>>
 }
 
@@ -17,7 +19,7 @@ export const noResources = '0x0000000000000000 0x0000000000000000 0x000000000000
 export function makeSysfs(devices: readonly TreeDevice[]): { readonly path: string; remove(): void } {
   const path = mkdtempSync(join(tmpdir(), 'sysfs-'))
   mkdirSync(join(path, 'bus/pci/devices'), { recursive: true })
-  for (const { bdf, group, driver, files = {} } of devices) {
+  for (const { bdf, group, driver, vfioDev, files = {} } of devices) {
     const home = join(path, 'devices/pci0000:00', bdf)
     mkdirSync(home, { recursive: true })
     const all = {
@@ -34,6 +36,7 @@ export function makeSysfs(devices: readonly TreeDevice[]): { readonly path: stri
     for (const [name, content] of Object.entries(all))
       if (content !== undefined) writeFileSync(join(home, name), content)
     symlinkSync(`../../../devices/pci0000:00/${bdf}`, join(path, 'bus/pci/devices', bdf))
+    if (vfioDev !== undefined) mkdirSync(join(home, 'vfio-dev', vfioDev), { recursive: true })
     if (driver !== undefined)
       link(join(path, 'bus/pci/drivers', driver), join(home, 'driver'), `../../../bus/pci/drivers/${driver}`)
     if (group === undefined) continue

@@ -1,7 +1,10 @@
+import { closeSync, openSync, writeSync } from 'node:fs'
 import { createSealedMemory, EventFd, sys, systemError } from '@uaccel/sys'
 import type { VfioCalls } from './calls.js'
 
 const io = (n: number) => 0x3b64 + n
+/** The only I/O address space that there is. */
+const ioasId = 7
 
 /** What a test wants of the kernel. */
 export interface FakeKernelOptions {
@@ -10,7 +13,7 @@ export interface FakeKernelOptions {
   readonly type1v2?: boolean
   /** Negative errno of opening a path that ends like this. */
   readonly openErrors?: Readonly<Record<string, number>>
-  /** How long GET_DEVICE_FD takes. */
+  /** How long GET_DEVICE_FD or BIND_IOMMUFD takes. */
   readonly openMs?: number
   readonly resetMs?: number
   readonly msixGrants?: number
@@ -22,17 +25,25 @@ export interface FakeKernelOptions {
   readonly express?: boolean
   /** Negative errno of arming that interrupt index. */
   readonly armErrors?: Readonly<Record<number, number>>
+  /** Negative errno of a request by name. */
+  readonly errors?: Readonly<
+    Partial<Record<'getDevice' | 'ioasAlloc' | 'bind' | 'attach' | 'detach' | 'deviceInfo', number>>
+  >
+  /** False: a kernel before 6.13. */
+  readonly mapFile?: boolean
+  /** Reserved windows besides the one that MSI writes go to. */
+  readonly windows?: number
 }
 
 interface Node {
-  readonly kind: 'group' | 'container' | 'device'
+  readonly kind: 'group' | 'container' | 'device' | 'cdev' | 'iommu'
   readonly path: string
 }
 
 /**
  * A kernel with VFIO as its header describes it, for one kind of device: a BAR 0 of 16 KiB that is mappable but for
- * its third page, a BAR 2 of 256 bytes, config space; INTx, 4 MSI-X vectors, REQ. Written from linux/vfio.h, without
- * the transport's constants.
+ * its third page, a BAR 2 of 256 bytes, config space; INTx, 4 MSI-X vectors, REQ. Written from linux/vfio.h and
+ * linux/iommufd.h, without the transport's constants.
  */
 export class FakeKernel implements VfioCalls {
   readonly log: string[] = []
@@ -42,6 +53,8 @@ export class FakeKernel implements VfioCalls {
   /** Armed eventfds by interrupt index, of the device that was opened last. */
   triggers = new Map<number, readonly number[]>()
   readonly #triggersOf = new Map<number, Map<number, readonly number[]>>()
+  /** Devices that are attached to the I/O address space. */
+  readonly #attached = new Set<number>()
   readonly #options: FakeKernelOptions
   readonly #configOffset = 0x10_0000
 
@@ -58,7 +71,9 @@ export class FakeKernel implements VfioCalls {
     for (const [end, errno] of Object.entries(this.#options.openErrors ?? {})) {
       if (path.endsWith(end)) throw systemError('open', errno, path)
     }
-    return this.#node(path.endsWith('vfio/vfio') ? 'container' : 'group', path)
+    const kinds = { 'vfio/vfio': 'container', '/iommu': 'iommu' } as const
+    const kind = Object.entries(kinds).find(([end]) => path.endsWith(end))?.[1]
+    return this.#node(kind ?? (path.includes('/devices/') ? 'cdev' : 'group'), path)
   }
 
   close(fd: number): void {
@@ -66,6 +81,7 @@ export class FakeKernel implements VfioCalls {
     if (node === undefined) throw new Error(`fd ${fd} is not open`)
     this.log.push(`close ${node.kind}`)
     this.nodes.delete(fd)
+    this.#attached.delete(fd)
     sys.close(fd)
   }
 
@@ -75,13 +91,9 @@ export class FakeKernel implements VfioCalls {
 
   async ioctlAsync(fd: number, request: number, arg: Uint8Array | bigint | number = 0): Promise<number> {
     const { openMs = 0, resetMs = 0 } = this.#options
-    await new Promise((resolve) => setTimeout(resolve, request === io(6) ? openMs : resetMs))
-    if (request === io(6))
-      return this.#node(
-        'device',
-        Buffer.from(arg as Uint8Array).toString('latin1', 0, (arg as Uint8Array).length - 1),
-      )
-    this.log.push('reset')
+    const opens = request === io(6) || request === io(18)
+    await new Promise((resolve) => setTimeout(resolve, opens ? openMs : resetMs))
+    if (!opens) this.log.push('reset')
     return this.ioctl(fd, request, arg)
   }
 
@@ -125,7 +137,41 @@ export class FakeKernel implements VfioCalls {
         return this.nodes.get(b.readInt32LE(0))?.kind === 'container'
           ? this.log.push('set container') && 0
           : wrong()
+      case 'group 6':
+        this.#fail('getDevice')
+        return this.#node('device', b.toString('latin1', 0, b.length - 1))
+      case 'cdev 18':
+        this.#fail('bind')
+        if (b.readUInt32LE(0) !== 16 || this.nodes.get(b.readInt32LE(8))?.kind !== 'iommu') return wrong()
+        this.nodes.set(fd, { kind: 'device', path: this.nodes.get(fd)!.path })
+        this.#newDevice(fd)
+        return this.log.push('bind') && 0
+      case 'device 19':
+        this.#fail('attach')
+        if (b.readUInt32LE(0) !== 12 || b.readUInt32LE(8) !== ioasId) return wrong()
+        this.#attached.add(fd)
+        return this.log.push('attach') && 0
+      case 'device 20':
+        this.#fail('detach')
+        this.#attached.delete(fd)
+        return this.log.push('detach') && 0
+      case `iommu ${0x81 - 0x64}`:
+        this.#fail('ioasAlloc')
+        b.writeUInt32LE(ioasId, 8)
+        return b.readUInt32LE(0) === 12 ? this.log.push('ioas alloc') && 0 : wrong()
+      case `iommu ${0x84 - 0x64}`:
+        return b.readUInt32LE(0) === 32 && b.readUInt32LE(4) === ioasId ? this.#iovaRanges(b) : wrong()
+      case `iommu ${0x85 - 0x64}`:
+        return b.readUInt32LE(0) === 40 && b.readUInt32LE(8) === ioasId
+          ? this.#ioasMap(b, 'address')
+          : wrong()
+      case `iommu ${0x86 - 0x64}`:
+        return b.readUInt32LE(0) === 24 && b.readUInt32LE(4) === ioasId ? this.#unmap(b) : wrong()
+      case `iommu ${0x8f - 0x64}`:
+        if (this.#options.mapFile === false) throw systemError('ioctl', -25, 'MAP_FILE')
+        return b.readUInt32LE(0) === 40 && b.readUInt32LE(8) === ioasId ? this.#ioasMap(b, 'file') : wrong()
       case 'device 7':
+        this.#fail('deviceInfo')
         b.writeUInt32LE(3, 4)
         b.writeUInt32LE(9, 8)
         b.writeUInt32LE(5, 12)
@@ -154,11 +200,18 @@ export class FakeKernel implements VfioCalls {
     const fd = createSealedMemory('fake-vfio', 0x4000).fd
     this.nodes.set(fd, { kind, path })
     this.log.push(`open ${kind}`)
-    if (kind === 'device') {
-      this.triggers = new Map()
-      this.#triggersOf.set(fd, this.triggers)
-    }
+    if (kind === 'device') this.#newDevice(fd)
     return fd
+  }
+
+  #newDevice(fd: number): void {
+    this.triggers = new Map()
+    this.#triggersOf.set(fd, this.triggers)
+  }
+
+  #fail(request: keyof NonNullable<FakeKernelOptions['errors']>): void {
+    const errno = this.#options.errors?.[request]
+    if (errno !== undefined) throw systemError('ioctl', errno, request)
   }
 
   #regionInfo(b: Buffer): boolean {
@@ -246,6 +299,36 @@ export class FakeKernel implements VfioCalls {
     const size = this.mappings.get(iova) ?? 0n
     this.mappings.delete(iova)
     b.writeBigUInt64LE(this.#options.unmapShort ? 0n : size, 16)
+    return 0
+  }
+
+  /** A space without devices has no limits; each device that is attached cuts a window out. */
+  #iovaRanges(b: Buffer): number {
+    const reserved: [bigint, bigint][] = []
+    if (this.#attached.size > 0) reserved.push([0xfee0_0000n, 0xfeef_ffffn], [1n << 39n, ~0n])
+    if (this.#attached.size > 1) reserved.unshift([0xa_0000n, 0xf_ffffn])
+    for (let i = 0n; i < (this.#options.windows ?? 0); i++)
+      reserved.splice(-1, 0, [(1n + i) << 33n, ((1n + i) << 33n) + 4095n])
+    const words: bigint[] = [0n]
+    for (const [first, last] of reserved) words.push(first - 1n, last + 1n)
+    if (this.#attached.size > 0) words.pop()
+    else words.push(~0n)
+    const count = words.length / 2
+    const room = b.readUInt32LE(8)
+    b.writeUInt32LE(count, 8)
+    b.writeBigUInt64LE(this.#attached.size > 0 ? 4096n : 1n, 24)
+    const list = BigUint64Array.from(words.slice(0, 2 * room))
+    const memory = openSync('/proc/self/mem', 'r+')
+    writeSync(memory, new Uint8Array(list.buffer), 0, list.byteLength, Number(b.readBigUInt64LE(16)))
+    closeSync(memory)
+    if (room < count) throw systemError('ioctl', -90, 'IOVA_RANGES')
+    return 0
+  }
+
+  #ioasMap(b: Buffer, by: 'file' | 'address'): number {
+    if (this.#options.mapErrno !== undefined) throw systemError('ioctl', this.#options.mapErrno, 'IOAS_MAP')
+    this.log.push(`map ${by} flags ${b.readUInt32LE(4)}`)
+    this.mappings.set(b.readBigUInt64LE(32), b.readBigUInt64LE(24))
     return 0
   }
 }
