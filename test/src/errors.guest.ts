@@ -99,6 +99,27 @@ t.test('the same when that device is unbound with the command that the error giv
   }
 })
 
+for (const { iommu, skip } of lanes()) {
+  t.test(`two devices of one group at once, by ${iommu}`, { skip }, async (t) => {
+    if (readPciDevice(neighbour.bdf).driver === undefined) {
+      const error = await errorOf(openVfio(neighbour.bdf, { iommu }))
+      for (const command of error.details!.commands as string[]) obey(command)
+    }
+    await leavesNothing(t, async () => {
+      const transports = [await openVfio(second.bdf, { iommu }), await openVfio(neighbour.bdf)]
+      t.strictSame(
+        transports.map(({ identity }) => identity.iommu),
+        [iommu, iommu],
+      )
+      const devices = transports.map((transport) => openDevice(transport))
+      const [one, other] = devices.map(({ dma }) => dma.alloc(2 << 20))
+      t.not(one!.iova, other!.iova, 'they share addresses')
+      for (const device of devices) await device.release()
+      for (const transport of transports) await transport.close()
+    })
+  })
+}
+
 const group = `/dev/vfio/${readPciDevice(bdf).iommuGroup!.id}`
 /** All that a user must have the right to, in the order in which it is opened; the container is everybody's. */
 const nodesOf = (iommu: IommuKind) =>

@@ -40,6 +40,7 @@ t.test('what the kernel answers where something is in the way, in the lab', asyn
     'a device of no driver is bound with the commands that the error gives',
     ...lanes('a group of which the kernel uses another device'),
     'the same when that device is unbound with the command that the error gives',
+    ...lanes('two devices of one group at once'),
     'a user without the right to any node',
     ...lanes('a user without the right to a node'),
     ...lanes('memory that the user may not lock'),
