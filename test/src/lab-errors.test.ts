@@ -1,40 +1,23 @@
-import { PassThrough } from 'node:stream'
-import { text } from 'node:stream/consumers'
-import { fileURLToPath } from 'node:url'
 import { iommuKinds } from '@uaccel/core'
-import { runInLab } from '@uaccel/lab'
 import t from 'tap'
+import { runGuest } from './guest.js'
 import { repeatResults } from './iommufd-lane.js'
-
-const guest = fileURLToPath(new URL('./errors.guest.js', import.meta.url))
 
 t.setTimeout(600_000)
 
 t.test('what the kernel answers where something is in the way, in the lab', async (t) => {
-  const stdout = new PassThrough()
-  const output = text(stdout)
-  const stderr = new PassThrough()
-  const errors = text(stderr)
-  const { exitCode } = await runInLab({
-    command: [process.execPath, guest],
-    devices: ['edu'],
+  const { exitCode, stdout, stderr } = await runGuest('errors', {
     // What stands behind a conventional bridge has one requester id, and so one IOMMU group.
     qemuArgs: [
       ...['-device', 'pcie-pci-bridge,id=bridge,addr=0x10'],
       ...['-device', 'edu,bus=bridge,addr=1'],
       ...['-device', 'virtio-rng-pci,bus=bridge,addr=2'],
     ],
-    limitMs: 500_000,
-    stdout,
-    stderr,
   })
-  stdout.end()
-  stderr.end()
-  const tap = await output
-  if (exitCode !== 0) t.comment(`${tap}\n${await errors}`)
+  if (exitCode !== 0) t.comment(`${stdout}\n${stderr}`)
   t.equal(exitCode, 0)
   const lanes = (name: string) => iommuKinds.map((iommu) => `${name}, by ${iommu}`)
-  await repeatResults(t, tap, [
+  await repeatResults(t, stdout, [
     'a device that does not exist',
     'a device that belongs to a kernel driver',
     'a device of no driver is bound with the commands that the error gives',

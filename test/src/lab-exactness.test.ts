@@ -1,11 +1,8 @@
-import { PassThrough } from 'node:stream'
-import { text } from 'node:stream/consumers'
-import { fileURLToPath } from 'node:url'
 import { Bar0 } from '@uaccel/driver-edu/registers'
-import { memoryAccesses, memoryTrace, runInLab } from '@uaccel/lab'
+import { memoryAccesses, memoryTrace } from '@uaccel/lab'
 import t from 'tap'
+import { runGuest } from './guest.js'
 
-const guest = fileURLToPath(new URL('./exactness.guest.js', import.meta.url))
 /** Calls of each accessor before its code counts as hot, and after. */
 const warm = 100_000
 const hot = 10_000
@@ -16,19 +13,13 @@ const barBytes = 1 << 20
 t.setTimeout(600_000)
 
 t.test('what QEMU sees of hot register accesses is what was asked for', async (t) => {
-  const stdout = new PassThrough()
-  const output = text(stdout)
-  const { exitCode, trace } = await runInLab({
-    command: [process.execPath, '--allow-natives-syntax', guest, String(warm), String(hot)],
-    devices: ['edu'],
-    limitMs: 500_000,
-    stdout,
-    stderr: process.stderr,
+  const { exitCode, stdout, stderr, trace } = await runGuest('exactness', {
+    nodeArgs: ['--allow-natives-syntax'],
+    args: [String(warm), String(hot)],
     trace: memoryTrace,
   })
-  stdout.end()
-  t.equal(exitCode, 0)
-  t.match(JSON.parse(await output), {
+  t.equal(exitCode, 0, stderr)
+  t.match(JSON.parse(stdout), {
     optimised: [
       'readUsed',
       'readUnused',

@@ -38,7 +38,7 @@ export function labCommand(): Command {
   command
     .command('build-kernel')
     .description(
-      'build the small kernel that boots in seconds (12 minutes on 2 processors); from then on it is used',
+      'build the small kernel that boots in seconds (10 minutes on 2 processors); from then on it is used',
     )
     .action(async () => {
       const { version, imagePath } = await lab.buildKernel({ onProgress: progressLine() })

@@ -1,0 +1,39 @@
+import { PassThrough } from 'node:stream'
+import { text } from 'node:stream/consumers'
+import { fileURLToPath } from 'node:url'
+import { type LabOptions, runInLab } from '@uaccel/lab'
+
+/** What a program in the lab printed and how it ended. */
+export interface GuestRun {
+  readonly exitCode: number
+  readonly stdout: string
+  readonly stderr: string
+  readonly trace: string | undefined
+}
+
+/** Runs `NAME.guest.js` of this folder in the lab, beside one edu device at 0000:00:05.0. */
+export async function runGuest(
+  name: string,
+  {
+    nodeArgs = [],
+    args = [],
+    ...options
+  }: Partial<LabOptions> & { nodeArgs?: string[]; args?: string[] } = {},
+): Promise<GuestRun> {
+  const script = fileURLToPath(new URL(`./${name}.guest.js`, import.meta.url))
+  const [stdout, stderr] = [new PassThrough(), new PassThrough()]
+  const printed = Promise.all([text(stdout), text(stderr)])
+  const { exitCode, trace } = await runInLab({
+    command: [process.execPath, ...nodeArgs, script, ...args],
+    devices: ['edu'],
+    limitMs: 500_000,
+    ...options,
+    stdout,
+    stderr,
+  }).finally(() => {
+    stdout.end()
+    stderr.end()
+  })
+  const [out, errors] = await printed
+  return { exitCode, stdout: out, stderr: errors, trace }
+}
