@@ -145,7 +145,7 @@ t.test('a call that times out does not harm the others', async (t) => {
   await t.rejects(late, { code: 'ERR_ACCEL_TIMEOUT', message: /within 20 ms, spent in the device/ })
   await next
   t.same(log, ['probe 1', 'start 1', 'end 1', 'recover', 'start 2', 'end 2'])
-  t.equal(transport.resets, 0)
+  t.equal(transport.resetCount, 0)
 })
 
 t.test('a call that is withdrawn before its turn leaves without a trace', async (t) => {
@@ -221,7 +221,7 @@ t.test(
       'start 2',
       'end 2',
     ])
-    t.equal(transport.resets, 1)
+    t.equal(transport.resetCount, 1)
     await t.rejects(stateful.call('work', { id: 3 }), {
       code: 'ERR_ACCEL_CLOSED',
       message: /reset because of work of open 1/,
@@ -243,7 +243,7 @@ for (const [what, recover] of [
     const client = open()
     await t.rejects(client.call('work', { id: 1 }, { timeoutMs: 10 }), { code: 'ERR_ACCEL_TIMEOUT' })
     t.same(await client.call('work', { id: 2 }), { order: 1 })
-    t.equal(transport.resets, 1)
+    t.equal(transport.resetCount, 1)
     t.ok(log.includes('probe 2'))
   })
 }
@@ -264,7 +264,7 @@ t.test('a handler that ignores its signal until the reset', async (t) => {
   const client = open()
   await t.rejects(client.call('work', { id: 1 }, { timeoutMs: 10 }), { code: 'ERR_ACCEL_TIMEOUT' })
   t.same(await client.call('work', { id: 2 }), { order: 2 })
-  t.equal(transport.resets, 1)
+  t.equal(transport.resetCount, 1)
 })
 
 for (const [what, prepare] of [

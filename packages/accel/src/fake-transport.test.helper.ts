@@ -1,4 +1,11 @@
-import { type IrqInfo, type IrqType, irqTypes, type RegionInfo, type Transport } from '@uaccel/core'
+import {
+  type IrqInfo,
+  type IrqType,
+  irqTypes,
+  type RegionInfo,
+  type ResetKind,
+  type Transport,
+} from '@uaccel/core'
 import { type AccelError, accelError } from '@uaccel/uapi'
 
 const CONFIG_BYTES = 256
@@ -9,11 +16,12 @@ export class FakeTransport implements Transport {
   readonly identity = { kind: 'loopback', address: 'fake', emulated: true } as const
   readonly regions: readonly RegionInfo[]
   readonly irqs: Readonly<Record<IrqType, IrqInfo>>
-  resettable = true
+  resets: ResetKind[] = ['function']
   readonly memory: readonly Buffer[]
-  resets = 0
+  resetCount = 0
   closed = 0
   readonly #listeners = new Set<(reason: AccelError) => void>()
+  readonly #requestListeners = new Set<(reason: AccelError) => void>()
   #lost: AccelError | undefined
   #resetFails = false
 
@@ -53,7 +61,7 @@ export class FakeTransport implements Transport {
   }
 
   removeReset(): void {
-    this.resettable = false
+    this.resets = []
   }
 
   read(region: number, offset: number, width: 1 | 2 | 4): number {
@@ -83,12 +91,20 @@ export class FakeTransport implements Transport {
   unmaskIrq(): void {}
   async reset(): Promise<void> {
     if (this.#resetFails) throw accelError('ERR_ACCEL_IO', 'the fake does not reset')
-    this.resets++
+    this.resetCount++
     this.memory[0].fill(0)
   }
   onLost(listener: (reason: AccelError) => void): () => void {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
+  }
+  onRequest(listener: (reason: AccelError) => void): () => void {
+    this.#requestListeners.add(listener)
+    return () => this.#requestListeners.delete(listener)
+  }
+  request(): void {
+    const reason = accelError('ERR_ACCEL_NO_DEVICE', 'the fake is wanted back')
+    for (const listener of [...this.#requestListeners]) listener(reason)
   }
   async close(): Promise<void> {
     this.closed++

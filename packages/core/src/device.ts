@@ -86,7 +86,7 @@ export class Device {
 
   /** True where {@link reset} can work. */
   get resettable(): boolean {
-    return this.#transport.resettable
+    return this.#transport.resets.length > 0
   }
 
   /** Switches memory decoding on and, where asked, lets the device master the bus (DMA and MSI need it). */

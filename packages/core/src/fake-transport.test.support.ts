@@ -8,6 +8,7 @@ import {
   type IrqType,
   PciRegion,
   type RegionInfo,
+  type ResetKind,
   type Transport,
 } from './transport.js'
 
@@ -27,7 +28,7 @@ export class FakeTransport implements Transport {
   readonly identity = { kind: 'loopback', address: 'fake', emulated: true } as const
   readonly regions: readonly RegionInfo[]
   readonly irqs: Readonly<Record<IrqType, IrqInfo>>
-  readonly resettable = true
+  readonly resets: readonly ResetKind[] = ['function']
   readonly dma: DmaMapper
   readonly log: string[] = []
   readonly mapped = new Map<Iova, DmaMapRequest>()
@@ -148,6 +149,10 @@ export class FakeTransport implements Transport {
     this.config[4] = 0
     if (this.failReset !== undefined) throw this.failReset
   }
+  onRequest(): () => void {
+    return () => {}
+  }
+
   onLost(listener: (reason: AccelError) => void): () => void {
     this.#listeners.add(listener)
     return () => void this.#listeners.delete(listener)

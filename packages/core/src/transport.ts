@@ -45,6 +45,13 @@ export interface IrqInfo {
   readonly autoMasked: boolean
 }
 
+/**
+ * Ways to reset a device: `function` touches nothing but the function itself (FLR, power cycle, or what the kernel knows
+ * for it); `hot` resets the bus that it is on, and with it every function there.
+ */
+export const resetKinds = ['function', 'hot'] as const
+export type ResetKind = (typeof resetKinds)[number]
+
 /** The kernel's two interfaces to an IOMMU: groups in a container (type 1), and iommufd. */
 export const iommuKinds = ['type1', 'iommufd'] as const
 export type IommuKind = (typeof iommuKinds)[number]
@@ -54,29 +61,39 @@ export interface TransportIdentity {
   readonly kind: 'loopback' | 'vfio-user' | 'vfio' | 'uio'
   /** BDF, socket path or model name. */
   readonly address: string
-  /** Which of the kernel's interfaces to the IOMMU it goes through. Only with `vfio`. */
-  readonly iommu?: IommuKind
+  /** Which of the kernel's interfaces to the IOMMU it goes through; `none` without an IOMMU. Only with `vfio` and `uio`. */
+  readonly iommu?: IommuKind | 'none'
   /** True where a model stands behind it. Absent where this cannot be known. */
   readonly emulated?: boolean
   /** Why this device is not isolated (no IOMMU). Absent where it is. */
   readonly tainted?: string
 }
 
+/** What a device on the platform bus is known by: it has no config space to say so itself. */
+export interface PlatformName {
+  /** As the kernel's driver names it (`/sys/class/uio/uioN/name`). */
+  readonly name: string
+  readonly version: string
+}
+
 /** Width of one bus access in bytes that fits a JavaScript number. */
 export type AccessWidth = 1 | 2 | 4
 
 /**
- * A way to a PCI device. Drivers never see one: they get a `Device`, which an application made from a transport.
+ * A way to a device. Drivers never see one: they get a `Device`, which an application made from a transport.
  *
  * All calls but `reset` and `close` are synchronous. After the device is lost or the transport closed, each throws
  * `ERR_ACCEL_NO_DEVICE` with the reason as `cause`. Offsets are checked against the region: `ERR_ACCEL_OUT_OF_RANGE`.
  */
 export interface Transport {
   readonly identity: TransportIdentity
+  /** Only for a device that is not PCI: its regions are its memory areas in BAR order, config space has size 0, and its interrupt is `intx`. */
+  readonly platform?: PlatformName
   /** Indexed by {@link PciRegion}. */
   readonly regions: readonly RegionInfo[]
   readonly irqs: Readonly<Record<IrqType, IrqInfo>>
-  readonly resettable: boolean
+  /** The ways in which {@link reset} can work; none where the device has no reset. */
+  readonly resets: readonly ResetKind[]
   readonly dma: DmaMapper
 
   /** Exactly one access of exactly that width, for BARs that are not mapped. */
@@ -104,13 +121,30 @@ export interface Transport {
   maskIrq(type: IrqType, vector: number): void
   unmaskIrq(type: IrqType, vector: number): void
 
-  /** Function-level reset or the device's own. Mappings must have been revoked, interrupts are disarmed by it. */
-  reset(): Promise<void>
+  /**
+   * Resets the device; default `function`, where it has that. Mappings must have been revoked, interrupts are disarmed by
+   * it. `ERR_ACCEL_UNSUPPORTED` for a kind that is not in {@link resets}, `ERR_ACCEL_WEDGED` where the device does not answer
+   * afterwards.
+   */
+  reset(kind?: ResetKind): Promise<void>
+
+  /** Puts the device into its low-power state, or wakes it. Mappings must have been revoked, interrupts are disarmed by it. Absent where it has none. */
+  setLowPower?(on: boolean): Promise<void>
+
+  /** A dma-buf for a page-aligned part of a BAR, which another device's domain can map; the caller closes it. Absent where the kernel cannot. */
+  exportDmaBuf?(region: number, area: Area): number
+
   /**
    * Calls back once, when the device vanishes, reports an error that it does not recover from (PCIe AER), or its peer
    * closes. Answers a function that takes the listener back.
    */
   onLost(listener: (reason: AccelError) => void): () => void
+  /**
+   * Calls back when the administrator wants the device back (unbind, orderly removal). It still works, and whoever waits is
+   * blocked until it is closed: end the work and close soon. Without a listener it counts as lost. Answers a function that takes
+   * the listener back.
+   */
+  onRequest(listener: (reason: AccelError) => void): () => void
   /** Gives everything back, in the order that the kernel wants. Idempotent. */
   close(): Promise<void>
 }

@@ -7,6 +7,7 @@ export interface FaultTarget {
   allOnes(): void
   resume(): void
   vanish(reason: AccelError): void
+  request(reason: AccelError): void
 }
 
 /** Misfortunes of a device, to be switched on while it runs. One object serves one function. */
@@ -50,6 +51,11 @@ export class Faults {
   /** The device is gone for good, and its transport says so. */
   vanish(reason = 'the model was told to vanish'): void {
     this.#target?.vanish(accelError('ERR_ACCEL_NO_DEVICE', `The device is gone: ${reason}.`))
+  }
+
+  /** The administrator wants the device back, as an unbind from vfio-pci says it (the request interrupt). */
+  request(reason = 'the model was told to ask for it'): void {
+    this.#target?.request(accelError('ERR_ACCEL_NO_DEVICE', `The device is wanted back: ${reason}.`))
   }
 
   get isAllOnes(): boolean {

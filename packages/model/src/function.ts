@@ -43,6 +43,8 @@ export interface ModelFunction extends EmulatedFunction {
   checkRange(region: number, offset: number, sizeBytes: number): void
   /** Calls back once when the device vanishes. Answers a function that takes the listener back. */
   onLost(listener: (reason: AccelError) => void): () => void
+  /** Calls back when the device is wanted back. Answers a function that takes the listener back. */
+  onRequest(listener: (reason: AccelError) => void): () => void
 }
 
 const REGIONS = PciRegion.VGA + 1
@@ -75,6 +77,7 @@ class LiveFunction<Options> implements ModelFunction {
   readonly #work: WorkSet
   readonly #behaviour: ModelBehaviour
   readonly #lostListeners = new Set<(reason: AccelError) => void>()
+  readonly #requestListeners = new Set<(reason: AccelError) => void>()
   readonly #scratch = new DataView(new ArrayBuffer(8))
   #gone: AccelError | undefined
   #closed = false
@@ -94,6 +97,7 @@ class LiveFunction<Options> implements ModelFunction {
       allOnes: () => this.#fillMemory(0xff),
       resume: () => this.#work.resume(),
       vanish: (reason) => this.#vanish(reason),
+      request: (reason) => this.#request(reason),
     })
     this.#work = new WorkSet(this.clock, this.faults)
     this.#config = new ConfigSpace(definition, {
@@ -234,6 +238,11 @@ class LiveFunction<Options> implements ModelFunction {
     return () => this.#lostListeners.delete(listener)
   }
 
+  onRequest(listener: (reason: AccelError) => void): () => void {
+    this.#requestListeners.add(listener)
+    return () => this.#requestListeners.delete(listener)
+  }
+
   close(): void {
     if (this.#closed) return
     this.#closed = true
@@ -243,6 +252,12 @@ class LiveFunction<Options> implements ModelFunction {
     this.dma.clear()
     for (const bar of this.#bars) bar?.close()
     this.#lostListeners.clear()
+    this.#requestListeners.clear()
+  }
+
+  #request(reason: AccelError): void {
+    if (this.#requestListeners.size === 0) this.#vanish(reason)
+    for (const listener of [...this.#requestListeners]) listener(reason)
   }
 
   #context(): ModelContext {

@@ -1,4 +1,11 @@
-import { type AccessWidth, type Area, type IrqType, PciRegion, type Transport } from '@uaccel/core'
+import {
+  type AccessWidth,
+  type Area,
+  type IrqType,
+  PciRegion,
+  type ResetKind,
+  type Transport,
+} from '@uaccel/core'
 import type { IovaRange } from '@uaccel/memory'
 import { Mapping } from '@uaccel/sys'
 import { accelError } from '@uaccel/uapi'
@@ -66,7 +73,7 @@ export function loopback<Options = object, Clock extends ModelClock = AutoClock>
 
 class InProcess<Clock extends ModelClock> implements Loopback<Clock> {
   readonly identity
-  readonly resettable = true
+  readonly resets: readonly ResetKind[] = ['function']
   readonly function: ModelFunction
   readonly clock: Clock
   readonly regions
@@ -194,6 +201,10 @@ class InProcess<Clock extends ModelClock> implements Loopback<Clock> {
 
   onLost(listener: Parameters<Transport['onLost']>[0]): () => void {
     return this.function.onLost(listener)
+  }
+
+  onRequest(listener: Parameters<Transport['onRequest']>[0]): () => void {
+    return this.function.onRequest(listener)
   }
 
   async close(): Promise<void> {

@@ -4,6 +4,7 @@ import {
   type IrqInfo,
   type IrqType,
   irqTypes,
+  type ResetKind,
   type Transport,
   type TransportIdentity,
 } from '@uaccel/core'
@@ -60,11 +61,12 @@ class VfioUserTransport implements Transport {
   readonly identity: TransportIdentity
   readonly regions: readonly Region[]
   readonly irqs: Readonly<Record<IrqType, IrqInfo>>
-  readonly resettable: boolean
+  readonly resets: readonly ResetKind[]
   readonly dma: DmaMapper
   readonly #connection: Connection
   readonly #table: DmaTable
   readonly #armed = new Set<IrqType>()
+  readonly #requestListeners = new Set<(reason: AccelError) => void>()
   /** offset, region, count, and up to 8 bytes of data: a register access allocates no request. */
   readonly #access = Buffer.alloc(ACCESS_BYTES + 8)
   readonly #requests = [0, 1, 2, 3, 4, 5, 6, 7, 8].map((bytes) =>
@@ -78,7 +80,7 @@ class VfioUserTransport implements Transport {
     this.identity = { kind: 'vfio-user', address: connection.path, emulated: true }
     this.regions = inquiry.regions
     this.irqs = inquiry.irqs
-    this.resettable = inquiry.resettable
+    this.resets = inquiry.resettable ? ['function'] : []
     this.dma = {
       pageSizeBytes: 4096,
       maxMappings: Number.POSITIVE_INFINITY,
@@ -224,6 +226,11 @@ class VfioUserTransport implements Transport {
 
   onLost(listener: (reason: AccelError) => void): () => void {
     return this.#connection.onLost(listener)
+  }
+
+  onRequest(listener: (reason: AccelError) => void): () => void {
+    this.#requestListeners.add(listener)
+    return () => this.#requestListeners.delete(listener)
   }
 
   async close(): Promise<void> {

@@ -1,6 +1,6 @@
 import type { DmaMapper } from '@uaccel/memory'
 import { abi, EventFd, Mapping, type Watch, watch } from '@uaccel/sys'
-import { type AccelError, accelError, type ErrorCode } from '@uaccel/uapi'
+import { type AccelError, accelError } from '@uaccel/uapi'
 import { pciCommand, pciConfig } from '../pci/constants.js'
 import {
   type AccessWidth,
@@ -9,6 +9,7 @@ import {
   type IrqType,
   irqTypes,
   PciRegion,
+  type ResetKind,
   type Transport,
   type TransportIdentity,
 } from '../transport.js'
@@ -22,13 +23,14 @@ export class VfioTransport implements Transport {
   readonly identity: TransportIdentity
   readonly regions: readonly VfioRegion[]
   readonly irqs: Readonly<Record<IrqType, IrqInfo>>
-  readonly resettable: boolean
+  readonly resets: readonly ResetKind[]
   readonly dma: DmaMapper
   readonly #calls: VfioCalls
   readonly #group: SharedGroup
   readonly #fd: number
   readonly #resetTimeoutMs: number
   readonly #listeners = new Set<(reason: AccelError) => void>()
+  readonly #requestListeners = new Set<(reason: AccelError) => void>()
   readonly #armed = new Set<IrqType>()
   readonly #scratch: Readonly<Record<AccessWidth | 8, Uint8Array>>
   readonly #view: DataView
@@ -55,7 +57,7 @@ export class VfioTransport implements Transport {
     this.#resetTimeoutMs = resetTimeoutMs
     this.regions = inquiry.regions
     this.irqs = inquiry.irqs
-    this.resettable = inquiry.resettable
+    this.resets = inquiry.resettable ? ['function'] : []
     this.#powerState = inquiry.powerState
     this.dma = group.iommu.mapper
     const scratch = new ArrayBuffer(8)
@@ -65,12 +67,19 @@ export class VfioTransport implements Transport {
     try {
       // Without the request eventfd an unbind of the device hangs in the kernel until the file is closed.
       const name = this.#name()
-      this.#notify('req', 'ERR_ACCEL_NO_DEVICE', `the kernel wants ${name} back: it is unbound or unplugged`)
+      this.#notify('req', () => {
+        const reason = accelError(
+          'ERR_ACCEL_NO_DEVICE',
+          `the kernel wants ${name} back: it is unbound or unplugged`,
+        )
+        if (this.#requestListeners.size === 0) this.#lose(reason)
+        for (const listener of this.#requestListeners) listener(reason)
+      })
       // PCIe AER: with vfio-pci nobody else recovers the device (vfio_pci_core_aer_err_detected in vfio_pci_core.c).
-      this.#notify(
-        'err',
-        'ERR_ACCEL_IO',
-        `${name} reported an uncorrectable PCI Express error: see \`dmesg\``,
+      this.#notify('err', () =>
+        this.#lose(
+          accelError('ERR_ACCEL_IO', `${name} reported an uncorrectable PCI Express error: see \`dmesg\``),
+        ),
       )
     } catch (error) {
       this.#closeNotices()
@@ -196,7 +205,7 @@ export class VfioTransport implements Transport {
 
   async reset(): Promise<void> {
     this.#checkAlive()
-    if (!this.resettable)
+    if (this.resets.length === 0)
       throw accelError('ERR_ACCEL_UNSUPPORTED', `${this.#name()} has no reset that the kernel can trigger`)
     for (const type of [...this.#armed]) this.disableIrqs(type)
     const what = `VFIO_DEVICE_RESET of ${this.identity.address}`
@@ -218,6 +227,11 @@ export class VfioTransport implements Transport {
   onLost(listener: (reason: AccelError) => void): () => void {
     this.#listeners.add(listener)
     return () => void this.#listeners.delete(listener)
+  }
+
+  onRequest(listener: (reason: AccelError) => void): () => void {
+    this.#requestListeners.add(listener)
+    return () => void this.#requestListeners.delete(listener)
   }
 
   close(): Promise<void> {
@@ -244,8 +258,8 @@ export class VfioTransport implements Transport {
     }
   }
 
-  /** Takes the device as lost when the kernel fires that interrupt. */
-  #notify(type: 'err' | 'req', code: ErrorCode, message: string): void {
+  /** Has `handler` called when the kernel fires that interrupt. */
+  #notify(type: 'err' | 'req', handler: () => void): void {
     if (this.irqs[type].count === 0) return
     const event = new EventFd()
     try {
@@ -253,7 +267,7 @@ export class VfioTransport implements Transport {
       data.writeInt32LE(event.fd)
       this.#setIrqs(type, vfio.VFIO_IRQ_SET_DATA_EVENTFD | vfio.VFIO_IRQ_SET_ACTION_TRIGGER, 0, 1, data)
       const fired = () => {
-        if (event.drain() > 0) this.#lose(accelError(code, message))
+        if (event.drain() > 0) handler()
       }
       this.#notices.push({ type, event, watching: watch(event.fd, fired, { ref: false }) })
     } catch (error) {

@@ -15,7 +15,7 @@ for (const iommu of iommuKinds) {
     t.same(kernel.log.slice(0, 5), opening[iommu])
     t.match(transport.identity, { kind: 'vfio', address: bdf, iommu })
     t.notOk('emulated' in transport.identity, 'nobody said')
-    t.equal(transport.resettable, true)
+    t.strictSame(transport.resets, ['function'])
     t.same(transport.regions[0].mappable, [
       { offset: 0, sizeBytes: 0x2000 },
       { offset: 0x3000, sizeBytes: 0x1000 },
