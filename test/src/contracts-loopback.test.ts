@@ -1,0 +1,13 @@
+import { eduModel } from '@uaccel/driver-edu/model'
+import { npuModel } from '@uaccel/driver-npu/model'
+import { loopback } from '@uaccel/model'
+import t from 'tap'
+import { runColumn } from './contracts/column.js'
+
+t.setTimeout(300_000)
+
+await runColumn(t, 'loopback', {
+  edu: async () => loopback(eduModel),
+  npu: async () => loopback(npuModel, { model: { testMode: true } }),
+  runs: 10,
+})

@@ -1,0 +1,36 @@
+import type { Transport } from '@uaccel/core'
+import { npuContract } from '@uaccel/driver-npu/contract'
+import { eduContract, transportContract } from '@uaccel/testkit'
+import type { Test } from 'tap'
+import { runCell } from './cells.js'
+import { type Column, impossible, type Suite, suites } from './matrix.js'
+
+/** One way to both of the devices that the suites use. */
+export interface Ways {
+  edu(): Promise<Transport>
+  /** In test mode (docs/devices/npu.md, 9.10). */
+  npu(): Promise<Transport>
+  /** How much of each suite: random cases of an NPU operation, transfers of edu. Small where the processor is emulated. */
+  readonly runs: number
+}
+
+/** What the transport suite must know of edu (QEMU docs/specs/edu.rst). */
+const eduIdentity = {
+  vendor: 0x1234,
+  device: 0x11e8,
+  register: { region: 0, offset: 0, width: 4, value: 0x0100_00ed },
+} as const
+
+const runners: Readonly<Record<Suite, (t: Test, ways: Ways) => void>> = {
+  transport: (t, { edu }) => transportContract(t, edu, eduIdentity),
+  edu: (t, { edu, runs }) => eduContract(t, edu, { transfers: runs }),
+  npu: (t, { npu, runs }) => npuContract(t, npu, { runs }),
+}
+
+/** Runs every suite that can be on one way to a device. */
+export async function runColumn(t: Test, column: Column, ways: Ways): Promise<void> {
+  for (const suite of Object.keys(suites) as Suite[]) {
+    if (impossible[suite]?.[column] !== undefined) continue
+    await runCell(t, suite, column, (t) => runners[suite](t, ways))
+  }
+}
