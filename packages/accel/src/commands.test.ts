@@ -399,3 +399,24 @@ t.test('each open has a signal and a number of its own', async (t) => {
   t.notOk(seen[1].open.signal.aborted)
   t.ok(isAccelError(seen[0].open.signal.reason, 'ERR_ACCEL_CLOSED'))
 })
+
+t.test(
+  'a timeout of a device that answers all ones is its loss: it is neither recovered nor reset',
+  async (t) => {
+    const { open, transport, log } = await setup(
+      t,
+      (_id, { signal }) => signalled(signal),
+      () => {},
+    )
+    const client = open()
+    const late = client.call('work', { id: 1 }, { timeoutMs: 20 })
+    const waiting = client.call('work', { id: 2 })
+    const [first, second] = [late, waiting].map((call) => call.catch((error: unknown) => error))
+    transport.memory[7].fill(0xff)
+    t.match(await first, { code: 'ERR_ACCEL_TIMEOUT' })
+    t.match(await second, { code: 'ERR_ACCEL_NO_DEVICE', cause: { message: /answers all ones/ } })
+    t.match(await client.lost, { code: 'ERR_ACCEL_NO_DEVICE', message: /answers all ones/ })
+    t.equal(transport.resetCount, 0)
+    t.notOk(log.includes('recover'))
+  },
+)

@@ -225,6 +225,7 @@ export class AccelNode {
     const recover = this.#probed?.recover
     const why = `after ${call.label}`
     try {
+      this.#device?.checkPresent() // nothing that a driver does helps against a device that is not there
       if (!recover) throw accelError('ERR_ACCEL_UNSUPPORTED', `Driver ${this.driver.name} has no recover`)
       const signal = AbortSignal.timeout(limits.recoverMs)
       await within(

@@ -238,6 +238,26 @@ t.test('a device that is lost: every touch says so, with the reason, and release
   }
 })
 
+t.test('a device that answers all ones is lost at the first look', async (t) => {
+  const fds = openFds()
+  const transport = new FakeTransport()
+  const dev = openDevice(transport)
+  const bar = await dev.mapBar(0, Bar0)
+  dev.checkPresent()
+  t.equal(dev.signal.aborted, false)
+  transport.config.fill(0xff, 0, 4)
+  dev.checkPresent() // a virtual function's ids read so, and its class does not
+  t.equal(dev.signal.aborted, false)
+  transport.config.fill(0xff)
+  t.throws(() => dev.checkPresent(), { code: 'ERR_ACCEL_NO_DEVICE', message: /answers all ones/ })
+  t.match(dev.signal.reason, { code: 'ERR_ACCEL_NO_DEVICE', message: /answers all ones/ })
+  t.throws(() => bar.ID.read(), { code: 'ERR_ACCEL_NO_DEVICE', cause: dev.signal.reason })
+  t.throws(() => dev.checkPresent(), { code: 'ERR_ACCEL_NO_DEVICE' })
+  await dev.release()
+  await transport.close()
+  t.equal(openFds(), fds)
+})
+
 t.test('code that was optimised for a live BAR stops at a lost one too', async (t) => {
   const transport = new FakeTransport()
   const dev = openDevice(transport)

@@ -89,6 +89,28 @@ export class Device {
     return this.#transport.resets.length > 0
   }
 
+  /**
+   * Sees that something still answers on the bus: for a driver that read all ones where that cannot be, or that waited in
+   * vain. Where nothing does, the device is lost, and with it all that waits for it ends.
+   *
+   * Asks for class and revision: the vendor id that VFIO answers is its own copy (PCI_VENDOR_ID in
+   * drivers/vfio/pci/vfio_pci_config.c).
+   *
+   * @throws ERR_ACCEL_NO_DEVICE it is gone
+   */
+  checkPresent(): void {
+    this.#checkReachable()
+    if (this.#transport.regions[PciRegion.CONFIG].sizeBytes === 0) return // not PCI: nothing to ask for
+    if (this.config.read32(pciConfig.classRevision) !== 0xffff_ffff) return
+    this.#lose(
+      accelError(
+        'ERR_ACCEL_NO_DEVICE',
+        `${this.#name()} answers all ones: it was pulled out or lost its power`,
+      ),
+    )
+    this.#checkAlive()
+  }
+
   /** Switches memory decoding on and, where asked, lets the device master the bus (DMA and MSI need it). */
   async enable({ busMaster = false }: { readonly busMaster?: boolean } = {}): Promise<void> {
     this.#checkReachable()

@@ -6,6 +6,9 @@ import { eduUapi, MAX_TRANSFER_BYTES } from './uapi.js'
 const COMPUTE_MS = 10_000 // QEMU multiplies in a loop: seconds for the largest numbers
 const TRANSFER_MS = 5_000 // QEMU starts each one 100 ms late (dma_rw in hw/misc/edu.c)
 
+/** What a device that is not there any more reads as (PCI Local Bus 3.0, 6.1). */
+const ALL_ONES = 0xffff_ffff
+
 /** QEMU's educational device (docs/specs/edu.rst). */
 export default accelDriver({
   name: 'edu',
@@ -21,7 +24,11 @@ export default accelDriver({
 
     const memory = dev.dma.alloc(DMA_BUFFER.sizeBytes, { name: 'edu transfer' })
     async function idle(signal?: AbortSignal): Promise<void> {
-      const busy = () => bar.STATUS.get().computing || bar.DMA_COMMAND.get().start
+      const busy = () => {
+        const status = bar.STATUS.read()
+        if (status === ALL_ONES) dev.checkPresent()
+        return bar.STATUS.extract(status, 'computing') || bar.DMA_COMMAND.get().start
+      }
       const what = 'the end of the computation or transfer'
       await poll(busy, (still) => !still, { timeoutMs: COMPUTE_MS, signal, what })
     }

@@ -185,6 +185,7 @@ export class Npu {
   }
 
   async #recover(): Promise<void> {
+    this.#dev.checkPresent()
     this.#failAll(accelError('ERR_ACCEL_IO', 'The NPU was reset while the job was under way'))
     try {
       await this.#disable()
@@ -265,8 +266,10 @@ export class Npu {
 
   #diagnose(queue: NpuQueue): AccelError | undefined {
     const status = this.#bar.CSTS.read()
-    if (status === 0xffff_ffff)
-      return accelError('ERR_ACCEL_NO_DEVICE', 'The NPU answers all ones: it is gone')
+    if (status === 0xffff_ffff) {
+      this.#dev.checkPresent()
+      return accelError('ERR_ACCEL_IO', 'CSTS of the NPU reads all ones: it has to be recovered')
+    }
     if (this.#bar.CSTS.extract(status, 'fatal')) {
       const { cause, queue: at } = this.#bar.FATAL.get()
       return accelError(
@@ -294,7 +297,11 @@ export class Npu {
     context.fail(accelError('ERR_ACCEL_CLOSED', 'The NPU context was closed'))
     this.#contexts[index] = undefined
     // Of a broken queue nothing says that its descriptors have ended: only a reset takes the memory from the device.
-    if (!stopped && !this.#dev.signal.aborted) await this.recover()
+    if (!stopped && !this.#dev.signal.aborted) {
+      await this.recover().catch((error) => {
+        if (!this.#dev.signal.aborted) throw error // what is not there touches no memory
+      })
+    }
     context.memory.destroy()
     context.queue.destroy()
   }
