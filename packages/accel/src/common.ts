@@ -24,6 +24,7 @@ const answers: { readonly [K in keyof CommonCommands]: (node: AccelNode) => Answ
     vendor: id.vendor,
     device: id.device,
     classCode: id.classCode,
+    iommu: transport.iommu ?? '',
   }),
 }
 

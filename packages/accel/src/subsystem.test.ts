@@ -49,7 +49,7 @@ t.test('a device is matched, probed, opened, called and removed', async (t) => {
   const client = accel.open(thing, 'accel0')
   t.same(await client.call('add', { a: 1, b: 2 }), { sum: 3 })
   t.same(await client.call('nothing', {}), {})
-  t.match(await client.version(), { uapi: 'thing', version: 1, commonVersion: 1 })
+  t.match(await client.version(), { uapi: 'thing', version: 1, commonVersion: 2 })
   t.equal(Buffer.from((await client.version()).digest).toString('hex'), thing.digest)
   t.same(await client.info(), {
     node: 'accel0',
@@ -62,6 +62,7 @@ t.test('a device is matched, probed, opened, called and removed', async (t) => {
     vendor: 0x1234,
     device: 0x5678,
     classCode: 0x120000,
+    iommu: '',
   })
   await accel.remove('accel0')
   t.same(log, ['added accel0', 'second', 'first', 'removed accel0'])

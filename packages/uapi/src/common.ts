@@ -1,3 +1,4 @@
+import { added } from './field.js'
 import { enumeration, u16, u32 } from './scalars.js'
 import { buildUapi, cmd, FIRST_DRIVER_COMMAND } from './schema.js'
 import { bytes, string } from './sequences.js'
@@ -6,7 +7,7 @@ import { bytes, string } from './sequences.js'
 export const commonUapi = buildUapi(
   {
     name: 'common',
-    version: 1,
+    version: 2,
     commands: {
       version: cmd(0x00, {
         doc: "Which uAPI the node speaks: the driver's name, its version, and the SHA-256 of its layouts.",
@@ -14,7 +15,9 @@ export const commonUapi = buildUapi(
         concurrent: true,
       }),
       info: cmd(0x01, {
-        doc: 'Which device this is. An empty `tainted` means that an IOMMU isolates it.',
+        doc:
+          'Which device this is. An empty `tainted` means that an IOMMU isolates it; `iommu` names the interface to ' +
+          'the IOMMU (type1, iommufd, or none) and is empty where the device is not behind the kernel.',
         out: {
           node: string(32),
           driver: string(32),
@@ -26,6 +29,7 @@ export const commonUapi = buildUapi(
           vendor: u16,
           device: u16,
           classCode: u32,
+          iommu: added(2, string(16)),
         },
         concurrent: true,
       }),
