@@ -52,6 +52,15 @@ export {
   readPciDevice,
 } from './pci/sysfs.js'
 export {
+  type Overrun,
+  parseUevent,
+  type Uevent,
+  type UeventAction,
+  type UeventOptions,
+  ueventActions,
+  watchUevents,
+} from './pci/uevents.js'
+export {
   type Access,
   type Bar,
   type Register,

@@ -59,20 +59,30 @@ export const EPOLLONESHOT = 1 << 30
 
 /** Sockets. include/linux/socket.h, include/linux/net.h, include/uapi/asm-generic/socket.h */
 export const AF_UNIX = 1
+export const AF_NETLINK = 16
 export const SOCK_STREAM = 1
+export const SOCK_DGRAM = 2
 export const SOCK_NONBLOCK = O_NONBLOCK
 export const SOCK_CLOEXEC = O_CLOEXEC
 export const SOL_SOCKET = 1
 export const SO_SNDBUF = 7
+export const SO_RCVBUF = 8
 export const SO_PEERCRED = 17
 export const SO_SNDTIMEO = 21
+/** As SO_RCVBUF, beyond net.core.rmem_max: for CAP_NET_ADMIN. */
+export const SO_RCVBUFFORCE = 33
 export const SCM_RIGHTS = 1
 export const MSG_CTRUNC = 0x08
+export const MSG_TRUNC = 0x20
 export const MSG_NOSIGNAL = 0x4000
 export const MSG_CMSG_CLOEXEC = 0x40000000
 export const SHUT_WR = 1
 /** Descriptors in one message. SCM_MAX_FD, include/net/scm.h */
 export const SCM_MAX_FD = 253
+
+/** netlink(7). include/uapi/linux/netlink.h; the group of what the kernel itself sends: lib/kobject_uevent.c */
+export const NETLINK_KOBJECT_UEVENT = 15
+export const UEVENT_GROUP_KERNEL = 1
 
 /** getrlimit(2). include/uapi/asm-generic/resource.h */
 export const RLIMIT_MEMLOCK = 8

@@ -12,6 +12,10 @@ const TIOCGWINSZ = 0x5413
 const TIOCSWINSZ = 0x5414
 const FIONREAD = 0x541b
 
+/** Has the kernel announce a device that nobody minds. */
+const ANNOUNCE = '/sys/class/mem/null/uevent'
+const skip = process.getuid!() === 0 ? false : 'only root may have the kernel announce a device'
+
 const text = (buffer: Uint8Array, length = buffer.length) =>
   Buffer.from(buffer.subarray(0, length)).toString()
 
@@ -416,6 +420,54 @@ for (const name of ['koffi', 'ffi-rs'] as ProviderName[]) {
       )
       t.equal(stdout.trim(), '[1,true]', stderr)
     })
+
+    t.test(
+      'netlink: who sent a datagram, one that is too long, and those that were dropped',
+      { skip },
+      async (t) => {
+        const [protocol, group] = [abi.NETLINK_KOBJECT_UEVENT, abi.UEVENT_GROUP_KERNEL]
+        const fd = calls.netlink(protocol, group, 1 << 20)
+        const buffer = Buffer.alloc(4096)
+        const next = (into = buffer) => {
+          let message = calls.receiveNetlink(fd, into)
+          // Others may be announced at the same time.
+          while (message?.portId === 0 && !text(into, message.bytes).startsWith('change@'))
+            message = calls.receiveNetlink(fd, into)
+          return message
+        }
+        while (next());
+        writeFileSync(ANNOUNCE, 'change')
+        const message = next()!
+        t.match(message, { truncated: false, portId: 0 })
+        t.match(text(buffer, message.bytes), /^change@\/devices\/virtual\/mem\/null\0ACTION=change\0/)
+        writeFileSync(ANNOUNCE, 'change')
+        t.same(next(buffer.subarray(0, 10)), { bytes: 10, truncated: true, portId: 0 })
+        t.equal(next(), undefined)
+
+        const forger = calls.netlink(protocol, 0, 4096)
+        const everybody = Buffer.alloc(12)
+        everybody.writeUInt16LE(abi.AF_NETLINK, 0)
+        everybody.writeUInt32LE(group, 8)
+        t.equal(calls.provider.raw.connect(forger, everybody, everybody.length), 0)
+        t.equal(calls.send(forger, Buffer.from('change@/forged')), 14)
+        t.not(next()!.portId, 0)
+        calls.close(forger)
+
+        calls.setSocketOption(fd, abi.SO_RCVBUF, 2048)
+        for (let i = 0; i < 50; i++) writeFileSync(ANNOUNCE, 'change')
+        const fails = () =>
+          failure(() => {
+            while (next());
+          })
+        t.same(fails(), ['ERR_ACCEL_SYSTEM', 'ENOBUFS', 'recvfrom'])
+        t.equal(fails(), 'did not fail')
+        calls.close(fd)
+        t.same(
+          failure(() => calls.netlink(255, 0, 4096)),
+          ['ERR_ACCEL_SYSTEM', 'EPROTONOSUPPORT', 'socket'],
+        )
+      },
+    )
 
     t.test('limits', async (t) => {
       const { stdout } = spawnSync('sh', ['-c', 'ulimit -l; ulimit -H -l'], { encoding: 'utf8' })

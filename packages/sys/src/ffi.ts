@@ -50,6 +50,7 @@ export const signatures = {
   setsockopt: sig('setsockopt', 'i32', 'i32', 'i32', 'i32', 'buffer', 'u32'),
   getsockopt: sig('getsockopt', 'i32', 'i32', 'i32', 'i32', 'buffer', 'buffer'),
   send: sig('send', 'i64', 'i32', 'buffer', 'u64', 'i32'),
+  recvfrom: sig('recvfrom', 'i64', 'i32', 'buffer', 'u64', 'i32', 'buffer', 'buffer'),
   sendmsg: sig('sendmsg', 'i64', 'i32', 'buffer', 'i32'),
   recvmsg: sig('recvmsg', 'i64', 'i32', 'buffer', 'i32'),
   getrlimit: sig('getrlimit', 'i32', 'i32', 'buffer'),
@@ -91,6 +92,14 @@ export interface RawCalls {
   setsockopt(fd: number, level: number, option: number, value: Uint8Array, sizeBytes: number): number
   getsockopt(fd: number, level: number, option: number, value: Uint8Array, sizeBytes: Uint8Array): number
   send(fd: number, buffer: Uint8Array, sizeBytes: number, flags: number): number
+  recvfrom(
+    fd: number,
+    buffer: Uint8Array,
+    sizeBytes: number,
+    flags: number,
+    address: Uint8Array,
+    addressBytes: Uint8Array,
+  ): number
   sendmsg(fd: number, header: Uint8Array, flags: number): number
   recvmsg(fd: number, header: Uint8Array, flags: number): number
   getrlimit(resource: number, limits: Uint8Array): number

@@ -4,6 +4,7 @@ export { type FfiProvider, type ProviderName, type RawCalls, requirePlatform } f
 export { MAX_MAPPING_BYTES, type MapOptions, Mapping, mappingFromAddress, poison, Window } from './mapping.js'
 export { createSealedMemory, requireSealed } from './sealed.js'
 export {
+  type NetlinkMessage,
   type PollRequest,
   type ReceivedMessage,
   type ResourceLimit,

@@ -1,6 +1,6 @@
 import { fstatSync } from 'node:fs'
 import { constants } from 'node:os'
-import { accelError } from '@uaccel/uapi'
+import { accelError, isAccelError } from '@uaccel/uapi'
 import * as abi from './abi.js'
 import { EAGAIN, EINTR, type FfiProvider, type ProviderName, requirePlatform } from './ffi.js'
 import { ffiRsProvider } from './ffi-ffirs.js'
@@ -16,6 +16,16 @@ export interface ReceivedMessage {
   fds: number[]
   /** Descriptors were dropped: more came than `maxFds`, or than this process may open. */
   truncated: boolean
+}
+
+/** A datagram of a netlink socket. */
+export interface NetlinkMessage {
+  /** Bytes written to the buffer. */
+  bytes: number
+  /** The message was longer than the buffer; its rest is gone. */
+  truncated: boolean
+  /** Who sent it, as the kernel vouches: 0 for the kernel itself. */
+  portId: number
 }
 
 /** One descriptor to wait for. Events are `POLLIN`, `POLLOUT`; errors and hang-ups are always reported. */
@@ -36,6 +46,9 @@ const inUse = new Set<unknown>()
 const RLIM_INFINITY = (1n << 64n) - 1n
 /** sizeof(sun_path) without the final NUL. include/uapi/linux/un.h */
 const MAX_SOCKET_PATH_BYTES = 107
+
+/** sizeof(struct sockaddr_nl) */
+const SOCKADDR_NL_BYTES = 12
 
 function socketAddress(path: string): Uint8Array {
   const bytes = Buffer.from(path)
@@ -266,9 +279,13 @@ export class SystemCalls {
     return [fds.readInt32LE(0), fds.readInt32LE(4)]
   }
 
-  #socket(use: (fd: number) => void, flags: number): number {
-    const type = abi.SOCK_STREAM | abi.SOCK_CLOEXEC | flags
-    const fd = this.#check('socket', this.provider.raw.socket(abi.AF_UNIX, type, 0), 'unix')
+  #unixSocket(use: (fd: number) => void, flags: number): number {
+    return this.#socket(abi.AF_UNIX, abi.SOCK_STREAM | flags, 0, use)
+  }
+
+  #socket(family: number, type: number, protocol: number, use: (fd: number) => void): number {
+    const result = this.provider.raw.socket(family, type | abi.SOCK_CLOEXEC, protocol)
+    const fd = this.#check('socket', result, `family ${family}, protocol ${protocol}`)
     try {
       use(fd)
       return fd
@@ -285,7 +302,7 @@ export class SystemCalls {
    */
   connectUnix(path: string, timeoutMs = 5000): number {
     const address = socketAddress(path)
-    return this.#socket((fd) => {
+    return this.#unixSocket((fd) => {
       this.#sendLimit(fd, timeoutMs)
       let result = EINTR
       while (result === EINTR) result = this.provider.raw.connect(fd, address, address.length)
@@ -313,7 +330,7 @@ export class SystemCalls {
   /** A non-blocking Unix stream socket that listens at `path`, which must not exist yet. */
   listenUnix(path: string, backlog = 16): number {
     const address = socketAddress(path)
-    return this.#socket((fd) => {
+    return this.#unixSocket((fd) => {
       this.#check('bind', this.provider.raw.bind(fd, address, address.length), path)
       this.#check('listen', this.provider.raw.listen(fd, backlog), path)
     }, abi.SOCK_NONBLOCK)
@@ -418,6 +435,46 @@ export class SystemCalls {
       fds: fds.slice(0, maxFds),
       truncated: fds.length > maxFds || (outcome & abi.MSG_CTRUNC) !== 0,
     }
+  }
+
+  /**
+   * A non-blocking netlink socket that receives what is sent to the multicast groups of a bit mask.
+   *
+   * @param receiveBytes Room for what waits to be read; as much as this user may have, where that is less.
+   */
+  netlink(protocol: number, groups: number, receiveBytes: number): number {
+    return this.#socket(abi.AF_NETLINK, abi.SOCK_DGRAM | abi.SOCK_NONBLOCK, protocol, (fd) => {
+      try {
+        this.setSocketOption(fd, abi.SO_RCVBUFFORCE, receiveBytes)
+      } catch (error) {
+        if (!isAccelError(error, 'ERR_ACCEL_PERMISSION')) throw error
+        this.setSocketOption(fd, abi.SO_RCVBUF, receiveBytes)
+      }
+      // struct sockaddr_nl: family, padding, port (0: the kernel chooses), groups. include/uapi/linux/netlink.h
+      const address = Buffer.alloc(SOCKADDR_NL_BYTES)
+      address.writeUInt16LE(abi.AF_NETLINK, 0)
+      address.writeUInt32LE(groups, 8)
+      this.#check('bind', this.provider.raw.bind(fd, address, address.length), `netlink groups ${groups}`)
+    })
+  }
+
+  /**
+   * Receives one datagram of a netlink socket into `buffer`. Fails with ENOBUFS, once, where the kernel had to drop some.
+   *
+   * @returns undefined where there is none now.
+   */
+  receiveNetlink(fd: number, buffer: Uint8Array): NetlinkMessage | undefined {
+    const address = Buffer.alloc(SOCKADDR_NL_BYTES)
+    const size = Buffer.alloc(4)
+    size.writeUInt32LE(address.length)
+    let length = EINTR
+    while (length === EINTR) {
+      length = this.provider.raw.recvfrom(fd, buffer, buffer.length, abi.MSG_TRUNC, address, size)
+    }
+    if (length === EAGAIN) return undefined
+    this.#check('recvfrom', length, `fd ${fd}`)
+    const bytes = Math.min(length, buffer.length)
+    return { bytes, truncated: length > bytes, portId: address.readUInt32LE(4) }
   }
 
   /** How much memory this process may lock, and so map for DMA. */
