@@ -15,25 +15,33 @@ export const devicePresets: Readonly<Record<string, DevicePreset>> = {
   e1000e: { device: 'e1000e' },
 }
 
-/** A device that the guest finds bound to vfio-pci. */
+/** A device of the guest, at a place that is known before it boots. */
 export interface PlacedDevice {
   /** The preset's name, or the first word of a -device string. Not unique where one kind is asked for twice. */
   name: string
   /** PCI address in the guest. */
   bdf: string
-  /** QEMU's -device argument, address included. */
+  /** QEMU's name of it: `device0`, `device1` and so on, or the one that a -device string gave it. */
+  id: string
+  /** QEMU's -device argument, id and address included. */
   argument: string
+  /** The same of the root port above it. Its id is `port0` for `device0`, and so on. */
+  portArgument?: string
   diskBytes?: number
 }
 
 /** Slots of the root bus below are the lab's own; 31 is the chipset. */
 const firstSlot = 5
 const lastSlot = 30
+const portPrefix = 'port/'
 
 /**
- * Gives each device a slot of the guest's root bus, in order, so that the guest knows it by its address.
- * @param devices names of presets, or -device strings of QEMU (they hold a comma; without `bus` and `addr`)
- * @throws ERR_ACCEL_NOT_FOUND for a name that is no preset, ERR_ACCEL_INVALID_ARGUMENT for a bad -device string
+ * Gives each device a slot of the guest's root bus, in order, so that the guest knows it by its address. One behind
+ * a root port is the only device of a bus; firmware numbers these in the order of their ports' slots.
+ * @param devices names of presets, or -device strings of QEMU (they are JSON or hold a comma; without `bus` and `addr`), after
+ * `port/` where the device is to stand behind a PCI Express root port, from which it can be unplugged
+ * @throws ERR_ACCEL_NOT_FOUND for a name that is no preset, ERR_ACCEL_INVALID_ARGUMENT for a bad -device string,
+ * ERR_ACCEL_OUT_OF_RANGE for more devices than slots
  */
 export function placeDevices(devices: readonly string[]): PlacedDevice[] {
   if (devices.length > lastSlot - firstSlot + 1) {
@@ -42,13 +50,36 @@ export function placeDevices(devices: readonly string[]): PlacedDevice[] {
       `the lab has slots for ${lastSlot - firstSlot + 1} devices, not for ${devices.length}`,
     )
   }
+  let ports = 0
   return devices.map((text, index) => {
-    const slot = (firstSlot + index).toString(16)
-    const bdf = `0000:00:${slot.padStart(2, '0')}.0`
-    if (text.includes(',')) {
-      const { name, argument } = addressed(text, `0x${slot}`)
-      return { name, bdf, argument }
+    const slot = firstSlot + index
+    if (!text.startsWith(portPrefix)) {
+      return { ...addressed(text, { id: `device${index}`, addr: `0x${hex(slot)}` }), bdf: bdf(0, slot) }
     }
+    // PCI Express Base Specification, "Slot Capabilities": chassis and physical slot number are unique together.
+    const number = ++ports
+    const port = `port${index}`
+    return {
+      ...addressed(text.slice(portPrefix.length), { id: `device${index}`, bus: port, addr: '0x0' }),
+      bdf: bdf(number, 0),
+      portArgument: `pcie-root-port,id=${port},chassis=${number},slot=${number},addr=0x${hex(slot)}`,
+    }
+  })
+}
+
+const hex = (value: number) => value.toString(16)
+const bdf = (bus: number, slot: number) => `0000:${hex(bus).padStart(2, '0')}:${hex(slot).padStart(2, '0')}.0`
+
+/** What QEMU is told beyond the device's kind. */
+interface Place {
+  id: string
+  bus?: string
+  addr: string
+}
+
+/** A preset or a -device string, in either of QEMU's notations, with id and place put in. */
+function addressed(text: string, place: Place): Omit<PlacedDevice, 'bdf' | 'portArgument'> {
+  if (!/^\{|,/.test(text)) {
     const preset = Object.hasOwn(devicePresets, text) ? devicePresets[text]! : undefined
     if (preset === undefined) {
       const known = Object.keys(devicePresets).join(', ')
@@ -59,12 +90,13 @@ export function placeDevices(devices: readonly string[]): PlacedDevice[] {
       )
     }
     const { device, diskBytes } = preset
-    return { name: text, bdf, argument: `${device},addr=0x${slot}`, ...(diskBytes && { diskBytes }) }
-  })
-}
-
-/** A -device string, in either of QEMU's notations, with the slot put in. */
-function addressed(text: string, addr: string): { name: string; argument: string } {
+    return {
+      name: text,
+      id: place.id,
+      argument: `${device},${options(place)}`,
+      ...(diskBytes && { diskBytes }),
+    }
+  }
   const invalid = (why: string, cause?: unknown) =>
     new AccelError('ERR_ACCEL_INVALID_ARGUMENT', `lab device '${text}': ${why}`, { cause })
   const elsewhere =
@@ -72,7 +104,13 @@ function addressed(text: string, addr: string): { name: string; argument: string
   if (!text.startsWith('{')) {
     if (!/^[\w.-]+,/.test(text)) throw invalid('it does not begin with the name of a device')
     if (/,(bus|addr)=/.test(text)) throw invalid(elsewhere)
-    return { name: text.slice(0, text.indexOf(',')), argument: `${text},addr=${addr}` }
+    const id = /,id=([^,]+)/.exec(text)?.[1]
+    const { id: given, ...where } = place
+    return {
+      name: text.slice(0, text.indexOf(',')),
+      id: id ?? given,
+      argument: `${text},${options(id === undefined ? place : where)}`,
+    }
   }
   let device: Record<string, unknown>
   try {
@@ -83,8 +121,15 @@ function addressed(text: string, addr: string): { name: string; argument: string
   if (typeof device.driver !== 'string' || !/^[\w.-]+$/.test(device.driver))
     throw invalid("no 'driver' in it that names a device")
   if ('bus' in device || 'addr' in device) throw invalid(elsewhere)
-  return { name: device.driver, argument: JSON.stringify({ ...device, addr }) }
+  const { id = place.id } = device
+  if (typeof id !== 'string') throw invalid("its 'id' is no string")
+  return { name: device.driver, id, argument: JSON.stringify({ ...device, ...place, id }) }
 }
+
+const options = (values: object) =>
+  Object.entries(values)
+    .map(([key, value]) => `${key}=${value}`)
+    .join(',')
 
 /** The devices as COMMAND finds them in `UACCEL_LAB_DEVICES`: `edu=0000:00:05.0,nvme=0000:00:06.0`. */
 export function formatDevices(devices: readonly Pick<PlacedDevice, 'name' | 'bdf'>[]): string {

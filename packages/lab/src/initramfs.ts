@@ -13,6 +13,7 @@ const applets = [
     'cp',
     'mkfifo',
     'readlink',
+    'cat',
     'sleep',
     'poweroff',
     'insmod',
@@ -30,6 +31,10 @@ export interface GuestTask {
   cwd: string
   env: Readonly<Record<string, string>>
   devices: readonly { name: string; bdf: string }[]
+  /** Whether the devices go to vfio-pci. */
+  bind: boolean
+  /** Huge pages that the kernel was told to set aside. */
+  hugepages: number
   /** Ends each stream of output. */
   mark: string
 }
@@ -52,6 +57,8 @@ export async function buildInitramfs(tools: LabTools, task: GuestTask): Promise<
   const config = [
     `MODULES=${quote(modules.map(({ name }) => `${name}.ko`).join(' '))}`,
     `MARK=${quote(task.mark)}`,
+    `BIND=${task.bind ? 'yes' : ''}`,
+    `HUGEPAGES=${task.hugepages}`,
     `DEVICES=${quote(task.devices.map(({ name, bdf }) => `${name}=${bdf}`).join(' '))}`,
   ]
   const entries: CpioEntry[] = [

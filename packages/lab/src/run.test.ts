@@ -1,14 +1,15 @@
 import { spawn } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
-import { once } from 'node:events'
+import { EventEmitter, once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { Writable } from 'node:stream'
+import { PassThrough, Writable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { isAccelError } from '@uaccel/uapi'
 import t from 'tap'
+import { eachLine } from './child.js'
 import { parseDevices } from './devices.js'
 import { type LabOptions, type LabResult, runInLab } from './run.js'
 import { prepareLab } from './tools.js'
@@ -218,6 +219,63 @@ t.test('the end of this process is the end of QEMU, with nothing left in the tem
   )
 })
 
+t.test('a device behind a root port is unplugged and plugged in again', async (t) => {
+  const script = `
+    device=/sys/bus/pci/devices/0000:01:00.0
+    wait() { n=0; until [ $1 -e $2 ]; do sleep 0.1; n=$((n + 1)); [ $n -lt 300 ] || exit 1; done; }
+    echo "$UACCEL_LAB_DEVICES"; basename $(readlink $device/driver)
+    echo unplug; wait ! $device
+    echo plug; wait '' $device/device; cat $device/device`
+  let seen = ''
+  const lines = new PassThrough()
+  const heard = new EventEmitter()
+  eachLine(lines, (line) => {
+    seen += `${line}\n`
+    heard.emit(line)
+  })
+  const events: unknown[] = []
+  const run = await lab({
+    command: sh(script),
+    devices: ['port/edu', 'edu'],
+    stdout: lines,
+    async onMonitor(monitor) {
+      const [plug, deleted] = [once(heard, 'plug'), once(monitor, 'DEVICE_DELETED')]
+      await once(heard, 'unplug')
+      await monitor.execute('device_del', { id: 'device0' })
+      events.push(...(await deleted))
+      await plug
+      await monitor.execute('device_add', { driver: 'edu', id: 'device0', bus: 'port0' })
+    },
+  })
+  t.equal(run.exitCode, 0)
+  t.equal(seen, 'edu=0000:01:00.0,edu=0000:00:06.0\nvfio-pci\nunplug\nplug\n0x11e8\n')
+  t.match(events, [{ device: 'device0' }])
+})
+
+t.test('what goes wrong at the monitor ends the run', async (t) => {
+  await t.rejects(
+    lab({
+      command: sh('sleep 1000'),
+      onMonitor: async (monitor) => void (await monitor.execute('device_del', { id: 'nothing' })),
+    }),
+    { code: 'ERR_ACCEL_SYSTEM', message: /device_del.*nothing/ },
+  )
+})
+
+t.test('without IOMMU, with and without being bound all the same; with huge pages', async (t) => {
+  const script =
+    'readlink /sys/bus/pci/devices/0000:00:05.0/driver; ls /sys/class/iommu; cat /proc/sys/vm/nr_hugepages'
+  const options = { command: sh(script), devices: ['edu'] }
+  const plain = await lab({ ...options, iommu: false, hugepages: 20 })
+  t.equal(plain.out.toString(), '20\n')
+  t.equal((await lab({ ...options, bind: false })).out.toString(), 'dmar0\n0\n')
+  const bound = lab({ ...options, iommu: false, bind: true, logPath: join(folder, 'log') })
+  // Distributions build their kernels without the mode (seen in Debian's 6.1).
+  if ((await prepareLab()).kernel.modulesFolder) {
+    await t.rejects(bound, { code: 'ERR_ACCEL_SYSTEM', message: /no mode without/ })
+  } else t.equal((await bound).out.toString(), '../../../bus/pci/drivers/vfio-pci\n0\n')
+})
+
 /** I/O port of the first serial line's transmit register (16550 data sheet: THR; IBM PC address 0x3f8). */
 const COM1_TRANSMIT = 0x3f8n
 
@@ -245,6 +303,10 @@ t.test('bad arguments', async (t) => {
   await t.rejects(runInLab({ command: ['true'], devices: ['gpu'] }), {
     code: 'ERR_ACCEL_NOT_FOUND',
     message: /edu/,
+  })
+  await t.rejects(runInLab({ command: ['true'], hugepages: 500 }), {
+    code: 'ERR_ACCEL_OUT_OF_RANGE',
+    message: /1000 MiB.*1024 MiB/,
   })
   await t.rejects(runInLab({ command: ['true'], kernel: join(folder, 'none') }), {
     code: 'ERR_ACCEL_NOT_FOUND',

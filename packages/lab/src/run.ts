@@ -1,33 +1,42 @@
 import type { ChildProcess } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { closeSync, constants, ftruncateSync, openSync, readFileSync, unlinkSync, writeSync } from 'node:fs'
+import { closeSync, openSync, readFileSync, writeSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
-import type { Readable, Writable } from 'node:stream'
+import type { Duplex, Readable, Writable } from 'node:stream'
 import { AccelError } from '@uaccel/uapi'
 import { eachLine, ended, killGroup, spawnTied } from './child.js'
 import { formatDevices, type PlacedDevice, placeDevices } from './devices.js'
 import { buildInitramfs } from './initramfs.js'
+import {
+  type Channel,
+  channels,
+  defaultMemoryMiB,
+  firstChannel,
+  Machine,
+  type MachineOptions,
+} from './machine.js'
+import { Monitor } from './monitor.js'
 import type { OnProgress } from './progress.js'
-import { type LabTools, prepareLab } from './tools.js'
+import { prepareLab } from './tools.js'
 
-export interface LabOptions {
+export interface LabOptions extends MachineOptions {
   /** Program and arguments, run in the guest as root, found in PATH. */
   command: readonly string[]
   /** Folder of the host in which it runs. This process's own by default. */
   cwd?: string
   /** Its environment. This process's own by default. HOME, TMPDIR and UACCEL_LAB* are the guest's. */
   env?: Readonly<Record<string, string | undefined>>
-  /** Devices bound to vfio-pci: names of presets (see {@link placeDevices}) or -device strings of QEMU. */
+  /** Devices: names of presets or -device strings of QEMU, after `port/` behind a root port: see {@link placeDevices}. */
   devices?: readonly string[]
-  /** Processors of the guest; 1 by default. */
-  cpus?: number
-  /** Memory of the guest in MiB; 1024 by default. */
-  memoryMiB?: number
-  /** More arguments for QEMU. */
-  qemuArgs?: readonly string[]
+  /**
+   * Whether the devices are bound to vfio-pci before the command starts; otherwise they stay with the driver that the
+   * guest's kernel gives them, or without one. By default they are bound where there is an IOMMU. Without one, `true`
+   * switches on the kernel's unsafe no-IOMMU mode for it.
+   */
+  bind?: boolean
   /** Kernel image with all drivers built in, instead of the one that {@link prepareLab} picks. */
   kernel?: string
   /** Time from the start of the guest to the end of the command, in milliseconds; 300,000 by default. */
@@ -37,8 +46,11 @@ export interface LabOptions {
   stderr?: Writable
   /** Where the guest's log (its console and the command's output) is written whatever happens. */
   logPath?: string
-  /** Trace events of QEMU, such as `memoryTrace`. */
-  trace?: readonly string[]
+  /**
+   * Called with the monitor of the machine while it boots, to plug and unplug as the command runs, whose output says
+   * when. What it throws ends the run; the run's end does not wait for it.
+   */
+  onMonitor?: (monitor: Monitor) => void | Promise<void>
   onProgress?: OnProgress
   signal?: AbortSignal
 }
@@ -79,18 +91,31 @@ export async function runInLab(options: LabOptions): Promise<LabResult> {
     throw new AccelError('ERR_ACCEL_INVALID_ARGUMENT', 'the lab was given no command to run')
   }
   const devices = placeDevices(options.devices ?? [])
+  const { hugepages = 0, memoryMiB = defaultMemoryMiB, iommu = true, bind = iommu } = options
+  checkHugepages(hugepages, memoryMiB)
   const tools = await prepareLab({ onProgress, signal, kernel: options.kernel })
   const cwd = resolve(options.cwd ?? '.')
   const env = guestEnvironment(options.env ?? process.env, devices)
   const mark = randomBytes(16).toString('hex')
-  const initramfs = await buildInitramfs(tools, { command, cwd, env, devices, mark })
+  const initramfs = await buildInitramfs(tools, { command, cwd, env, devices, bind, hugepages, mark })
   if (signal?.aborted) throw aborted(signal)
   onProgress?.({ stage: 'boot', message: `${tools.kernel.image} on ${tools.qemu.path}` })
-  return new Guest(options, tools, devices, initramfs, mark).run()
+  return new Guest(options, new Machine(options, tools, devices, initramfs), mark).run()
 }
 
 const aborted = (signal: AbortSignal) =>
   new AccelError('ERR_ACCEL_ABORTED', 'the lab run was stopped', { cause: signal.reason })
+
+/** What the rest of the guest needs: its kernel, and a program of Node with its cached files. */
+const plainMemoryMiB = 256
+
+function checkHugepages(hugepages: number, memoryMiB: number): void {
+  if (2 * hugepages + plainMemoryMiB <= memoryMiB) return
+  throw new AccelError(
+    'ERR_ACCEL_OUT_OF_RANGE',
+    `${hugepages} huge pages take ${2 * hugepages} MiB and the rest of the guest ${plainMemoryMiB} MiB, but it has ${memoryMiB} MiB; give it more memory`,
+  )
+}
 
 /** Folders that a system's own PATH names; the guest's root needs those of the superuser as well. */
 const systemPath = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin']
@@ -118,100 +143,32 @@ function guestEnvironment(
   }
 }
 
-/** A file that is there only as long as somebody holds its descriptor. */
-function unnamedFile(contents: Uint8Array = new Uint8Array()): number {
-  const path = join(tmpdir(), `uaccel-lab-${randomBytes(8).toString('hex')}`)
-  const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600)
-  unlinkSync(path)
-  for (let at = 0; at < contents.length; ) at += writeSync(fd, contents, at)
-  return fd
-}
-
-/** Descriptors of QEMU: 0-2 are its own, then one socket per channel, then files. */
-const channels = ['console', 'stdout', 'stderr', 'status'] as const
-const firstChannel = 3
-
 class Guest {
   readonly #options: LabOptions
+  readonly #machine: Machine
   readonly #mark: string
-  readonly #files: number[] = []
-  readonly #arguments: string[]
-  readonly #env: NodeJS.ProcessEnv
-  readonly #traceFile: number | undefined
   #log: Buffer[] = []
   #logBytes = 0
   /** The run has its result; how QEMU ends from here on is no news. */
   #over = false
 
-  constructor(
-    options: LabOptions,
-    tools: LabTools,
-    devices: readonly PlacedDevice[],
-    initramfs: Buffer,
-    mark: string,
-  ) {
+  constructor(options: LabOptions, machine: Machine, mark: string) {
     this.#options = options
+    this.#machine = machine
     this.#mark = mark
-    this.#env = { ...process.env, ...tools.qemu.env }
-    const initrd = this.#pass(unnamedFile(initramfs))
-    const { trace = [], cpus = 1, memoryMiB = 1024, qemuArgs = [] } = options
-    const traceArguments: string[] = []
-    if (trace.length > 0) {
-      this.#traceFile = unnamedFile()
-      traceArguments.push('-D', this.#pass(this.#traceFile), ...trace.flatMap((event) => ['-trace', event]))
-    }
-    this.#arguments = [
-      ...tools.qemu.command,
-      ...['-no-user-config', '-nodefaults', '-display', 'none', '-monitor', 'none', '-no-reboot'],
-      // Hardware virtualisation only where asked for: /dev/kvm may be there and hang.
-      ...['-accel', process.env.UACCEL_LAB_ACCEL || 'tcg', '-machine', 'q35,kernel-irqchip=split'],
-      // The host's programs may have been built for more than the plainest processor.
-      ...['-cpu', 'max', '-smp', String(cpus), '-m', String(memoryMiB)],
-      ...['-kernel', tools.kernel.image, '-initrd', initrd],
-      // no_timer_check: on a busy machine the emulated timer is late, and the kernel would take it for broken.
-      ...['-append', 'console=ttyS0 panic=-1 no_timer_check intel_iommu=on iommu=pt'],
-      ...['-device', 'intel-iommu,intremap=on,caching-mode=on'],
-      ...['-fsdev', 'local,id=host,path=/,security_model=none,readonly=on,multidevs=remap'],
-      ...['-device', 'virtio-9p-pci,fsdev=host,mount_tag=host,addr=0x2'],
-      ...['-device', 'virtio-rng-pci,addr=0x3', '-device', 'virtio-serial-pci,addr=0x4'],
-      ...channels.flatMap((name, index) => [
-        ...['-chardev', `socket,id=${name},fd=${firstChannel + index}`],
-        ...(name === 'console'
-          ? ['-serial', 'chardev:console']
-          : ['-device', `virtserialport,chardev=${name},name=lab.${name}`]),
-      ]),
-      ...devices.flatMap((device, index) => this.#deviceArguments(device, `disk${index}`)),
-      ...traceArguments,
-      ...qemuArgs,
-    ]
-  }
-
-  /** Hands a descriptor to QEMU; returns the name by which QEMU opens it. */
-  #pass(fd: number): string {
-    this.#files.push(fd)
-    return `/proc/self/fd/${firstChannel + channels.length + this.#files.length - 1}`
-  }
-
-  #deviceArguments({ argument, diskBytes }: PlacedDevice, drive: string): string[] {
-    if (diskBytes === undefined) return ['-device', argument]
-    const disk = unnamedFile()
-    ftruncateSync(disk, diskBytes)
-    return [
-      ...['-drive', `if=none,id=${drive},format=raw,file=${this.#pass(disk)}`],
-      ...['-device', argument.replace('drive=DRIVE', `drive=${drive}`)],
-    ]
   }
 
   async run(): Promise<LabResult> {
     const { signal, limitMs = defaultLimitMs } = this.#options
+    const { arguments: command, env, files, traceFile } = this.#machine
     const start = performance.now()
     let child: ChildProcess | undefined
     let timer: NodeJS.Timeout | undefined
     let stop: (() => void) | undefined
     try {
-      child = spawnTied(this.#arguments, {
-        env: this.#env,
-        stdio: ['ignore', 'pipe', 'pipe', ...channels.map(() => 'pipe' as const), ...this.#files],
+      child = spawnTied(command, {
+        env,
+        stdio: ['ignore', 'pipe', 'pipe', ...channels.map(() => 'pipe' as const), ...files],
       })
       const end = ended(child)
       const outcome = this.#follow(child, end)
@@ -233,7 +190,7 @@ class Guest {
         durationMs: performance.now() - start,
         bootMs: readyAt - start,
         ...(logPath !== undefined && { logPath }),
-        ...(this.#traceFile !== undefined && { trace: readFileSync(this.#traceFile, 'utf8') }),
+        ...(traceFile !== undefined && { trace: readFileSync(traceFile, 'utf8') }),
       }
     } finally {
       this.#over = true
@@ -245,7 +202,7 @@ class Guest {
         await gone
       }
       for (const stream of child?.stdio ?? []) stream?.destroy()
-      for (const fd of this.#files) closeSync(fd)
+      for (const fd of files) closeSync(fd)
     }
   }
 
@@ -254,8 +211,7 @@ class Guest {
     child: ChildProcess,
     end: ReturnType<typeof ended>,
   ): Promise<{ exitCode: number; readyAt: number }> {
-    const channel = (name: (typeof channels)[number]) =>
-      child.stdio[firstChannel + channels.indexOf(name)] as Readable
+    const channel = (name: Channel) => child.stdio[firstChannel + channels.indexOf(name)] as Duplex
     for (const stream of [child.stdout!, child.stderr!, channel('console')]) {
       stream.on('data', (chunk: Buffer) => this.#record(chunk))
     }
@@ -275,6 +231,15 @@ class Guest {
         else reject(this.#failure('ERR_ACCEL_SYSTEM', `the guest could not be set up: ${rest ?? line}`))
       })
     })
+    const { onMonitor } = this.#options
+    const failed = new Promise<never>((_, reject) => {
+      // Where QEMU ended before it answered, `died` says it better.
+      if (onMonitor)
+        Monitor.open(channel('monitor')).then(
+          (monitor) => Promise.resolve(monitor).then(onMonitor).catch(reject),
+          () => {},
+        )
+    })
     const died = end.then(
       ({ code, signal }) => {
         if (this.#over) return new Promise<never>(() => {})
@@ -288,7 +253,7 @@ class Guest {
         })
       },
     )
-    const [exitCode] = await Promise.race([Promise.all([reported, copied]), died])
+    const [exitCode] = await Promise.race([Promise.all([reported, copied]), died, failed])
     return { exitCode, readyAt }
   }
 

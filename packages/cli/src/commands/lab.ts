@@ -5,8 +5,11 @@ import { note } from '../output.js'
 
 interface LabFlags {
   device?: string[]
+  iommu: boolean
+  bind?: boolean
   cpus: number
   memory: number
+  hugepages?: number
   limit: number
   kernel?: string
   log?: string
@@ -24,10 +27,14 @@ export function labCommand(): Command {
     .argument('[command...]', 'program and arguments, run in this folder')
     .option(
       '-d, --device <name...>',
-      `device to add: ${Object.keys(devicePresets).join(', ')}, or a -device string of QEMU`,
+      `device to add: ${Object.keys(devicePresets).join(', ')}, or a -device string of QEMU; 'port/' before it puts it behind a root port`,
     )
+    .option('--no-iommu', 'a machine without IOMMU; its devices are left unbound')
+    .option('--bind', "bind to vfio-pci without IOMMU too, in the kernel's unsafe mode for it")
+    .option('--no-bind', "leave the devices with the kernel's drivers")
     .option('--cpus <n>', 'processors of the guest', count, 1)
     .option('--memory <MiB>', 'memory of the guest', count, 1024)
+    .option('--hugepages <n>', 'pages of 2 MiB to set aside of it', count)
     .option('--limit <seconds>', 'time that the guest may take', count, 300)
     .option('--kernel <image>', 'kernel image with its drivers built in (or UACCEL_LAB_KERNEL)')
     .option('--log <file>', 'where to write the log of the guest')
@@ -56,6 +63,7 @@ async function run(command: string[], flags: LabFlags, self: Command): Promise<v
   const { exitCode } = await runInLab({
     command,
     devices: flags.device ?? [],
+    iommu: flags.iommu,
     cpus: flags.cpus,
     memoryMiB: flags.memory,
     limitMs: flags.limit * 1000,
@@ -63,6 +71,8 @@ async function run(command: string[], flags: LabFlags, self: Command): Promise<v
     stdout: process.stdout,
     stderr: process.stderr,
     signal: stop.signal,
+    ...(flags.bind !== undefined && { bind: flags.bind }),
+    ...(flags.hugepages && { hugepages: flags.hugepages }),
     ...(flags.kernel && { kernel: flags.kernel }),
     ...(flags.log && { logPath: flags.log }),
     ...(!flags.quiet && { onProgress: progressLine() }),
