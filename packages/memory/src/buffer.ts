@@ -1,5 +1,6 @@
 import { abi, createSealedMemory, Mapping, sys } from '@uaccel/sys'
 import { accelError } from '@uaccel/uapi'
+import { createUdmabuf, type DmaBuf } from './dma-buf.js'
 import { hugePageBytes } from './iova.js'
 import { MemoryViews } from './views.js'
 
@@ -65,6 +66,17 @@ export class DmaBuffer extends MemoryViews {
     this.bytes()
     this.#unmaps.add(unmap)
     return () => void this.#unmaps.delete(unmap)
+  }
+
+  /**
+   * Makes a dma-buf of the whole buffer, for kernel drivers (graphics, cameras, network) and other processes; close it. It
+   * holds the memory itself and outlives the buffer. Another process that uses uaccel takes {@link fd} instead, and maps it.
+   * Errors: `ERR_ACCEL_UNSUPPORTED` where the kernel has no udmabuf, `ERR_ACCEL_PERMISSION`, `ERR_ACCEL_OUT_OF_RANGE` for
+   * more than the kernel takes (64 MiB unless told).
+   */
+  exportDmaBuf(): DmaBuf {
+    this.bytes()
+    return createUdmabuf(this.fd, this.sizeBytes)
   }
 
   /** Unmaps the buffer from every domain, then revokes its views: a stale one reaches inert memory. Idempotent. */

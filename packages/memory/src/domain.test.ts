@@ -7,7 +7,7 @@ import t from 'tap'
 import { arenaBytes } from './arena.js'
 import { DmaBuffer } from './buffer.js'
 import { DmaDomain } from './domain.js'
-import type { DmaMapper, DmaMapRequest, Iova, IovaRange } from './types.js'
+import type { DmaCopy, DmaMapper, DmaMapRequest, Iova, IovaRange } from './types.js'
 
 /** A mapper that does what an IOMMU driver checks. */
 class FakeMapper implements DmaMapper {
@@ -15,6 +15,7 @@ class FakeMapper implements DmaMapper {
   maxMappings = 8
   locksMemory = false
   apertures: IovaRange[] = [{ first: 0n, last: 0xff_ffff_ffffn }]
+  rangesVersion = 0
   fail: Error | undefined
   readonly live = new Map<bigint, DmaMapRequest>()
 
@@ -237,12 +238,41 @@ t.test('domains on one mapper share its addresses, each within its own bits', as
   t.throws(() => narrow.alloc(arenaBytes), { code: 'ERR_ACCEL_NO_IOVA' })
   t.equal(wide.alloc(arenaBytes).iova, 0x80_0000n)
   narrow.destroy()
+  mapper.apertures = [{ first: 0x80_0000n, last: 0x1fff_ffffn }]
+  t.equal(wide.alloc(arenaBytes).iova, 0x20_0000n, 'a change that was not announced')
+  mapper.rangesVersion++
+  t.equal(wide.alloc(arenaBytes).iova, 0xa0_0000n, 'apertures are asked for anew, while mappings exist')
   wide.destroy()
-  mapper.apertures = [{ first: 0x1000_0000n, last: 0x1fff_ffffn }]
-  t.equal(wide.mappings, 0)
   const later = new DmaDomain(mapper)
-  t.equal(later.alloc(8).iova, 0x1000_0000n, 'apertures are asked for anew')
+  t.equal(later.alloc(8).iova, 0x80_0000n, 'what lies outside does not come back')
   later.destroy()
+})
+
+t.test('a mapping is copied within one kind of mapper, and goes with its memory', async (t) => {
+  const copies: unknown[] = []
+  class Copying extends FakeMapper {
+    copy(request: DmaCopy, source: DmaMapper, sourceIova: Iova): void {
+      copies.push([request.access, source, sourceIova])
+      this.map({ ...request, address: 0n, fd: -1, fdOffset: 0 })
+    }
+  }
+  const [from, to, plain] = [new Copying(), new Copying(), new FakeMapper()]
+  to.locksMemory = true
+  const memlock = () => ({ limitBytes: 0, lockedBytes: 0, exempt: false })
+  const [one, two, three] = [new DmaDomain(from), new DmaDomain(to, { memlock }), new DmaDomain(plain)]
+  const buffer = DmaBuffer.create(8192)
+  const original = one.map(buffer, { access: 'read' })
+  t.throws(() => two.map(DmaBuffer.create(4096)), { code: 'ERR_ACCEL_MEMLOCK' })
+  const copy = two.copy(original, { alignBytes: 0x10000 })
+  t.same(copies, [['read', from, original.iova]], 'with the access of the original, and without locking anew')
+  t.match(copy, { iova: 0x10000n, sizeBytes: 8192, access: 'read', buffer })
+  t.equal(two.mappedBytes, 8192)
+  t.throws(() => three.copy(original), { code: 'ERR_ACCEL_UNSUPPORTED', message: /iommufd/ })
+  original.unmap()
+  t.equal(to.live.size, 1)
+  t.throws(() => two.copy(original), { code: 'ERR_ACCEL_INVALID_ARGUMENT' })
+  buffer.destroy()
+  t.equal(to.live.size, 0)
 })
 
 t.test('an unmap that fails keeps its address taken; a device that is gone needs none', async (t) => {

@@ -1,6 +1,7 @@
 import { accelError, isAccelError } from '@uaccel/uapi'
 import { Arenas, type DmaRegion, type DmaRegionOptions } from './arena.js'
 import type { DmaBuffer } from './buffer.js'
+import type { DmaBuf } from './dma-buf.js'
 import { IovaAllocator } from './iova.js'
 import { type MemlockState, mayLock, memlockError, readMemlock } from './memlock.js'
 import type { DmaAccess, DmaMapper, Iova } from './types.js'
@@ -13,14 +14,23 @@ export interface DmaMapOptions {
   readonly alignBytes?: number
 }
 
-/** A buffer at an I/O address of one domain. */
-export interface DmaMapping {
-  readonly buffer: DmaBuffer
+/** Memory at an I/O address of one domain. */
+export interface DmaRange {
   readonly iova: Iova
   readonly sizeBytes: number
   readonly access: DmaAccess
   /** Takes the device's access back. Idempotent. */
   unmap(): void
+}
+
+/** A buffer at an I/O address of one domain. */
+export interface DmaMapping extends DmaRange {
+  readonly buffer: DmaBuffer
+}
+
+/** A dma-buf at an I/O address of one domain. */
+export interface DmaBufMapping extends DmaRange {
+  readonly dmaBuf: DmaBuf
 }
 
 /** What a domain must know of its device. */
@@ -34,17 +44,33 @@ export interface DmaDomainOptions {
 /** What all domains on one mapper share: devices of one IOMMU group see the same addresses. */
 interface IovaSpace {
   readonly iovas: IovaAllocator
+  version: number | undefined
   mappings: number
 }
 
 const spaces = new WeakMap<DmaMapper, IovaSpace>()
+
+/** Which mapper holds a mapping. */
+const sources = new WeakMap<DmaRange, DmaMapper>()
+
+/** Where memory was mapped. */
+type Placed = Omit<DmaRange, 'unmap'>
+
+/** How memory is to be mapped. */
+interface Placing {
+  readonly sizeBytes: number
+  readonly access: DmaAccess
+  readonly alignBytes: number | undefined
+  /** It counts against the limit on locked memory. */
+  readonly locks: boolean
+}
 
 /** The memory that one device can reach. */
 export class DmaDomain {
   readonly addressBits: number
   readonly #mapper: DmaMapper
   readonly #memlock: () => MemlockState
-  readonly #mappings = new Set<DmaMapping>()
+  readonly #mappings = new Set<DmaRange>()
   readonly #arenas: Arenas
   #mappedBytes = 0
   #destroyed = false
@@ -75,33 +101,63 @@ export class DmaDomain {
     if (buffer.destroyed)
       throw accelError('ERR_ACCEL_REVOKED', `DMA buffer ${buffer.name} was destroyed and cannot be mapped`)
     const { sizeBytes, address, fd } = buffer
-    const space = this.#space()
-    this.#checkLimits(space, sizeBytes)
-    const iova = space.iovas.alloc(sizeBytes, {
-      addressBits: this.addressBits,
-      ...(alignBytes === undefined ? {} : { alignBytes }),
-    })
-    try {
-      this.#mapper.map({ iova, sizeBytes, access, address, fd, fdOffset: 0 })
-    } catch (error) {
-      space.iovas.free(iova, sizeBytes)
-      // The kernel counts in a way that no look beforehand can match fully (other threads, other containers).
-      if (!isAccelError(error, 'ERR_ACCEL_NO_MEMORY') || !this.#mapper.locksMemory) throw error
-      const state = this.#memlock()
-      throw state.limitBytes === Number.POSITIVE_INFINITY ? error : memlockError(sizeBytes, state, error)
+    const placed = this.#place({ sizeBytes, access, alignBytes, locks: this.#mapper.locksMemory }, (iova) =>
+      this.#mapper.map({ iova, sizeBytes, access, address, fd, fdOffset: 0 }),
+    )
+    return this.#keep({ ...placed, buffer }, buffer)
+  }
+
+  /**
+   * Makes a dma-buf reachable for the device: on-card memory of another device, which then moves data without going
+   * through host memory. The device reaches nothing there once the exporting device is reset or closed, and a
+   * mapping made before does not come back: unmap it and import anew.
+   * Errors as for {@link map}, and `ERR_ACCEL_UNSUPPORTED` where the kernel, or the interface to it, takes no dma-buf of
+   * this exporter, `ERR_ACCEL_REVOKED` where the exporting device is closed or its memory decoding is off.
+   */
+  importDmaBuf(dmaBuf: DmaBuf, { access = 'readwrite', alignBytes }: DmaMapOptions = {}): DmaBufMapping {
+    this.#checkAlive()
+    const { sizeBytes, fd } = dmaBuf
+    const mapper = this.#mapper
+    if (mapper.mapDmaBuf === undefined) {
+      throw accelError(
+        'ERR_ACCEL_UNSUPPORTED',
+        `a dma-buf of ${sizeBytes} bytes was to be mapped for a device, and this way to it maps only memory with an address: open the ` +
+          "device with `iommu: 'iommufd'`",
+      )
     }
-    space.mappings++
-    this.#mappedBytes += sizeBytes
-    const mapping: DmaMapping = {
-      buffer,
-      iova,
-      sizeBytes,
-      access,
-      unmap: () => this.#unmap(mapping, space, forget),
+    const placed = this.#place({ sizeBytes, access, alignBytes, locks: false }, (iova) =>
+      mapper.mapDmaBuf!({ iova, sizeBytes, access, fd }),
+    )
+    return this.#keep({ ...placed, dmaBuf }, dmaBuf)
+  }
+
+  /**
+   * Makes what another domain has mapped reachable in this one too, at an address of its own; the kernel shares its
+   * record of the memory and counts it as locked once. Both domains must be of one iommufd context (a device and its further
+   * address spaces). It goes with the buffer, not with the mapping that it was made from.
+   * Errors as for {@link map}, and `ERR_ACCEL_UNSUPPORTED` without iommufd.
+   */
+  copy<M extends DmaMapping | DmaBufMapping>(
+    mapping: M,
+    { access = mapping.access, alignBytes }: DmaMapOptions = {},
+  ): M {
+    this.#checkAlive()
+    const source = sources.get(mapping)
+    if (source === undefined)
+      throw accelError('ERR_ACCEL_INVALID_ARGUMENT', 'a mapping that was to be copied is unmapped')
+    const mapper = this.#mapper
+    if (mapper.copy === undefined) {
+      throw accelError(
+        'ERR_ACCEL_UNSUPPORTED',
+        "a mapping was to be copied, and this way to the device copies none: map its buffer, or open the device with `iommu: 'iommufd'`",
+      )
     }
-    const forget = buffer.onDestroy(mapping.unmap)
-    this.#mappings.add(mapping)
-    return mapping
+    const { sizeBytes } = mapping
+    const placed = this.#place({ sizeBytes, access, alignBytes, locks: false }, (iova) =>
+      mapper.copy!({ iova, sizeBytes, access }, source, mapping.iova),
+    )
+    const from: DmaMapping | DmaBufMapping = mapping
+    return this.#keep({ ...mapping, ...placed }, 'buffer' in from ? from.buffer : from.dmaBuf)
   }
 
   /**
@@ -140,22 +196,59 @@ export class DmaDomain {
       throw accelError('ERR_ACCEL_NO_DEVICE', 'the DMA domain was destroyed: its device is released')
   }
 
+  /** Takes addresses and has `map` fill them. A failure leaves nothing behind. */
+  #place({ sizeBytes, access, alignBytes, locks }: Placing, map: (iova: Iova) => void): Placed {
+    const space = this.#space()
+    this.#checkLimits(space, sizeBytes, locks)
+    const iova = space.iovas.alloc(sizeBytes, {
+      addressBits: this.addressBits,
+      ...(alignBytes === undefined ? {} : { alignBytes }),
+    })
+    try {
+      map(iova)
+    } catch (error) {
+      space.iovas.free(iova, sizeBytes)
+      // The kernel counts in a way that no look beforehand can match fully (other threads, other containers).
+      if (!isAccelError(error, 'ERR_ACCEL_NO_MEMORY') || !locks) throw error
+      const state = this.#memlock()
+      throw state.limitBytes === Number.POSITIVE_INFINITY ? error : memlockError(sizeBytes, state, error)
+    }
+    space.mappings++
+    this.#mappedBytes += sizeBytes
+    return { iova, sizeBytes, access }
+  }
+
+  /** Makes the handle of what was mapped, which goes when its memory does. */
+  #keep<M extends object>(
+    placed: M & Placed,
+    memory: { onDestroy(unmap: () => void): () => void },
+  ): M & DmaRange {
+    const mapping = { ...placed, unmap: () => this.#unmap(mapping, forget) }
+    const forget = memory.onDestroy(mapping.unmap)
+    this.#mappings.add(mapping)
+    sources.set(mapping, this.#mapper)
+    return mapping
+  }
+
   #space(): IovaSpace {
+    const { rangesVersion } = this.#mapper
     let space = spaces.get(this.#mapper)
-    // With nothing mapped the apertures are asked for anew: another device's attach narrows them.
-    if (space === undefined || space.mappings === 0) {
+    if (space === undefined) {
       const iovas = new IovaAllocator({
         ranges: this.#mapper.ranges(),
         pageSizeBytes: this.#mapper.pageSizeBytes,
       })
-      space = { iovas, mappings: 0 }
+      space = { iovas, version: rangesVersion, mappings: 0 }
       spaces.set(this.#mapper, space)
+    } else if (space.version !== rangesVersion) {
+      space.iovas.setRanges(this.#mapper.ranges())
+      space.version = rangesVersion
     }
     return space
   }
 
-  #checkLimits(space: IovaSpace, sizeBytes: number): void {
-    const { maxMappings, locksMemory } = this.#mapper
+  #checkLimits(space: IovaSpace, sizeBytes: number, locks: boolean): void {
+    const { maxMappings } = this.#mapper
     if (space.mappings >= maxMappings) {
       throw accelError(
         'ERR_ACCEL_MAPPING_LIMIT',
@@ -164,14 +257,16 @@ export class DmaDomain {
         { details: { mappings: space.mappings, maxMappings } },
       )
     }
-    if (!locksMemory) return
+    if (!locks) return
     const state = this.#memlock()
     if (!mayLock(sizeBytes, state)) throw memlockError(sizeBytes, state)
   }
 
-  #unmap(mapping: DmaMapping, space: IovaSpace, forget: () => void): void {
+  #unmap(mapping: DmaRange, forget: () => void): void {
     if (!this.#mappings.delete(mapping)) return
     forget()
+    sources.delete(mapping)
+    const space = spaces.get(this.#mapper)!
     this.#mappedBytes -= mapping.sizeBytes
     try {
       this.#mapper.unmap(mapping.iova, mapping.sizeBytes)

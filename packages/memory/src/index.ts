@@ -1,6 +1,14 @@
 export { arenaBytes, DmaRegion, type DmaRegionOptions } from './arena.js'
 export { DmaBuffer, type DmaBufferOptions } from './buffer.js'
-export { DmaDomain, type DmaDomainOptions, type DmaMapOptions, type DmaMapping } from './domain.js'
+export { DmaBuf, type DmaBufInfo } from './dma-buf.js'
+export {
+  type DmaBufMapping,
+  DmaDomain,
+  type DmaDomainOptions,
+  type DmaMapOptions,
+  type DmaMapping,
+  type DmaRange,
+} from './domain.js'
 export {
   hugePageBytes,
   IovaAllocator,

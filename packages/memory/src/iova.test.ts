@@ -53,6 +53,29 @@ t.test('2 MiB alignment where the size makes it help, and none where it does not
   t.equal(iova.alloc(0x1f_f000), 0x40_1000n, 'an odd address rather than none')
 })
 
+t.test('new ranges apply to what is handed out later', async (t) => {
+  const iova = new IovaAllocator({
+    ranges: [{ first: 0n, last: 0xffffn }],
+    reserved: [{ first: 0x3000n, last: 0x3fffn }],
+    pageSizeBytes: page,
+  })
+  t.same([iova.alloc(2 * page), iova.alloc(page)], [0x1000n, 0x4000n])
+  iova.setRanges([{ first: 0x2000n, last: 0x6fffn }])
+  t.same([iova.alloc(page), iova.alloc(page)], [0x5000n, 0x6000n], 'what is reserved stays so')
+  t.throws(() => iova.alloc(page), { code: 'ERR_ACCEL_NO_IOVA', message: /0x2000-0x6fff/ })
+  iova.free(0x1000n as Iova, 2 * page)
+  t.equal(iova.alloc(page), 0x2000n, 'of a range that lies across the end, the part inside')
+  t.throws(() => iova.alloc(page), { code: 'ERR_ACCEL_NO_IOVA' })
+  for (const [at, pages] of [
+    [0x1000n, 1],
+    [0x1000n, 2],
+    [0x7000n, 1],
+  ] as const)
+    t.throws(() => iova.free(at as Iova, pages * page), { code: 'ERR_ACCEL_INVALID_ARGUMENT' })
+  iova.setRanges([{ first: 0n, last: 0xffffn }])
+  t.equal(iova.alloc(page), 0x1000n)
+})
+
 t.test('bad input', async (t) => {
   const iova = new IovaAllocator({ ranges: [{ first: 0n, last: 0xffffn }], pageSizeBytes: page })
   for (const size of [0, -1, 1.5, Number.NaN])
@@ -78,6 +101,7 @@ t.test('property: agrees with a naive page map', async () => {
       bits: fc.integer({ min: 13, max: 20 }),
     }),
     fc.record({ op: fc.constant('free' as const), pick: fc.nat(1000) }),
+    fc.record({ op: fc.constant('ranges' as const), ranges: fc.array(range, { maxLength: 4 }) }),
   )
   fc.assert(
     fc.property(
@@ -88,16 +112,24 @@ t.test('property: agrees with a naive page map', async () => {
         const iova = new IovaAllocator({ ranges, reserved, pageSizeBytes: page })
         const holds = (list: typeof ranges, p: number) =>
           list.some((r) => BigInt(p * page) >= r.first && BigInt(p * page) <= r.last)
-        const free = Array.from({ length: pages }, (_, p) => p > 0 && holds(ranges, p) && !holds(reserved, p))
+        let apertures = ranges
+        const usable = (p: number) => p > 0 && holds(apertures, p) && !holds(reserved, p)
+        const taken = new Set<number>()
         const live: { start: number; n: number }[] = []
         for (const s of steps) {
           if (s.op === 'free') {
-            const taken = live.splice(s.pick % (live.length || 1), 1)[0]
-            if (taken === undefined) continue
-            iova.free(BigInt(taken.start * page) as Iova, taken.n * page)
-            free.fill(true, taken.start, taken.start + taken.n)
+            const gone = live.splice(s.pick % (live.length || 1), 1)[0]
+            if (gone === undefined) continue
+            iova.free(BigInt(gone.start * page) as Iova, gone.n * page)
+            for (let p = gone.start; p < gone.start + gone.n; p++) taken.delete(p)
             continue
           }
+          if (s.op === 'ranges') {
+            apertures = s.ranges
+            iova.setRanges(apertures)
+            continue
+          }
+          const free = Array.from({ length: pages }, (_, p) => usable(p) && !taken.has(p))
           const fits = (start: number) =>
             start % s.align === 0 &&
             (start + s.n) * page <= 2 ** s.bits &&
@@ -113,7 +145,7 @@ t.test('property: agrees with a naive page map', async () => {
           }
           if (got !== expected) throw new Error(`allocated page ${got}, the page map says ${expected}`)
           if (got >= 0) {
-            free.fill(false, got, got + s.n)
+            for (let p = got; p < got + s.n; p++) taken.add(p)
             live.push({ start: got, n: s.n })
           }
         }

@@ -28,8 +28,13 @@ export interface IovaRequest {
  */
 export class IovaAllocator {
   readonly pageSizeBytes: number
-  readonly #pages: RangeAllocator
-  readonly #apertures: readonly IovaRange[]
+  readonly #reserved: readonly IovaRange[]
+  #pages = new RangeAllocator([])
+  #apertures: readonly IovaRange[] = []
+  /** The apertures in whole pages, without what is reserved: ascending and disjoint. */
+  #usable: readonly UnitRange[] = []
+  /** What is taken outside of them. */
+  #stranded: readonly UnitRange[] = []
 
   constructor({ ranges, reserved = [], pageSizeBytes }: IovaAllocatorOptions) {
     if (!isPowerOfTwo(pageSizeBytes) || pageSizeBytes < 4096) {
@@ -39,16 +44,28 @@ export class IovaAllocator {
       )
     }
     this.pageSizeBytes = pageSizeBytes
-    this.#apertures = ranges
-    const page = BigInt(pageSizeBytes)
+    this.#reserved = reserved
+    this.setRanges(ranges)
+  }
+
+  /**
+   * Takes over what the IOMMU translates now, as another device's attach narrows it. Addresses that are taken stay so;
+   * those outside the new ranges are not handed out again after they are freed.
+   */
+  setRanges(ranges: readonly IovaRange[]): void {
+    const page = BigInt(this.pageSizeBytes)
     // Apertures shrink to whole pages, reserved ranges grow to them. Exclusive ends, so that `last` of 2^64-1 needs no care.
-    const free = ranges.map(
+    const inside = ranges.map(
       ({ first, last }): UnitRange => [Number((first + page - 1n) / page), Number((last + 1n) / page)],
     )
-    const holes = reserved.map(
+    const holes = this.#reserved.map(
       ({ first, last }): UnitRange => [Number(first / page), Number(last / page) + 1],
     )
-    this.#pages = new RangeAllocator(subtract(free, [[0, 1], ...holes]))
+    const taken = [...subtract(this.#usable, this.#pages.free), ...this.#stranded]
+    this.#usable = new RangeAllocator(subtract(inside, [[0, 1], ...holes])).free
+    this.#pages = new RangeAllocator(subtract(this.#usable, taken))
+    this.#stranded = subtract(taken, this.#usable)
+    this.#apertures = ranges
   }
 
   /** Takes `sizeBytes` (rounded up to pages) of addresses. `ERR_ACCEL_NO_IOVA` where no such range is free. */
@@ -79,7 +96,17 @@ export class IovaAllocator {
 
   /** Gives back exactly what {@link alloc} answered. */
   free(iova: Iova, sizeBytes: number): void {
-    this.#pages.release(Number(iova / BigInt(this.pageSizeBytes)), Math.ceil(sizeBytes / this.pageSizeBytes))
+    const start = Number(iova / BigInt(this.pageSizeBytes))
+    const range: UnitRange = [start, start + Math.ceil(sizeBytes / this.pageSizeBytes)]
+    const stranded = subtract([range], this.#usable)
+    if (subtract(stranded, this.#stranded).length > 0) {
+      throw accelError(
+        'ERR_ACCEL_INVALID_ARGUMENT',
+        `${sizeBytes} bytes at I/O address 0x${iova.toString(16)} were to be freed, but are not all allocated`,
+      )
+    }
+    for (const [from, to] of subtract([range], stranded)) this.#pages.release(from, to - from)
+    this.#stranded = subtract(this.#stranded, stranded)
   }
 
   #find(pages: number, sizeBytes: number, alignBytes: number | undefined, limit: number): number | undefined {
@@ -99,10 +126,12 @@ export function isPowerOfTwo(n: number): boolean {
 function subtract(ranges: readonly UnitRange[], holes: readonly UnitRange[]): UnitRange[] {
   return holes.reduce<UnitRange[]>(
     (left, [from, to]) =>
-      left.flatMap(([start, end]): UnitRange[] => [
-        [start, Math.max(start, Math.min(end, from))],
-        [Math.min(end, Math.max(start, to)), end],
-      ]),
+      left
+        .flatMap(([start, end]): UnitRange[] => [
+          [start, Math.max(start, Math.min(end, from))],
+          [Math.min(end, Math.max(start, to)), end],
+        ])
+        .filter(([start, end]) => end > start),
     [...ranges],
   )
 }

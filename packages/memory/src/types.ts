@@ -24,6 +24,14 @@ export interface DmaMapRequest {
   readonly fdOffset: number
 }
 
+/** What another mapper has mapped, to be reachable at `iova` too. */
+export type DmaCopy = Pick<DmaMapRequest, 'iova' | 'sizeBytes' | 'access'>
+
+/** A dma-buf to make reachable for a device, from its start on. */
+export interface DmaBufMapRequest extends DmaCopy {
+  readonly fd: number
+}
+
 /** What every transport offers to map memory for its device. {@link DmaDomain} is the only caller. */
 export interface DmaMapper {
   /** Smallest unit of a mapping, in bytes. */
@@ -34,7 +42,17 @@ export interface DmaMapper {
   readonly locksMemory: boolean
   /** The apertures that the IOMMU can translate, reserved ranges cut out; read anew at each call because an attach narrows them. */
   ranges(): readonly IovaRange[]
+  /** Counts the times that {@link ranges} may have changed. Absent where it never does. */
+  readonly rangesVersion?: number
   map(request: DmaMapRequest): void
+  /** Absent where the transport cannot map what it has no address for. */
+  mapDmaBuf?(request: DmaBufMapRequest): void
+  /** Makes what `source` has mapped at `sourceIova` reachable through this mapper too. Absent where memory has to be mapped anew. */
+  copy?(
+    request: Pick<DmaMapRequest, 'iova' | 'sizeBytes' | 'access'>,
+    source: DmaMapper,
+    sourceIova: Iova,
+  ): void
   /** Takes back exactly one earlier mapping. */
   unmap(iova: Iova, sizeBytes: number): void
 }
