@@ -18,6 +18,7 @@ import {
 import { pciCommand, pciConfig } from './pci/constants.js'
 import type { RegisterEntry, RegisterMap } from './registers.js'
 import { type Disposer, Scope } from './scope.js'
+import { DeviceShare, type OpenWindow, type ShareHost } from './share/owner.js'
 import { type Area, PciRegion, type RegionInfo, type Transport } from './transport.js'
 
 /** How a device is opened. */
@@ -55,6 +56,7 @@ export class Device {
   readonly #abort = new AbortController()
   readonly #windows = new Set<BarWindow>()
   readonly #traps = new Set<BarTrap>()
+  readonly #shares = new Set<DeviceShare>()
   readonly #configTrap: BarTrap
   readonly #forgetLost: () => void
   #irqs: IrqVectors | undefined
@@ -142,19 +144,7 @@ export class Device {
   /** Maps memory of the device, or a page of doorbells, to be reached by offset. Errors as for {@link mapBar}. */
   async mapMemory(index: number, options: MapMemoryOptions = {}): Promise<Mmio> {
     const { offset = 0, trapped = false } = options
-    const sizeBytes = options.sizeBytes ?? (this.#transport.regions[index]?.sizeBytes ?? 0) - offset
-    if (
-      !Number.isSafeInteger(offset) ||
-      offset < 0 ||
-      offset % 8 !== 0 ||
-      !Number.isSafeInteger(sizeBytes) ||
-      sizeBytes < 0
-    ) {
-      throw accelError(
-        'ERR_ACCEL_INVALID_ARGUMENT',
-        `BAR ${index}: ${sizeBytes} bytes at offset ${offset}, wanted a multiple of 8 and a size`,
-      )
-    }
+    const sizeBytes = this.#checkPart(index, offset, options.sizeBytes)
     const region = this.#region(index, offset + sizeBytes)
     const area = region.mappable.find((a) => contains(a, offset, sizeBytes))
     if (area === undefined || sizeBytes === 0 || trapped || this.#options.trapBars) {
@@ -211,6 +201,19 @@ export class Device {
       throw accelError('ERR_ACCEL_OUT_OF_RANGE', `${addressBits} DMA address bits: wanted 16 to 64`)
     }
     this.#dmaAddressBits = addressBits
+  }
+
+  /** Lets a worker thread use what is mapped of this device: see {@link DeviceShare}. One for each worker. */
+  share(): DeviceShare {
+    this.#checkReachable()
+    const share = new DeviceShare({
+      name: this.#name(),
+      signal: this.signal,
+      open: (index, offset, sizeBytes) => this.#openShared(index, offset, sizeBytes),
+      ended: () => this.#shares.delete(share),
+    })
+    this.#shares.add(share)
+    return share
   }
 
   /** Has `dispose` run at release, before everything that was taken earlier. Answers a function that takes it out again. */
@@ -274,6 +277,7 @@ export class Device {
       this.#setCommand(command)
       for (const window of this.#windows) window.expose(this.#transport.map(window.region, window.area))
       for (const trap of this.#traps) trap.restore()
+      for (const share of this.#shares) share.resume()
       this.#irqs?.rearm()
     } catch (cause) {
       if (this.#gone !== undefined) throw this.#gone
@@ -302,6 +306,7 @@ export class Device {
 
   /** Ends all access through what was handed out. */
   #cutOff(reason: AccelError): void {
+    for (const share of this.#shares) share.suspend(reason)
     for (const window of this.#windows) window.revoke(reason)
     for (const trap of this.#traps) trap.revoke(reason)
     this.#configTrap.revoke(reason)
@@ -336,16 +341,50 @@ export class Device {
   }
 
   #window(region: RegionInfo, area: Area): BarWindow {
+    return this.#openWindow(region, area).window
+  }
+
+  #openWindow(region: RegionInfo, area: Area): OpenWindow {
     const mapping = this.#transport.map(region.index, area)
     const window = new BarWindow(region.index, area, this.#barName(region.index), mapping)
     this.#windows.add(window)
-    this.defer(() => {
+    const revoke = () => {
       window.revoke(
         this.#gone ?? accelError('ERR_ACCEL_NO_DEVICE', `${this.#name()} was released by its driver`),
       )
       this.#windows.delete(window)
-    })
-    return window
+    }
+    const forget = this.defer(revoke)
+    return {
+      window,
+      close: () => {
+        forget()
+        revoke()
+      },
+    }
+  }
+
+  /** All that can be mapped of a part of a BAR, in windows of its own. */
+  #openShared(index: number, offset: number, wanted?: number): ReturnType<ShareHost['open']> {
+    const sizeBytes = this.#checkPart(index, offset, wanted)
+    const region = this.#region(index, offset + sizeBytes)
+    const end = offset + sizeBytes
+    const areas = region.mappable
+      .map(
+        (area) => [Math.max(offset, area.offset), Math.min(end, area.offset + area.sizeBytes), area] as const,
+      )
+      .filter(([first, last]) => first < last)
+    if (areas.length === 0 || this.#options.trapBars) {
+      const why = this.#options.trapBars
+        ? 'this device was opened with trapBars'
+        : 'its transport maps nothing of it'
+      throw accelError(
+        'ERR_ACCEL_UNSUPPORTED',
+        `${this.#barName(index)} cannot be shared with a worker thread: ${why}, and calls of the transport belong to the thread that opened it`,
+      )
+    }
+    const windows = areas.map(([first, last, area]) => this.#openWindow(region, pagesOf(area, first, last)))
+    return { label: this.#barName(index), sizeBytes, windows }
   }
 
   #trap(region: RegionInfo): BarTrap {
@@ -358,6 +397,23 @@ export class Device {
       this.#traps.delete(trap)
     })
     return trap
+  }
+
+  /** The size of a part of a BAR, by default up to its end. */
+  #checkPart(index: number, offset: number, wanted: number | undefined): number {
+    const sizeBytes = wanted ?? (this.#transport.regions[index]?.sizeBytes ?? 0) - offset
+    if (
+      Number.isSafeInteger(offset) &&
+      offset >= 0 &&
+      offset % 8 === 0 &&
+      Number.isSafeInteger(sizeBytes) &&
+      sizeBytes >= 0
+    )
+      return sizeBytes
+    throw accelError(
+      'ERR_ACCEL_INVALID_ARGUMENT',
+      `BAR ${index}: ${sizeBytes} bytes at offset ${offset}, wanted a multiple of 8 and a size`,
+    )
   }
 
   #region(index: number, endBytes: number): RegionInfo {

@@ -77,6 +77,10 @@ export {
   type Width,
 } from './registers.js'
 export { type Disposer, Scope } from './scope.js'
+export { attachDevice, type SharedBar, type SharedDevice, type SharedMemory } from './share/borrower.js'
+export type { EventLine } from './share/event-line.js'
+export type { DeviceShare, ShareBarOptions } from './share/owner.js'
+export type { SharedBarToken, SharedEventToken, SharedMemoryToken, ShareToken } from './share/tokens.js'
 export * from './transport.js'
 export type { VfioCalls } from './vfio/calls.js'
 export { openVfio, type VfioOptions } from './vfio/open.js'

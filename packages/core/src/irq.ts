@@ -121,6 +121,20 @@ export class IrqVectors {
     })
   }
 
+  /** @internal Stops handling a vector here. Answers its eventfd, for another thread to wait for. */
+  handOver(vector: number): number {
+    this.#check(vector)
+    if (this.#autoMasked) {
+      throw accelError(
+        'ERR_ACCEL_UNSUPPORTED',
+        `${this.type} has to be unmasked after each interrupt, through the transport, which belongs to the thread that opened the device`,
+      )
+    }
+    this.#watches[vector]?.close()
+    this.#watches[vector] = undefined
+    return this.#events[vector].fd
+  }
+
   /** Keeps a vector from firing; the device's interrupt stays pending. */
   mask(vector: number): void {
     this.#check(vector)

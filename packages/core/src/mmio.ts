@@ -1,4 +1,4 @@
-import { abi, type Mapping, poison } from '@uaccel/sys'
+import { abi, type Window as MemoryWindow, poison, type SharedRange } from '@uaccel/sys'
 import { type AccelError, accelError } from '@uaccel/uapi'
 import {
   type AnyRegister,
@@ -43,6 +43,14 @@ export function goneError(what: string, reason: unknown): AccelError {
   return accelError('ERR_ACCEL_NO_DEVICE', `${what} cannot be reached: ${why}`, { cause: reason })
 }
 
+/** What a {@link BarWindow} stands on: a mapping, or in a worker thread a view of one. */
+export interface Exposed {
+  readonly window: MemoryWindow
+  revoke(): void
+  /** Absent in a worker thread, which does not own it. */
+  share?(): SharedRange
+}
+
 /** A mapped part of a BAR. Accessors read its arrays at each access, so that replacing them reaches every accessor. */
 export class BarWindow implements Window {
   readonly region: number
@@ -52,9 +60,9 @@ export class BarWindow implements Window {
   u16!: Uint16Array
   u32!: Uint32Array
   u64!: BigUint64Array
-  #mapping: Mapping
+  #mapping: Exposed
 
-  constructor(region: number, area: Area, label: string, mapping: Mapping) {
+  constructor(region: number, area: Area, label: string, mapping: Exposed) {
     this.region = region
     this.area = area
     this.label = label
@@ -63,12 +71,17 @@ export class BarWindow implements Window {
   }
 
   /** Makes the accessors reach this mapping: at first, and again after a reset. */
-  expose(mapping: Mapping): void {
+  expose(mapping: Exposed): void {
     this.#mapping = mapping
     this.u8 = mapping.window.u8
     this.u16 = mapping.window.u16
     this.u32 = mapping.window.u32
     this.u64 = mapping.window.u64
+  }
+
+  /** Keeps the addresses of the present mapping from being reused while another thread may see them. */
+  share(): SharedRange {
+    return this.#mapping.share!()
   }
 
   /** Takes the mapping back. Every access from now on throws `ERR_ACCEL_NO_DEVICE` with `reason` as cause. */

@@ -12,6 +12,8 @@ export interface DmaRegionOptions {
   readonly alignBytes?: number
   /** For errors. */
   readonly name?: string
+  /** In a buffer of its own and not in an arena: for what another thread or process gets to see. Default false. */
+  readonly separate?: boolean
 }
 
 /** A stretch of DMA memory, mapped for the device of its domain. */
@@ -24,13 +26,23 @@ export class DmaRegion extends MemoryViews {
   readonly buffer: DmaBuffer
   /** Bytes from the start of `buffer`. */
   readonly offset: number
+  /** True where nothing else is in `buffer`. */
+  readonly separate: boolean
   #bytes: Uint8Array | undefined
   readonly #release: () => void
 
   /** @internal */
-  constructor(name: string, mapping: DmaMapping, offset: number, sizeBytes: number, release: () => void) {
+  constructor(
+    name: string,
+    mapping: DmaMapping,
+    offset: number,
+    sizeBytes: number,
+    separate: boolean,
+    release: () => void,
+  ) {
     super(sizeBytes)
     this.name = name
+    this.separate = separate
     this.buffer = mapping.buffer
     this.offset = offset
     this.iova = (mapping.iova + BigInt(offset)) as Iova
@@ -78,14 +90,18 @@ export class Arenas {
     this.#domain = domain
   }
 
-  alloc(sizeBytes: number, { alignBytes = 64, name = 'dma-region' }: DmaRegionOptions): DmaRegion {
+  alloc(
+    sizeBytes: number,
+    { alignBytes = 64, name = 'dma-region', separate = false }: DmaRegionOptions,
+  ): DmaRegion {
     if (!Number.isSafeInteger(sizeBytes) || sizeBytes <= 0 || !isPowerOfTwo(alignBytes) || alignBytes < 8) {
       throw accelError(
         'ERR_ACCEL_INVALID_ARGUMENT',
         `DMA region ${name} of ${sizeBytes} bytes aligned to ${alignBytes}: wanted a positive size and a power of two of at least 8`,
       )
     }
-    if (sizeBytes > arenaBytes / 2 || alignBytes > 4096) return this.#own(sizeBytes, alignBytes, name)
+    if (separate || sizeBytes > arenaBytes / 2 || alignBytes > 4096)
+      return this.#own(sizeBytes, alignBytes, name)
     for (const arena of this.#arenas) {
       const region = this.#carve(arena, sizeBytes, alignBytes, name)
       if (region !== undefined) return region
@@ -107,7 +123,7 @@ export class Arenas {
 
   #own(sizeBytes: number, alignBytes: number, name: string): DmaRegion {
     const mapping = this.#map(sizeBytes, name, alignBytes > 4096 ? { alignBytes } : {})
-    return new DmaRegion(name, mapping, 0, sizeBytes, () => this.#drop(mapping))
+    return new DmaRegion(name, mapping, 0, sizeBytes, true, () => this.#drop(mapping))
   }
 
   #carve(arena: Arena, sizeBytes: number, alignBytes: number, name: string): DmaRegion | undefined {
@@ -117,7 +133,7 @@ export class Arenas {
     if (offset === undefined) return undefined
     arena.mapping.buffer.u8.fill(0, offset, offset + taken)
     arena.regions++
-    return new DmaRegion(name, arena.mapping, offset, sizeBytes, () => {
+    return new DmaRegion(name, arena.mapping, offset, sizeBytes, false, () => {
       if (arena.mapping.buffer.destroyed) return
       arena.free.release(offset, taken)
       if (--arena.regions > 0 || this.#arenas.size === 1) return

@@ -1,4 +1,4 @@
-import { abi, createSealedMemory, Mapping, sys } from '@uaccel/sys'
+import { abi, createSealedMemory, Mapping, type SharedRange, sys } from '@uaccel/sys'
 import { accelError } from '@uaccel/uapi'
 import { createUdmabuf, type DmaBuf } from './dma-buf.js'
 import { hugePageBytes } from './iova.js'
@@ -59,6 +59,12 @@ export class DmaBuffer extends MemoryViews {
   /** True after {@link destroy}. */
   get destroyed(): boolean {
     return this.#mapping.revoked
+  }
+
+  /** Keeps the address range from being reused until another thread's views are gone. For `DeviceShare`. */
+  share(): SharedRange {
+    this.bytes()
+    return this.#mapping.share()
   }
 
   /** Registers what takes a mapping of this buffer back; {@link DmaDomain} does. Answers a function that unregisters. */

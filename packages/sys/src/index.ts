@@ -1,7 +1,15 @@
 export * as abi from './abi.js'
 export { EventFd } from './eventfd.js'
 export { type FfiProvider, type ProviderName, type RawCalls, requirePlatform } from './ffi.js'
-export { MAX_MAPPING_BYTES, type MapOptions, Mapping, mappingFromAddress, poison, Window } from './mapping.js'
+export {
+  MAX_MAPPING_BYTES,
+  type MapOptions,
+  Mapping,
+  mappingFromAddress,
+  poison,
+  type SharedRange,
+  Window,
+} from './mapping.js'
 export { createSealedMemory, requireSealed } from './sealed.js'
 export {
   type NetlinkMessage,
@@ -13,4 +21,4 @@ export {
   systemCalls,
 } from './system-calls.js'
 export { systemError } from './system-error.js'
-export { type EngineName, type Watch, type WatchOptions, watch } from './watch.js'
+export { type EngineName, type Watch, type WatchHelper, type WatchOptions, watch } from './watch.js'

@@ -324,7 +324,7 @@ for (const name of ['koffi', 'ffi-rs'] as ProviderName[]) {
            parentPort.postMessage(u32[1])
            parentPort.close()
          })`,
-        { ...mapping.share(), name },
+        { address: mapping.address, sizeBytes: mapping.share().sizeBytes, name },
       )
       const ended = new Promise((resolve) => worker.once('exit', resolve))
       mapping.window.u32[0] = 41
@@ -355,6 +355,39 @@ for (const name of ['koffi', 'ffi-rs'] as ProviderName[]) {
       t.equal(mappingFromAddress(address, sizeBytes, calls).u8[0], 0)
       calls.munmap(address, sizeBytes)
     })
+
+    t.test(
+      'shared and released, the range is given back once no view of this thread is left either',
+      async (t) => {
+        const sizeBytes = 1024 * MIB
+        const share = () => {
+          const mapping = Mapping.anonymous(sizeBytes, {}, calls)
+          const [one, two] = [mapping.share(), mapping.share()]
+          mapping.revoke()
+          one.release()
+          one.release()
+          return two
+        }
+        const held = share()
+        await eventually(() => false, 200)
+        t.ok(isMapped(held.address), 'another thread holds it')
+        held.release()
+        await eventually(() => !isMapped(held.address))
+        t.notOk(isMapped(held.address))
+        let collected = false
+        const view = () => {
+          const memory = Mapping.anonymous(4096, {}, calls)
+          mappingFromAddress(memory.address, 4096, calls, () => {
+            collected = true
+          })
+          return memory
+        }
+        const memory = view()
+        await eventually(() => collected)
+        t.ok(collected)
+        memory.revoke()
+      },
+    )
 
     t.test('sealed memory', async (t) => {
       const { fd, sizeBytes } = createSealedMemory('x', 8192, calls)

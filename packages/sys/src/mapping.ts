@@ -103,8 +103,18 @@ interface Range {
   readonly address: bigint
   readonly sizeBytes: number
   readonly calls: SystemCalls
-  /** Another thread may have views that this one cannot see. */
-  shared: boolean
+  /** How often it is shared with other threads, whose views cannot be seen from this one. */
+  holders: number
+  /** No view of this thread is left. */
+  collected: boolean
+}
+
+/** An address range that other threads may view: see {@link Mapping.share}. */
+export interface SharedRange {
+  readonly address: bigint
+  readonly sizeBytes: number
+  /** No view of it is left in the thread that it was shared with. Again is harmless. */
+  release(): void
 }
 
 /*
@@ -112,9 +122,14 @@ interface Range {
  * then a stale typed array could reach whatever was mapped at the same address next. Revoked, it is anonymous
  * memory without reserve, which costs address space and nothing else.
  */
-const ranges = new FinalizationRegistry<Range>(({ address, sizeBytes, calls, shared }) => {
-  if (!shared) calls.munmap(address, sizeBytes)
+const ranges = new FinalizationRegistry<Range>((range) => {
+  range.collected = true
+  giveBack(range)
 })
+
+function giveBack({ address, sizeBytes, calls, holders, collected }: Range): void {
+  if (collected && holders === 0) calls.munmap(address, sizeBytes)
+}
 
 /** A range that is mapped MAP_FIXED over must be reserved already: what was there before is unmapped silently. */
 function reserve(calls: SystemCalls, sizeBytes: number, alignBytes: number): bigint {
@@ -209,7 +224,7 @@ export class Mapping {
     checkSize(sizeBytes)
     checkAlignment(alignBytes)
     const address = reserve(calls, sizeBytes, alignBytes)
-    const range = { address, sizeBytes, calls, shared: false }
+    const range = { address, sizeBytes, calls, holders: 0, collected: false }
     try {
       place(range, options)
       return new Mapping(range, label, options)
@@ -228,7 +243,7 @@ export class Mapping {
     checkSize(sizeBytes)
     checkAlignment(alignBytes)
     const address = reserve(calls, sizeBytes, alignBytes)
-    const range = { address, sizeBytes, calls, shared: false }
+    const range = { address, sizeBytes, calls, holders: 0, collected: false }
     try {
       placeAnonymous(range)
       return new Mapping(range, label)
@@ -269,12 +284,20 @@ export class Mapping {
   }
 
   /**
-   * What another thread needs to view this memory, with `mappingFromAddress`. From now on the address range is
-   * not reused for the life of the process, since that thread's views are not seen from here.
+   * What another thread needs to view this memory, with `mappingFromAddress`. That thread's views are not seen from
+   * here, so the address range is not reused until `release()` is called, which nobody has to do.
    */
-  share(): { address: bigint; sizeBytes: number } {
-    this.#range.shared = true
-    return { address: this.address, sizeBytes: this.sizeBytes }
+  share(): SharedRange {
+    const range = this.#range
+    let held = true
+    range.holders++
+    const release = () => {
+      if (!held) return
+      held = false
+      range.holders--
+      giveBack(range)
+    }
+    return { address: range.address, sizeBytes: range.sizeBytes, release }
   }
 
   /**
@@ -348,11 +371,22 @@ function placeAnonymous({ address, sizeBytes, calls }: Range): void {
   calls.mmap(address, sizeBytes, abi.PROT_READ | abi.PROT_WRITE, flags, -1, 0)
 }
 
+const collections = new FinalizationRegistry<() => void>((collected) => collected())
+
 /**
  * A window on memory that another thread of this process mapped and shared (`Mapping.share`). It is not poisoned
  * when that thread revokes the mapping: accesses then reach inert memory.
+ *
+ * @param collected Called once no array over the memory is left in this thread.
  */
-export function mappingFromAddress(address: bigint, sizeBytes: number, calls: SystemCalls = sys): Window {
+export function mappingFromAddress(
+  address: bigint,
+  sizeBytes: number,
+  calls: SystemCalls = sys,
+  collected?: () => void,
+): Window {
   checkSize(sizeBytes)
-  return new Window(view(calls, address, sizeBytes), 0, sizeBytes)
+  const buffer = view(calls, address, sizeBytes)
+  if (collected !== undefined) collections.register(buffer, collected)
+  return new Window(buffer, 0, sizeBytes)
 }

@@ -104,6 +104,7 @@ class EpollLoop {
     }
     return {
       fd,
+      helper: { descriptors: [this.#epfd, this.#stop.fd], closed: this.#done },
       ref: () => setRef(true),
       unref: () => setRef(false),
       close: () => {

@@ -16,9 +16,21 @@ export interface WatchOptions {
   engine?: EngineName
 }
 
+/**
+ * What the helper thread of an engine holds. A thread that is ended by `terminate()` runs no clean-up, so whoever outlives
+ * it has to close these, unless `closed` says that it was done. Can be sent to another thread.
+ */
+export interface WatchHelper {
+  readonly descriptors: readonly number[]
+  /** One word over shared memory: 1 once the helper closed its descriptors. */
+  readonly closed: Int32Array
+}
+
 /** A descriptor that the event loop waits for. */
 export interface Watch {
   readonly fd: number
+  /** Absent where the engine has no helper thread. */
+  readonly helper?: WatchHelper
   /** The watch keeps the process (or worker) alive, as a server does. */
   ref(): void
   unref(): void
