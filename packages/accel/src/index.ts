@@ -2,6 +2,7 @@ export { Completion, poll } from '@uaccel/core'
 export type { CallOptions, Reply } from './call.js'
 export { AccelClient } from './client.js'
 export { AccelDevice } from './device.js'
+export { type DiscoverOptions, Discovery, type DiscoveryEvents, type Skipped } from './discovery.js'
 export {
   type AccelDriver,
   type AnyDriver,

@@ -3,6 +3,7 @@ import { type AccelError, accelError, type Uapi } from '@uaccel/uapi'
 import { EventEmitter } from 'eventemitter3'
 import { AccelClient } from './client.js'
 import { AccelDevice } from './device.js'
+import { type DiscoverOptions, Discovery } from './discovery.js'
 import type { AnyDriver } from './driver.js'
 import { firmwarePath } from './firmware.js'
 import { describeId, matches, specificity } from './ids.js'
@@ -35,6 +36,7 @@ export class Accel extends EventEmitter<AccelEvents> implements AsyncDisposable 
   readonly #minors = new Map<number, AccelNode | undefined>()
   /** Devices that are being brought up: `close` waits for them. */
   readonly #adding = new Set<Promise<unknown>>()
+  readonly #discoveries = new Set<Discovery>()
   readonly #firmware: readonly string[]
   readonly #limits: NodeLimits
 
@@ -45,8 +47,8 @@ export class Accel extends EventEmitter<AccelEvents> implements AsyncDisposable 
   }
 
   /**
-   * Makes a driver known. Devices that are there already are not looked at again. Answers what takes it back;
-   * devices that it drives keep it.
+   * Makes a driver known; where devices are being discovered, it gets those that wait for one. Answers what takes it
+   * back; devices that it drives keep it.
    *
    * @throws ERR_ACCEL_BUSY another driver has the name
    */
@@ -56,6 +58,7 @@ export class Accel extends EventEmitter<AccelEvents> implements AsyncDisposable 
       throw accelError('ERR_ACCEL_BUSY', `Another driver is registered as ${driver.name}`)
     }
     this.#drivers.set(driver.name, driver)
+    for (const discovery of this.#discoveries) discovery.look()
     return () => {
       if (this.#drivers.get(driver.name) === driver) this.#drivers.delete(driver.name)
     }
@@ -88,7 +91,7 @@ export class Accel extends EventEmitter<AccelEvents> implements AsyncDisposable 
     this.#minors.set(minor, undefined)
     try {
       const identity = await identify(transport)
-      const driver = this.#match(identity)
+      const driver = this.#match(identity) ?? this.#noDriver(identity)
       const node: AccelNode = new AccelNode(minor, driver, identity, {
         limits: this.#limits,
         bringUp: () => new AccelDevice(transport, options, this.#firmware),
@@ -126,6 +129,27 @@ export class Accel extends EventEmitter<AccelEvents> implements AsyncDisposable 
     }
   }
 
+  /**
+   * Finds the devices that registered drivers take, and adds them: what is there now, and what comes later, until the
+   * discovery or the subsystem is closed. Resolves when what is there now was added or failed (`skipped` of the answer).
+   * A device that no driver takes is never opened.
+   *
+   * @throws what `watchUevents` throws
+   */
+  async discover(options: DiscoverOptions = {}): Promise<Discovery> {
+    const discovery: Discovery = new Discovery(
+      {
+        drives: (device) => this.#match(device) !== undefined,
+        add: (transport, how) => this.add(transport, how),
+        ended: () => this.#discoveries.delete(discovery),
+      },
+      options,
+    )
+    this.#discoveries.add(discovery)
+    await discovery.settled()
+    return discovery
+  }
+
   /** The node of that name. `ERR_ACCEL_NOT_FOUND` where there is none. */
   node(name: string): AccelNode {
     const node = this.nodes.find((candidate) => candidate.name === name)
@@ -151,8 +175,9 @@ export class Accel extends EventEmitter<AccelEvents> implements AsyncDisposable 
     await this.node(name).release(accelError('ERR_ACCEL_NO_DEVICE', `${name} was removed`), { gone: false })
   }
 
-  /** Removes all devices, those included that are being added. */
+  /** Ends discovery, and removes all devices, those included that are being added. */
   async close(): Promise<void> {
+    await Promise.all([...this.#discoveries].map((discovery) => discovery.close()))
     while (this.#adding.size > 0) await Promise.all(this.#adding)
     await Promise.all(this.nodes.map(({ name }) => this.remove(name)))
   }
@@ -167,7 +192,7 @@ export class Accel extends EventEmitter<AccelEvents> implements AsyncDisposable 
     return minor
   }
 
-  #match(identity: DeviceIdentity): AnyDriver {
+  #match(identity: DeviceIdentity): AnyDriver | undefined {
     let best: AnyDriver | undefined
     let bestScore = -1
     for (const driver of this.#drivers.values()) {
@@ -177,7 +202,10 @@ export class Accel extends EventEmitter<AccelEvents> implements AsyncDisposable 
         bestScore = specificity(id)
       }
     }
-    if (best) return best
+    return best
+  }
+
+  #noDriver(identity: DeviceIdentity): never {
     const registered = [...this.#drivers.values()].map(
       ({ name, ids }) => `${name} (${ids.map(describeId).join(', ')})`,
     )

@@ -52,6 +52,7 @@ export {
   readPciDevice,
 } from './pci/sysfs.js'
 export {
+  latestSeqnum,
   type Overrun,
   parseUevent,
   type Uevent,
@@ -81,7 +82,9 @@ export { attachDevice, type SharedBar, type SharedDevice, type SharedMemory } fr
 export type { EventLine } from './share/event-line.js'
 export type { DeviceShare, ShareBarOptions } from './share/owner.js'
 export type { SharedBarToken, SharedEventToken, SharedMemoryToken, ShareToken } from './share/tokens.js'
+export type { DeviceSource } from './source.js'
 export * from './transport.js'
 export type { VfioCalls } from './vfio/calls.js'
 export { openVfio, type VfioOptions } from './vfio/open.js'
+export { vfioSource } from './vfio/source.js'
 export { Completion, type PollOptions, poll, type WaitOptions } from './wait.js'

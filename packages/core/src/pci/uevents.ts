@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { abi, type SystemCalls, sys, watch } from '@uaccel/sys'
 import { isAccelError } from '@uaccel/uapi'
 
@@ -80,6 +81,15 @@ export function parseUevent(message: Uint8Array): Uevent | undefined {
     seqnum: Number(seqnum),
     synthetic: properties.has('SYNTH_UUID'),
     properties,
+  }
+}
+
+/** The number of the latest message; 0 where the kernel does not tell. What is seen later has a greater one. */
+export function latestSeqnum(): number {
+  try {
+    return Number(readFileSync('/sys/kernel/uevent_seqnum', 'latin1'))
+  } catch {
+    return 0
   }
 }
 
