@@ -1,12 +1,12 @@
 import { DmaDomain } from '@uaccel/memory'
 import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
-import type { Mapped, Place, Trace } from './accessors.js'
+import type { Mapped, Trace } from './accessors.js'
+import { areasWithin, BarViews } from './bar-views.js'
 import { ConfigSpace } from './config-access.js'
 import { type DeviceIdentity, identify } from './identity.js'
 import { type IrqRequest, IrqVectors } from './irq.js'
 import {
   BarTrap,
-  BarWindow,
   buildBar,
   contains,
   goneError,
@@ -16,10 +16,14 @@ import {
   TrappedMmio,
 } from './mmio.js'
 import { pciCommand, pciConfig } from './pci/constants.js'
-import type { RegisterEntry, RegisterMap } from './registers.js'
-import { type Disposer, Scope } from './scope.js'
-import { DeviceShare, type OpenWindow, type ShareHost } from './share/owner.js'
-import { type Area, PciRegion, type RegionInfo, type Transport } from './transport.js'
+import { setCommand } from './pci/state.js'
+import { Presence, type PresenceHost } from './presence.js'
+import type { RegisterMap } from './registers.js'
+import { type DeferOptions, type Disposer, Scope } from './scope.js'
+import { DeviceShare, type ShareHost } from './share/owner.js'
+import { PciRegion, type RegionInfo, type ResetKind, type Transport } from './transport.js'
+
+const RELEASE_MS = 30_000
 
 /** How a device is opened. */
 export interface DeviceOptions {
@@ -43,6 +47,18 @@ export interface MapMemoryOptions extends MapBarOptions {
   readonly sizeBytes?: number
 }
 
+/** How a device is reset. */
+export interface ResetOptions {
+  /** Default: `function`, where the device has that, else `hot`. */
+  readonly kind?: ResetKind
+}
+
+/** How a device is released. */
+export interface ReleaseOptions {
+  /** What all of the driver's own steps together may take; one that has not ended by then has failed. Default 30,000. */
+  readonly limitMs?: number
+}
+
 /**
  * A device as its driver sees it. Everything that comes from it is given back by {@link release}, in reverse order;
  * after that, and after the device is lost, every touch answers `ERR_ACCEL_NO_DEVICE` with the reason as `cause`.
@@ -54,8 +70,8 @@ export class Device {
   readonly #options: DeviceOptions
   readonly #scope: Scope
   readonly #abort = new AbortController()
-  readonly #windows = new Set<BarWindow>()
-  readonly #traps = new Set<BarTrap>()
+  readonly #views: BarViews
+  readonly #presence: Presence
   readonly #shares = new Set<DeviceShare>()
   readonly #configTrap: BarTrap
   readonly #forgetLost: () => void
@@ -64,19 +80,27 @@ export class Device {
   #dmaAddressBits = 64
   #gone: AccelError | undefined
   #lost = false
-  #resetting: Promise<void> | undefined
 
   constructor(transport: Transport, options: DeviceOptions = {}) {
     this.#transport = transport
     this.#options = options
     this.#scope = new Scope(this.#name())
+    this.#views = new BarViews(
+      transport,
+      (dispose) => this.#own(dispose),
+      () => this.#gone ?? this.#released(),
+    )
     this.#configTrap = new BarTrap(transport, PciRegion.CONFIG, `config space of ${this.#name()}`)
     this.config = new ConfigSpace(this.#configTrap, transport.regions[PciRegion.CONFIG].sizeBytes)
     this.identity = identify(this.config, transport.identity)
+    this.#presence = new Presence(transport, this.#presenceHost())
     this.#forgetLost = transport.onLost((reason) => this.#lose(reason))
   }
 
-  /** Aborted when the device is removed or lost, with an `ERR_ACCEL_NO_DEVICE` as its reason. */
+  /**
+   * Aborted when the device is removed or lost, with an `ERR_ACCEL_NO_DEVICE` as its reason: nobody needs to wait for
+   * work of the device any more. One that is removed can still be reached, for the steps that were deferred.
+   */
   get signal(): AbortSignal {
     return this.#abort.signal
   }
@@ -86,9 +110,19 @@ export class Device {
     return this.#transport.regions
   }
 
+  /** The ways in which {@link reset} can work. */
+  get resets(): readonly ResetKind[] {
+    return this.#transport.resets
+  }
+
   /** True where {@link reset} can work. */
   get resettable(): boolean {
-    return this.#transport.resets.length > 0
+    return this.resets.length > 0
+  }
+
+  /** True where {@link sleep} can work. */
+  get canSleep(): boolean {
+    return this.#transport.setLowPower !== undefined
   }
 
   /**
@@ -117,8 +151,8 @@ export class Device {
   async enable({ busMaster = false }: { readonly busMaster?: boolean } = {}): Promise<void> {
     this.#checkReachable()
     const wanted = pciCommand.memory | (busMaster ? pciCommand.busMaster : 0)
-    this.#setCommand(this.config.read16(pciConfig.command) | wanted)
-    if (busMaster) this.defer(() => this.#stopBusMaster())
+    setCommand(this.config, this.config.read16(pciConfig.command) | wanted)
+    if (busMaster) this.#own(() => this.#stopBusMaster())
   }
 
   /**
@@ -132,12 +166,8 @@ export class Device {
     { trapped = false }: MapBarOptions = {},
   ): Promise<Mapped<D>> {
     const region = this.#region(index, map.sizeBytes)
-    const trap = this.#trap(region)
-    const places = trapped || this.#options.trapBars ? [] : this.#mapAreas(region, map.entries)
-    const placeOf = (entry: RegisterEntry): Place => {
-      const window = places.find(({ area }) => contains(area, entry.offset, entry.width / 8))
-      return window === undefined ? { trap } : { window, windowOffset: window.area.offset }
-    }
+    const mapped = !trapped && !this.#options.trapBars
+    const placeOf = this.#views.places(region, map.entries, this.#barName(index), mapped)
     return buildBar(map, placeOf, this.#options.trace)
   }
 
@@ -148,9 +178,15 @@ export class Device {
     const region = this.#region(index, offset + sizeBytes)
     const area = region.mappable.find((a) => contains(a, offset, sizeBytes))
     if (area === undefined || sizeBytes === 0 || trapped || this.#options.trapBars) {
-      return new TrappedMmio(this.#trap(region), this.#barName(index), offset, sizeBytes)
+      return new TrappedMmio(
+        this.#views.trap(region, this.#barName(index)),
+        this.#barName(index),
+        offset,
+        sizeBytes,
+      )
     }
-    const window = this.#window(region, pagesOf(area, offset, offset + sizeBytes))
+    const pages = pagesOf(area, offset, offset + sizeBytes)
+    const window = this.#views.window(region, pages, this.#barName(index))
     return new MappedMmio(window, offset - window.area.offset, sizeBytes)
   }
 
@@ -167,7 +203,7 @@ export class Device {
       )
     }
     const irqs = IrqVectors.allocate(this.#transport, request)
-    const forget = this.defer(() => irqs.release())
+    const forget = this.#own(() => irqs.release())
     irqs.onRelease = () => {
       this.#irqs = undefined
       forget()
@@ -181,9 +217,9 @@ export class Device {
     this.#checkAlive()
     if (this.#dma === undefined) {
       const domain = new DmaDomain(this.#transport.dma, { addressBits: this.#dmaAddressBits })
-      this.defer(() => {
+      this.#own(async () => {
         try {
-          this.#stopBusMaster() // whatever the driver left running shall not reach memory that is not its own any more
+          await this.#keepFromMemory()
         } finally {
           domain.destroy()
         }
@@ -216,43 +252,74 @@ export class Device {
     return share
   }
 
-  /** Has `dispose` run at release, before everything that was taken earlier. Answers a function that takes it out again. */
+  /**
+   * Has `dispose` run at release, before everything that was taken earlier: it brings the device to rest. Where it fails, or
+   * takes longer than the release may, the device is kept from memory by other means. Answers a function that takes it out again.
+   */
   defer(dispose: Disposer): () => void {
-    this.#checkAlive()
-    return this.#scope.defer(async () => {
-      try {
-        await dispose()
-      } catch (error) {
-        // What cannot be undone because the device is gone needs no undoing.
-        if (!this.#lost || !isAccelError(error, 'ERR_ACCEL_NO_DEVICE')) throw error
-      }
-    })
+    return this.#own(dispose, { limited: true })
   }
 
   /**
    * Resets the device to its power-on state. BARs answer `ERR_ACCEL_NO_DEVICE` meanwhile and work again afterwards;
-   * the command register and the interrupt triggers are set as before. Errors: `ERR_ACCEL_UNSUPPORTED`, and
-   * `ERR_ACCEL_WEDGED`, after which the device is lost.
+   * the command register and the interrupt triggers are set as before, and what fired before is forgotten. Who asks during a
+   * reset gets that one. Errors: `ERR_ACCEL_UNSUPPORTED`; `ERR_ACCEL_BUSY` where it would have hit others, or the device sleeps:
+   * then nothing was reset; and `ERR_ACCEL_WEDGED`, after which the device is lost.
    */
-  reset(): Promise<void> {
-    this.#resetting ??= this.#reset().finally(() => {
-      this.#resetting = undefined
-    })
-    return this.#resetting
+  reset({ kind }: ResetOptions = {}): Promise<void> {
+    return this.#presence.reset(kind)
+  }
+
+  /**
+   * Puts the device into its low-power state, where the kernel offers that. Until {@link wake} every touch answers
+   * `ERR_ACCEL_NO_DEVICE`, saying so, and no handler runs. Bring it to rest before. Idempotent. `ERR_ACCEL_UNSUPPORTED`.
+   */
+  async sleep(): Promise<void> {
+    this.#checkAlive()
+    await this.#presence.sleep()
+  }
+
+  /**
+   * Wakes the device: views work again, interrupts are armed, the command register is as before. What else it remembers is
+   * its own affair: many come out of it as out of a reset. Idempotent. `ERR_ACCEL_WEDGED` where it does not answer.
+   */
+  async wake(): Promise<void> {
+    this.#checkAlive()
+    await this.#presence.wake()
+  }
+
+  /**
+   * Has `listener` called when the administrator wants the device back (unbind, orderly removal). It still works: end the work,
+   * {@link release} it and close the transport soon, since whoever waits is blocked until then. Comes again while that did not
+   * happen. Without a listener the device counts as lost. Answers a function that takes the listener back.
+   */
+  onRequest(listener: (reason: AccelError) => void): () => void {
+    this.#checkAlive()
+    const forget = this.#transport.onRequest(listener)
+    const taken = this.#own(forget)
+    return () => {
+      forget()
+      taken()
+    }
+  }
+
+  /** Says that the device is about to be released, so that nobody waits for its work any more: aborts {@link signal}. */
+  withdraw(reason: AccelError): void {
+    this.#abort.abort(reason)
   }
 
   /**
    * Gives back everything that was taken, last first; the transport stays open and is its opener's to close.
-   * Rejects with the errors of steps that failed. Idempotent.
+   * Where one of the driver's own steps fails, or they take longer than `limitMs`, the device is reset, where it has a function
+   * reset, before its memory is unmapped. Rejects with the errors of steps that failed. Idempotent.
    */
-  async release(): Promise<void> {
+  async release({ limitMs = RELEASE_MS }: ReleaseOptions = {}): Promise<void> {
     if (this.#scope.released) return this.#scope.release()
-    const reason =
-      this.#gone ?? accelError('ERR_ACCEL_NO_DEVICE', `${this.#name()} was released by its driver`)
+    const reason = this.#gone ?? this.#released()
     this.#abort.abort(reason)
-    await this.#resetting?.catch(() => {}) // its caller gets the error
+    this.#scope.defer(() => this.#presence.settle(), { limited: true }) // the first of all steps
     try {
-      await this.#scope.release()
+      await this.#scope.release(limitMs)
     } finally {
       this.#forgetLost()
       this.#gone ??= reason
@@ -264,33 +331,49 @@ export class Device {
     await this.release()
   }
 
-  async #reset(): Promise<void> {
+  /** As {@link defer}, for steps of ours, which take no longer than they must. */
+  #own(dispose: Disposer, options?: DeferOptions): () => void {
     this.#checkAlive()
-    if (!this.resettable)
-      throw accelError('ERR_ACCEL_UNSUPPORTED', `${this.#name()} has no reset that its transport can trigger`)
-    const command = this.config.read16(pciConfig.command)
-    this.#cutOff(accelError('ERR_ACCEL_NO_DEVICE', `${this.#name()} is being reset`))
-    try {
-      await this.#transport.reset()
-      if (this.#gone !== undefined) throw this.#gone
-      this.#configTrap.restore()
-      this.#setCommand(command)
-      for (const window of this.#windows) window.expose(this.#transport.map(window.region, window.area))
-      for (const trap of this.#traps) trap.restore()
-      for (const share of this.#shares) share.resume()
-      this.#irqs?.rearm()
-    } catch (cause) {
-      if (this.#gone !== undefined) throw this.#gone
-      const wedged = accelError(
-        'ERR_ACCEL_WEDGED',
-        `${this.#name()} did not come back from its reset: ${String((cause as Error).message)}`,
-        {
-          cause,
-        },
-      )
-      this.#lose(wedged)
-      throw wedged
+    return this.#scope.defer(async () => {
+      try {
+        await dispose()
+      } catch (error) {
+        // What cannot be undone because the device is gone needs no undoing.
+        if (!this.#lost || !isAccelError(error, 'ERR_ACCEL_NO_DEVICE')) throw error
+      }
+    }, options)
+  }
+
+  #presenceHost(): PresenceHost {
+    const device = this
+    return {
+      name: this.#name(),
+      config: this.config,
+      get gone() {
+        return device.#gone
+      },
+      cutOff: (reason) => this.#cutOff(reason),
+      reachConfig: () => this.#configTrap.restore(),
+      restore: () => {
+        this.#views.restore()
+        for (const share of this.#shares) share.resume()
+        this.#irqs?.rearm()
+      },
+      lose: (reason) => this.#lose(reason),
     }
+  }
+
+  /**
+   * Whatever the driver left running shall not reach memory that is not its own any more. A device that was not brought to
+   * rest may ignore the bus master bit, or go on where it stopped when somebody sets it: it is reset.
+   */
+  async #keepFromMemory(): Promise<void> {
+    this.#stopBusMaster()
+    if (this.#scope.failed > 0 && this.resets.includes('function')) await this.#presence.reset('function')
+  }
+
+  #released(): AccelError {
+    return accelError('ERR_ACCEL_NO_DEVICE', `${this.#name()} was released by its driver`)
   }
 
   #lose(reason: AccelError): void {
@@ -307,22 +390,9 @@ export class Device {
   /** Ends all access through what was handed out. */
   #cutOff(reason: AccelError): void {
     for (const share of this.#shares) share.suspend(reason)
-    for (const window of this.#windows) window.revoke(reason)
-    for (const trap of this.#traps) trap.revoke(reason)
+    this.#views.revoke(reason)
     this.#configTrap.revoke(reason)
     this.#irqs?.silence()
-  }
-
-  /** Writes the command register and sees that memory decoding and bus mastering are as wanted. */
-  #setCommand(command: number): void {
-    this.config.write16(pciConfig.command, command)
-    const found = this.config.read16(pciConfig.command)
-    const wanted = command & (pciCommand.memory | pciCommand.busMaster)
-    if ((found & wanted) === wanted) return
-    throw accelError(
-      'ERR_ACCEL_IO',
-      `${this.#name()}: bits 0x${wanted.toString(16)} of the command register were set, it reads 0x${found.toString(16)}`,
-    )
   }
 
   #stopBusMaster(): void {
@@ -331,49 +401,11 @@ export class Device {
       this.config.write16(pciConfig.command, command & ~pciCommand.busMaster)
   }
 
-  #mapAreas(region: RegionInfo, entries: readonly RegisterEntry[]): BarWindow[] {
-    return region.mappable.flatMap((area) => {
-      const inside = entries.filter((e) => contains(area, e.offset, e.width / 8))
-      if (inside.length === 0) return []
-      const end = Math.max(...inside.map((e) => e.offset + e.width / 8))
-      return [this.#window(region, pagesOf(area, inside[0].offset, end))]
-    })
-  }
-
-  #window(region: RegionInfo, area: Area): BarWindow {
-    return this.#openWindow(region, area).window
-  }
-
-  #openWindow(region: RegionInfo, area: Area): OpenWindow {
-    const mapping = this.#transport.map(region.index, area)
-    const window = new BarWindow(region.index, area, this.#barName(region.index), mapping)
-    this.#windows.add(window)
-    const revoke = () => {
-      window.revoke(
-        this.#gone ?? accelError('ERR_ACCEL_NO_DEVICE', `${this.#name()} was released by its driver`),
-      )
-      this.#windows.delete(window)
-    }
-    const forget = this.defer(revoke)
-    return {
-      window,
-      close: () => {
-        forget()
-        revoke()
-      },
-    }
-  }
-
   /** All that can be mapped of a part of a BAR, in windows of its own. */
   #openShared(index: number, offset: number, wanted?: number): ReturnType<ShareHost['open']> {
     const sizeBytes = this.#checkPart(index, offset, wanted)
     const region = this.#region(index, offset + sizeBytes)
-    const end = offset + sizeBytes
-    const areas = region.mappable
-      .map(
-        (area) => [Math.max(offset, area.offset), Math.min(end, area.offset + area.sizeBytes), area] as const,
-      )
-      .filter(([first, last]) => first < last)
+    const areas = areasWithin(region, offset, offset + sizeBytes)
     if (areas.length === 0 || this.#options.trapBars) {
       const why = this.#options.trapBars
         ? 'this device was opened with trapBars'
@@ -383,20 +415,8 @@ export class Device {
         `${this.#barName(index)} cannot be shared with a worker thread: ${why}, and calls of the transport belong to the thread that opened it`,
       )
     }
-    const windows = areas.map(([first, last, area]) => this.#openWindow(region, pagesOf(area, first, last)))
-    return { label: this.#barName(index), sizeBytes, windows }
-  }
-
-  #trap(region: RegionInfo): BarTrap {
-    const trap = new BarTrap(this.#transport, region.index, this.#barName(region.index))
-    this.#traps.add(trap)
-    this.defer(() => {
-      trap.revoke(
-        this.#gone ?? accelError('ERR_ACCEL_NO_DEVICE', `${this.#name()} was released by its driver`),
-      )
-      this.#traps.delete(trap)
-    })
-    return trap
+    const label = this.#barName(index)
+    return { label, sizeBytes, windows: areas.map((area) => this.#views.open(region, area, label)) }
   }
 
   /** The size of a part of a BAR, by default up to its end. */
@@ -442,15 +462,14 @@ export class Device {
 
   #checkAlive(): void {
     if (this.#gone !== undefined) throw goneError(this.#name(), this.#gone)
-    if (this.#scope.released)
-      throw accelError('ERR_ACCEL_NO_DEVICE', `${this.#name()} was released by its driver`)
+    if (this.#scope.released) throw this.#released()
   }
 
-  /** Alive, and not in the middle of a reset: what is mapped or armed then would reach a device that is not there. */
+  /** Alive, not in the middle of a reset, and awake: what is mapped or armed else would reach a device that is not there. */
   #checkReachable(): void {
     this.#checkAlive()
-    if (this.#resetting !== undefined)
-      throw accelError('ERR_ACCEL_NO_DEVICE', `${this.#name()} is being reset: wait for that first`)
+    const { away } = this.#presence
+    if (away !== undefined) throw goneError(this.#name(), away)
   }
 
   #name(): string {

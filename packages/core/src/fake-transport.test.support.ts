@@ -18,6 +18,8 @@ export interface FakeOptions {
   readonly irqs?: Partial<Record<IrqType, Partial<IrqInfo>>>
   readonly barBytes?: number
   readonly grants?: number
+  readonly resets?: readonly ResetKind[]
+  readonly lowPower?: boolean
 }
 
 /**
@@ -28,7 +30,8 @@ export class FakeTransport implements Transport {
   readonly identity = { kind: 'loopback', address: 'fake', emulated: true } as const
   readonly regions: readonly RegionInfo[]
   readonly irqs: Readonly<Record<IrqType, IrqInfo>>
-  readonly resets: readonly ResetKind[] = ['function']
+  readonly resets: readonly ResetKind[]
+  readonly setLowPower?: (on: boolean) => Promise<void>
   readonly dma: DmaMapper
   readonly log: string[] = []
   readonly mapped = new Map<Iova, DmaMapRequest>()
@@ -39,12 +42,31 @@ export class FakeTransport implements Transport {
   readonly bar: Mapping
   failMap: AccelError | undefined
   failReset: AccelError | undefined
+  /** What else a reset does to the device. */
+  onReset: (() => void) | undefined
+  readonly requestListeners = new Set<(reason: AccelError) => void>()
   #grants: number | undefined
   #lost: AccelError | undefined
   readonly #listeners = new Set<(reason: AccelError) => void>()
 
-  constructor({ mappable, irqs = {}, barBytes = 0x4000, grants }: FakeOptions = {}) {
+  constructor({
+    mappable,
+    irqs = {},
+    barBytes = 0x4000,
+    grants,
+    resets = ['function'],
+    lowPower = false,
+  }: FakeOptions = {}) {
     this.#grants = grants
+    this.resets = resets
+    if (lowPower) {
+      this.setLowPower = async (on) => {
+        this.#live()
+        this.log.push(on ? 'sleep' : 'wake')
+        this.armed.clear()
+        this.config[4] = 0
+      }
+    }
     this.fd = createSealedMemory('fake-bar', Math.max(barBytes, 4096)).fd
     this.bar = Mapping.map({ fd: this.fd, offset: 0, sizeBytes: Math.max(barBytes, 4096) })
     const region = (index: number): RegionInfo => {
@@ -142,15 +164,17 @@ export class FakeTransport implements Transport {
   unmaskIrq(type: IrqType, vector: number): void {
     this.log.push(`unmask ${type} ${vector}`)
   }
-  async reset(): Promise<void> {
+  async reset(kind?: ResetKind): Promise<void> {
     this.#live()
-    this.log.push('reset')
+    this.log.push(`reset ${kind}`)
     this.armed.clear()
-    this.config[4] = 0
     if (this.failReset !== undefined) throw this.failReset
+    this.config[4] = 0
+    this.onReset?.()
   }
-  onRequest(): () => void {
-    return () => {}
+  onRequest(listener: (reason: AccelError) => void): () => void {
+    this.requestListeners.add(listener)
+    return () => void this.requestListeners.delete(listener)
   }
 
   onLost(listener: (reason: AccelError) => void): () => void {

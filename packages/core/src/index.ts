@@ -17,6 +17,8 @@ export {
   type MapBarOptions,
   type MapMemoryOptions,
   openDevice,
+  type ReleaseOptions,
+  type ResetOptions,
 } from './device.js'
 export {
   type BitsField,

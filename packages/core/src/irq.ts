@@ -21,6 +21,8 @@ export interface IrqCounts {
   readonly fired: number
   /** Calls of the handler. */
   readonly handled: number
+  /** Interrupts that shared a call with an earlier one: `fired - handled`. */
+  readonly coalesced: number
 }
 
 /**
@@ -38,6 +40,7 @@ export class IrqVectors {
   readonly #watches: (Watch | undefined)[]
   readonly #fired: Float64Array
   readonly #handled: Float64Array
+  readonly #masked: Uint8Array
   readonly #autoMasked: boolean
   #onRelease: (() => void) | undefined
   #released = false
@@ -51,6 +54,7 @@ export class IrqVectors {
     this.#watches = events.map(() => undefined)
     this.#fired = new Float64Array(events.length)
     this.#handled = new Float64Array(events.length)
+    this.#masked = new Uint8Array(events.length)
     this.#autoMasked = transport.irqs[type].autoMasked
   }
 
@@ -99,7 +103,7 @@ export class IrqVectors {
 
   /**
    * Calls `handler` when vector `vector` fires; what fired before is delivered at once. INTx is unmasked after the
-   * handler returns: it must have acknowledged the device. After a handler that threw the line stays masked, since it
+   * handler returns, unless the driver masked it: it must have acknowledged the device. After a handler that threw the line stays masked, since it
    * would fire again at once, and the exception reaches `uncaughtException`, unless the device was lost under it.
    */
   handle(vector: number, handler: IrqHandler): void {
@@ -113,7 +117,8 @@ export class IrqVectors {
       this.#handled[vector]++
       try {
         handler(count)
-        if (this.#autoMasked && !this.#released) this.#transport.unmaskIrq(this.type, vector)
+        if (this.#autoMasked && !this.#released && this.#masked[vector] === 0)
+          this.#transport.unmaskIrq(this.type, vector)
       } catch (error) {
         // The loss is told to whoever waits for the device; here it is nobody's mistake.
         if (!this.#silent || !isAccelError(error, 'ERR_ACCEL_NO_DEVICE')) throw error
@@ -135,21 +140,27 @@ export class IrqVectors {
     return this.#events[vector].fd
   }
 
-  /** Keeps a vector from firing; the device's interrupt stays pending. */
+  /**
+   * Keeps a vector from firing, also over a reset; the device's interrupt stays pending. `ERR_ACCEL_UNSUPPORTED` where the
+   * transport cannot: the kernel's VFIO masks INTx only.
+   */
   mask(vector: number): void {
     this.#check(vector)
     this.#transport.maskIrq(this.type, vector)
+    this.#masked[vector] = 1
   }
 
   unmask(vector: number): void {
     this.#check(vector)
     this.#transport.unmaskIrq(this.type, vector)
+    this.#masked[vector] = 0
   }
 
   /** What a vector has seen so far. */
   counts(vector: number): IrqCounts {
     this.#check(vector)
-    return { fired: this.#fired[vector], handled: this.#handled[vector] }
+    const [fired, handled] = [this.#fired[vector], this.#handled[vector]]
+    return { fired, handled, coalesced: fired - handled }
   }
 
   /** Keeps handlers from running while the device cannot be reached: what they would touch is not there. */
@@ -157,13 +168,16 @@ export class IrqVectors {
     this.#silent = true
   }
 
-  /** Arms the vectors again after a device reset, which took the triggers away. What fired before is forgotten. */
+  /** Arms the vectors again after a reset or sleep, which took the triggers away. What fired before is forgotten. */
   rearm(): void {
     for (const event of this.#events) event.drain()
     this.#transport.setIrqs(
       this.type,
       this.#events.map((event) => event.fd),
     )
+    for (const [vector, masked] of this.#masked.entries()) {
+      if (masked !== 0) this.#transport.maskIrq(this.type, vector)
+    }
     this.#silent = false
   }
 

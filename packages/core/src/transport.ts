@@ -122,9 +122,9 @@ export interface Transport {
   unmaskIrq(type: IrqType, vector: number): void
 
   /**
-   * Resets the device; default `function`, where it has that. Mappings must have been revoked, interrupts are disarmed by
-   * it. `ERR_ACCEL_UNSUPPORTED` for a kind that is not in {@link resets}, `ERR_ACCEL_WEDGED` where the device does not answer
-   * afterwards.
+   * Resets the device; default `function`, where it has that, else `hot`. Mappings must have been revoked, interrupts are
+   * disarmed by it. `ERR_ACCEL_UNSUPPORTED` for a kind that is not in {@link resets}; `ERR_ACCEL_BUSY` where it would hit others
+   * than this device, which was then not reset. Whether the device answers afterwards is for the caller to see.
    */
   reset(kind?: ResetKind): Promise<void>
 

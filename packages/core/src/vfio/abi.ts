@@ -17,6 +17,9 @@ export const VFIO_DEVICE_RESET = io(11)
 export const VFIO_IOMMU_GET_INFO = io(12)
 export const VFIO_IOMMU_MAP_DMA = io(13)
 export const VFIO_IOMMU_UNMAP_DMA = io(14)
+export const VFIO_DEVICE_GET_PCI_HOT_RESET_INFO = io(12)
+export const VFIO_DEVICE_PCI_HOT_RESET = io(13)
+export const VFIO_DEVICE_FEATURE = io(17)
 export const VFIO_DEVICE_BIND_IOMMUFD = io(18)
 export const VFIO_DEVICE_ATTACH_IOMMUFD_PT = io(19)
 export const VFIO_DEVICE_DETACH_IOMMUFD_PT = io(20)
@@ -47,6 +50,15 @@ export const VFIO_REGION_INFO_FLAG_MMAP = 1 << 2
 export const VFIO_REGION_INFO_FLAG_CAPS = 1 << 3
 export const VFIO_REGION_INFO_CAP_SPARSE_MMAP = 1
 export const VFIO_REGION_INFO_CAP_MSIX_MAPPABLE = 3
+
+export const VFIO_PCI_HOT_RESET_FLAG_DEV_ID = 1 << 0
+export const VFIO_PCI_HOT_RESET_FLAG_DEV_ID_OWNED = 1 << 1
+export const VFIO_PCI_DEVID_NOT_OWNED = 0xffff_ffff
+
+export const VFIO_DEVICE_FEATURE_SET = 1 << 17
+export const VFIO_DEVICE_FEATURE_PROBE = 1 << 18
+export const VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY = 3
+export const VFIO_DEVICE_FEATURE_LOW_POWER_EXIT = 5
 
 export const VFIO_IRQ_INFO_EVENTFD = 1 << 0
 export const VFIO_IRQ_INFO_MASKABLE = 1 << 1
@@ -81,6 +93,14 @@ export const iommuInfoBytes = 24
 export const dmaMapBytes = 32
 export const dmaUnmapBytes = 24
 
+/** sizeof(struct vfio_pci_hot_reset_info) without devices: argsz, flags, count. */
+export const hotResetInfoBytes = 12
+/** sizeof(struct vfio_pci_dependent_device): group_id or devid, u16 segment, u8 bus, u8 devfn. */
+export const dependentDeviceBytes = 8
+/** sizeof(struct vfio_pci_hot_reset) without group descriptors: argsz, flags, count. */
+export const hotResetBytes = 12
+/** sizeof(struct vfio_device_feature) without data: argsz, flags. */
+export const featureBytes = 8
 /** sizeof(struct vfio_device_bind_iommufd): argsz, flags, s32 iommufd, out_devid. */
 export const bindIommufdBytes = 16
 /** sizeof(struct vfio_device_attach_iommufd_pt) without a PASID: argsz, flags, pt_id. */

@@ -16,6 +16,12 @@ export interface FakeKernelOptions {
   /** How long GET_DEVICE_FD or BIND_IOMMUFD takes. */
   readonly openMs?: number
   readonly resetMs?: number
+  /** How often a reset answers EAGAIN first. */
+  readonly resetsAgain?: number
+  /** The devices of the bus: 0000:bus:00.devfn and the group, or where opened by iommufd the id. Without them there is no hot reset. */
+  readonly bus?: readonly { readonly bus: number; readonly devfn: number; readonly id: number }[]
+  readonly hotResetErrno?: number
+  readonly lowPower?: boolean
   readonly msixGrants?: number
   /** Leaves the IOVA capability out, or puts a chain that never ends in its place. */
   readonly iovaCapability?: 'absent' | 'loop'
@@ -57,6 +63,7 @@ export class FakeKernel implements VfioCalls {
   readonly #attached = new Set<number>()
   readonly #options: FakeKernelOptions
   readonly #configOffset = 0x10_0000
+  #resets = 0
 
   constructor(options: FakeKernelOptions = {}) {
     this.#options = options
@@ -93,7 +100,6 @@ export class FakeKernel implements VfioCalls {
     const { openMs = 0, resetMs = 0 } = this.#options
     const opens = request === io(6) || request === io(18)
     await new Promise((resolve) => setTimeout(resolve, opens ? openMs : resetMs))
-    if (!opens) this.log.push('reset')
     return this.ioctl(fd, request, arg)
   }
 
@@ -183,7 +189,14 @@ export class FakeKernel implements VfioCalls {
       case 'device 10':
         return this.#setIrqs(b, this.#triggersOf.get(fd)!)
       case 'device 11':
-        return 0
+        if (this.#resets++ < (this.#options.resetsAgain ?? 0)) throw systemError('ioctl', -11, 'RESET')
+        return this.log.push('reset') && 0
+      case 'device 12':
+        return this.#hotResetInfo(fd, b)
+      case 'device 13':
+        return this.#hotReset(fd, b)
+      case 'device 17':
+        return this.#feature(b)
       default:
         return wrong()
     }
@@ -235,6 +248,43 @@ export class FakeKernel implements VfioCalls {
     const areas = [0x3000, 0x1000, 0, 0x2000, 0x2100, 0x80, 0x4000, 0x1000]
     for (const [i, value] of areas.entries()) b.writeBigUInt64LE(BigInt(value), 64 + 8 * i)
     return true
+  }
+
+  #hotResetInfo(fd: number, b: Buffer): number {
+    const { bus } = this.#options
+    if (bus === undefined) throw systemError('ioctl', -19, 'HOT_RESET_INFO')
+    b.writeUInt32LE(bus.length, 8)
+    if (b.readUInt32LE(0) < 12 + 8 * bus.length) throw systemError('ioctl', -28, 'HOT_RESET_INFO')
+    const cdev = this.#attached.has(fd)
+    const owned = bus.every(({ id }) => id !== -1)
+    b.writeUInt32LE(cdev ? (owned ? 3 : 1) : 0, 4)
+    for (const [i, { bus: number, devfn, id }] of bus.entries()) {
+      b.writeInt32LE(id, 12 + 8 * i)
+      b.writeUInt8(number, 12 + 8 * i + 6)
+      b.writeUInt8(devfn, 12 + 8 * i + 7)
+    }
+    return 0
+  }
+
+  #hotReset(fd: number, b: Buffer): number {
+    const fds = Array.from({ length: b.readUInt32LE(8) }, (_, i) => b.readInt32LE(12 + 4 * i))
+    if (b.length !== 12 + 4 * fds.length) throw systemError('ioctl', -22, 'argsz')
+    // With a device's own file no groups are shown, and with a group's at least that one.
+    if (this.#attached.has(fd) !== (fds.length === 0)) throw systemError('ioctl', -22, 'groups')
+    const { hotResetErrno } = this.#options
+    if (hotResetErrno !== undefined) throw systemError('ioctl', hotResetErrno, 'HOT_RESET')
+    const names = fds.map((each) => this.nodes.get(each)?.path.split('/').at(-1) ?? 'none')
+    return this.log.push(`hot reset ${names.join(' ')}`.trim()) && 0
+  }
+
+  #feature(b: Buffer): number {
+    const flags = b.readUInt32LE(4)
+    if (b.readUInt32LE(0) !== 8 || !this.#options.lowPower) throw systemError('ioctl', -25, 'FEATURE')
+    const names: Readonly<Record<number, string>> = { 3: 'low power', 5: 'full power' }
+    const name = names[flags & 0xffff]
+    if (name === undefined) throw systemError('ioctl', -25, 'FEATURE')
+    if ((flags & (1 << 18)) === 0) this.log.push(name)
+    return 0
   }
 
   #irqInfo(b: Buffer): boolean {

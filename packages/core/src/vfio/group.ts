@@ -131,12 +131,12 @@ class Type1Group implements GroupIommu {
   readonly kind = 'type1'
   readonly mapper: DmaMapper
   readonly #calls: VfioCalls
-  readonly #fd: number
+  readonly groupFd: number
   readonly #container: number
 
   constructor(calls: VfioCalls, fd: number, container: number) {
     this.#calls = calls
-    this.#fd = fd
+    this.groupFd = fd
     this.#container = container
     this.mapper = new Type1Mapper(calls, container)
   }
@@ -145,7 +145,7 @@ class Type1Group implements GroupIommu {
     const what = `VFIO_GROUP_GET_DEVICE_FD of ${bdf}`
     try {
       const name = Buffer.from(`${bdf}\0`)
-      return await this.#calls.ioctlAsync(this.#fd, vfio.VFIO_GROUP_GET_DEVICE_FD, name, what)
+      return await this.#calls.ioctlAsync(this.groupFd, vfio.VFIO_GROUP_GET_DEVICE_FD, name, what)
     } catch (cause) {
       if (!isAccelError(cause, 'ERR_ACCEL_BUSY')) throw cause
       throw accelError('ERR_ACCEL_BUSY', `${bdf} is held by another user of its group`, { cause })
@@ -157,7 +157,7 @@ class Type1Group implements GroupIommu {
   }
 
   close(): void {
-    this.#calls.close(this.#fd)
+    this.#calls.close(this.groupFd)
     this.#calls.close(this.#container)
   }
 }

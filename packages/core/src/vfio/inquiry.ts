@@ -2,9 +2,19 @@ import { abi } from '@uaccel/sys'
 import { accelError } from '@uaccel/uapi'
 import { pciCapability } from '../pci/constants.js'
 import { type ConfigCapability, type ConfigSpaceInfo, decodeConfigSpace } from '../pci/decode.js'
-import { type Area, type IrqInfo, type IrqType, irqTypes, PciRegion, type RegionInfo } from '../transport.js'
+import {
+  type Area,
+  type IrqInfo,
+  type IrqType,
+  irqTypes,
+  PciRegion,
+  type RegionInfo,
+  type ResetKind,
+} from '../transport.js'
 import * as vfio from './abi.js'
 import type { VfioCalls } from './calls.js'
+import { offersLowPower } from './low-power.js'
+import { affectedByHotReset } from './reset.js'
 
 /** A region, and where it is in the device's file. */
 export interface VfioRegion extends RegionInfo {
@@ -13,7 +23,8 @@ export interface VfioRegion extends RegionInfo {
 
 /** What the kernel says of a device. */
 export interface Inquiry {
-  readonly resettable: boolean
+  readonly resets: readonly ResetKind[]
+  readonly lowPower: boolean
   readonly regions: readonly VfioRegion[]
   readonly irqs: Readonly<Record<IrqType, IrqInfo>>
   /** Offset in config space of the byte that holds the power state. Absent where the device has no power management. */
@@ -45,7 +56,11 @@ export function inquire(calls: VfioCalls, fd: number): Inquiry {
   )
   const irqs = irqTypes.map((type, index) => irq(calls, fd, type, index < irqCount ? index : undefined))
   return {
-    resettable: (flags & vfio.VFIO_DEVICE_FLAGS_RESET) !== 0,
+    resets: [
+      ...((flags & vfio.VFIO_DEVICE_FLAGS_RESET) === 0 ? [] : ['function' as const]),
+      ...(affectedByHotReset(calls, fd) === undefined ? [] : ['hot' as const]),
+    ],
+    lowPower: offersLowPower(calls, fd),
     regions,
     irqs: Object.fromEntries(irqs.map((each) => [each.type, each])) as Record<IrqType, IrqInfo>,
     powerState: power === undefined ? undefined : power.offset + 4,

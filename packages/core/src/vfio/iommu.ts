@@ -16,6 +16,8 @@ export interface VfioPaths {
 export interface GroupIommu {
   readonly kind: IommuKind
   readonly mapper: DmaMapper
+  /** The group's own file, which proves whose it is. Absent where devices are opened by files of their own. */
+  readonly groupFd?: number
   /** A file of the device that answers, reaching the mapper's memory. Resets the device, on another thread. */
   openDevice(bdf: string): Promise<number>
   closeDevice(fd: number): Promise<void>
@@ -28,12 +30,16 @@ export interface GroupIommu {
  * addresses, and the kernel gives them all to one owner.
  */
 export class SharedGroup {
+  readonly id: number
   readonly iommu: GroupIommu
+  readonly paths: VfioPaths
   readonly #forget: () => void
   readonly #devices = new Set<string>()
 
-  private constructor(iommu: GroupIommu, forget: () => void) {
+  private constructor(id: number, iommu: GroupIommu, paths: VfioPaths, forget: () => void) {
+    this.id = id
     this.iommu = iommu
+    this.paths = paths
     this.#forget = forget
   }
 
@@ -63,7 +69,7 @@ export class SharedGroup {
     const groups = SharedGroup.#open.get(calls) ?? new Map<string, SharedGroup>()
     SharedGroup.#open.set(calls, groups)
     const key = SharedGroup.#key(paths, group.id)
-    const shared = groups.get(key) ?? new SharedGroup(create(), () => groups.delete(key))
+    const shared = groups.get(key) ?? new SharedGroup(group.id, create(), paths, () => groups.delete(key))
     // The kernel would allow a second file, and the two users would undo each other's interrupts.
     if (shared.#devices.has(bdf)) throw accelError('ERR_ACCEL_BUSY', `${bdf} is open in this process already`)
     if (shared.iommu.kind !== kind) {
@@ -76,6 +82,16 @@ export class SharedGroup {
     shared.#devices.add(bdf)
     groups.set(key, shared)
     return shared
+  }
+
+  /** The groups of this process, this one included. */
+  static all(calls: VfioCalls): readonly SharedGroup[] {
+    return [...(SharedGroup.#open.get(calls)?.values() ?? [])]
+  }
+
+  /** Addresses of its devices that are open in this process. */
+  get devices(): ReadonlySet<string> {
+    return this.#devices
   }
 
   /** Gives one device's share back; the last one closes the group. */

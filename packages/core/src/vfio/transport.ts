@@ -16,7 +16,9 @@ import {
 import * as vfio from './abi.js'
 import { type VfioCalls, within } from './calls.js'
 import type { Inquiry, VfioRegion } from './inquiry.js'
-import type { SharedGroup } from './iommu.js'
+import { SharedGroup } from './iommu.js'
+import { setLowPower } from './low-power.js'
+import { functionReset, hotReset } from './reset.js'
 
 /** A PCI device behind the kernel's VFIO, whichever way it was opened. */
 export class VfioTransport implements Transport {
@@ -25,6 +27,7 @@ export class VfioTransport implements Transport {
   readonly irqs: Readonly<Record<IrqType, IrqInfo>>
   readonly resets: readonly ResetKind[]
   readonly dma: DmaMapper
+  readonly setLowPower?: (on: boolean) => Promise<void>
   readonly #calls: VfioCalls
   readonly #group: SharedGroup
   readonly #fd: number
@@ -57,7 +60,8 @@ export class VfioTransport implements Transport {
     this.#resetTimeoutMs = resetTimeoutMs
     this.regions = inquiry.regions
     this.irqs = inquiry.irqs
-    this.resets = inquiry.resettable ? ['function'] : []
+    this.resets = inquiry.resets
+    if (inquiry.lowPower) this.setLowPower = (on) => this.#setLowPower(on)
     this.#powerState = inquiry.powerState
     this.dma = group.iommu.mapper
     const scratch = new ArrayBuffer(8)
@@ -203,25 +207,23 @@ export class VfioTransport implements Transport {
     this.#mask(type, vector, vfio.VFIO_IRQ_SET_ACTION_UNMASK)
   }
 
-  async reset(): Promise<void> {
+  async reset(kind: ResetKind = this.resets[0]): Promise<void> {
     this.#checkAlive()
-    if (this.resets.length === 0)
-      throw accelError('ERR_ACCEL_UNSUPPORTED', `${this.#name()} has no reset that the kernel can trigger`)
-    for (const type of [...this.#armed]) this.disableIrqs(type)
-    const what = `VFIO_DEVICE_RESET of ${this.identity.address}`
-    await within(
-      this.#resetTimeoutMs,
-      what,
-      this.#calls.ioctlAsync(this.#fd, vfio.VFIO_DEVICE_RESET, 0, what),
-    )
-    this.#checkAlive()
-    // All ones: nothing answers on the bus (PCI Local Bus 3.0, 6.1).
-    if (this.read(PciRegion.CONFIG, 0, 2) === 0xffff) {
+    if (!this.resets.includes(kind))
       throw accelError(
-        'ERR_ACCEL_WEDGED',
-        `${this.#name()} does not answer after its reset: its vendor id reads 0xffff`,
+        'ERR_ACCEL_UNSUPPORTED',
+        `${this.#name()} has no ${kind ?? ''} reset that the kernel can trigger`,
       )
+    this.#disarm()
+    const target = {
+      calls: this.#calls,
+      bdf: this.identity.address,
+      group: this.#group,
+      fd: this.#fd,
+      limitMs: this.#resetTimeoutMs,
     }
+    await (kind === 'hot' ? hotReset(target, SharedGroup.all(this.#calls)) : functionReset(target))
+    this.#checkAlive()
   }
 
   onLost(listener: (reason: AccelError) => void): () => void {
@@ -256,6 +258,18 @@ export class VfioTransport implements Transport {
       this.#closeNotices()
       this.#group.release(this.identity.address)
     }
+  }
+
+  async #setLowPower(on: boolean): Promise<void> {
+    this.#checkAlive()
+    if (on) this.#disarm()
+    const call = setLowPower(this.#calls, this.#fd, on)
+    await within(this.#resetTimeoutMs, `${on ? 'putting to sleep' : 'waking'} ${this.#name()}`, call)
+    this.#checkAlive()
+  }
+
+  #disarm(): void {
+    for (const type of [...this.#armed]) this.disableIrqs(type)
   }
 
   /** Has `handler` called when the kernel fires that interrupt. */
