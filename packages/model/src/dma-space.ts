@@ -1,6 +1,17 @@
-import type { DmaAccess, DmaMapper, DmaMapRequest, Iova, IovaRange } from '@uaccel/memory'
-import { abi, Mapping, requireSealed, sys } from '@uaccel/sys'
+import {
+  type DmaAccess,
+  type DmaMapper,
+  type DmaMapRequest,
+  type Iova,
+  type IovaRange,
+  offsetInPage,
+  PageMap,
+  type PageRange,
+  pageOf,
+} from '@uaccel/memory'
+import { abi, requireSealed } from '@uaccel/sys'
 import { accelError } from '@uaccel/uapi'
+import { PART_BYTES, type SharedFile, SharedFiles } from './shared-files.js'
 import type { ModelDma, RemoteAccess } from './types.js'
 import { hex, type Violations } from './violations.js'
 
@@ -24,19 +35,25 @@ export interface DmaDevice {
   readonly violations: Violations
   checkPresent(): void
   /** Throws where the device may not transfer now: bus mastering off, inside a register access, or an injected fault. */
-  checkMayTransfer(what: string): void
+  checkMayTransfer(iova: bigint, sizeBytes: number, access: DmaAccess): void
 }
 
-interface Entry {
+interface Entry extends PageRange {
   readonly first: bigint
   readonly last: bigint
   readonly access: DmaAccess
-  readonly mapping?: Mapping
+  /** The file that holds it, from `fdOffset` on; absent where only messages reach it. */
+  readonly file?: SharedFile
+  readonly fdOffset: number
   readonly remote?: RemoteAccess
 }
 
-const PAGE = BigInt(abi.PAGE_SIZE_BYTES)
-const everything: readonly IovaRange[] = [{ first: 0n, last: (1n << 64n) - 1n }]
+const PAGE_BYTES = abi.PAGE_SIZE_BYTES
+const PAGE = BigInt(PAGE_BYTES)
+const LAST_ADDRESS = (1n << 64n) - 1n
+const everything: readonly IovaRange[] = [{ first: 0n, last: LAST_ADDRESS }]
+/** Up to here a copy byte by byte is faster than making the view that a copy in one go takes. */
+const SMALL_BYTES = 64
 
 /** Host memory as one device reaches it: mappings sorted by address, each of a file or of messages to its owner. */
 export class DmaSpace implements DmaMapper, ModelDma {
@@ -46,14 +63,18 @@ export class DmaSpace implements DmaMapper, ModelDma {
   readonly #ranges: readonly IovaRange[]
   readonly #requireSealed: boolean
   readonly #device: DmaDevice
-  readonly #entries: Entry[] = []
-  #lastHit: Entry | undefined
+  readonly #entries = new PageMap<Entry>()
+  readonly #files: SharedFiles
+  /** The page after the last that the device can address. */
+  readonly #endPage: number
 
   constructor(device: DmaDevice, options: DmaSpaceOptions = {}) {
     this.#device = device
     this.#ranges = options.ranges ?? everything
     this.maxMappings = options.maxMappings ?? Number.POSITIVE_INFINITY
     this.#requireSealed = options.requireSealed ?? true
+    this.#files = new SharedFiles(`DMA memory of ${device.name}`)
+    this.#endPage = 2 ** device.addressBits / PAGE_BYTES
   }
 
   ranges(): readonly IovaRange[] {
@@ -62,97 +83,120 @@ export class DmaSpace implements DmaMapper, ModelDma {
 
   /** How many mappings there are. */
   get size(): number {
-    return this.#entries.length
+    return this.#entries.size
   }
 
   /**
-   * Maps the request's file. Its `address` is not used: the device has a view of its own, as hardware would.
+   * Maps the request's file, once for all ranges of it. Its `address` is not used: the device has a view of its own, as hardware would.
    *
    * @throws ERR_ACCEL_INVALID_ARGUMENT not whole pages, or no sealed descriptor
-   * @throws ERR_ACCEL_OUT_OF_RANGE outside the ranges
+   * @throws ERR_ACCEL_OUT_OF_RANGE outside the ranges, or behind the end of the file
    * @throws ERR_ACCEL_BUSY a part is mapped already
+   * @throws ERR_ACCEL_PERMISSION the descriptor was not opened for that access
    * @throws ERR_ACCEL_MAPPING_LIMIT
    */
   map({ iova, sizeBytes, access, fd, fdOffset }: DmaMapRequest): void {
-    const at = this.#place(iova, sizeBytes)
+    const place = this.#place(iova, sizeBytes)
+    if (!Number.isSafeInteger(fdOffset) || fdOffset < 0 || fdOffset % PAGE_BYTES !== 0) {
+      throw accelError(
+        'ERR_ACCEL_INVALID_ARGUMENT',
+        `A file is mapped from a page of it on, not from byte ${fdOffset}.`,
+      )
+    }
     if (this.#requireSealed) requireSealed(fd, fdOffset + sizeBytes)
-    else this.#requireLongEnough(fd, fdOffset + sizeBytes)
-    const mapping = Mapping.map({
-      fd,
-      offset: fdOffset,
-      sizeBytes,
-      prot: access === 'read' ? abi.PROT_READ : abi.PROT_READ | abi.PROT_WRITE,
-      dontFork: true,
-      label: `DMA memory of ${this.#device.name} at IOVA ${hex(iova)}`,
-    })
-    this.#entries.splice(at, 0, { first: iova, last: iova + BigInt(sizeBytes) - 1n, access, mapping })
+    const file = this.#files.open(fd, fdOffset, sizeBytes, access !== 'read')
+    this.#entries.add({ ...place, access, file, fdOffset })
   }
 
   /** As {@link map}, for memory that only messages reach. */
   addRemote(iova: Iova, sizeBytes: number, access: DmaAccess, remote: RemoteAccess): void {
-    const at = this.#place(iova, sizeBytes)
-    this.#entries.splice(at, 0, { first: iova, last: iova + BigInt(sizeBytes) - 1n, access, remote })
+    this.#entries.add({ ...this.#place(iova, sizeBytes), access, remote, fdOffset: 0 })
   }
 
   /** Takes back exactly one mapping. @throws ERR_ACCEL_NOT_FOUND where there is none of that address and size */
   unmap(iova: Iova, sizeBytes: number): void {
-    const at = this.#entries.findIndex(({ first }) => first === iova)
-    const entry = this.#entries[at]
-    if (entry === undefined || entry.last !== iova + BigInt(sizeBytes) - 1n) {
+    const entry = this.#entries.find(pageOf(iova))
+    if (entry === undefined || entry.first !== iova || entry.last !== iova + BigInt(sizeBytes) - 1n) {
       throw accelError(
         'ERR_ACCEL_NOT_FOUND',
         `No mapping of ${sizeBytes} bytes at IOVA ${hex(iova)} to take back; ${this.#near(iova)}. Unmap what was mapped, whole.`,
       )
     }
-    this.#entries.splice(at, 1)
-    this.#lastHit = undefined
-    entry.mapping?.revoke()
+    this.#remove(entry)
+  }
+
+  /** Takes back all mappings that lie in a range, which may be none. @throws ERR_ACCEL_INVALID_ARGUMENT where it cuts one: then all stay */
+  unmapWithin(first: bigint, end: bigint): void {
+    if (end <= first || first > LAST_ADDRESS) return
+    const last = end <= LAST_ADDRESS ? end - 1n : LAST_ADDRESS
+    const met = this.#entries.meeting({ firstPage: pageOf(first), endPage: pageOf(last) + 1 })
+    const cut = met.find((entry) => entry.first < first || entry.last > last)
+    if (cut !== undefined) {
+      throw accelError(
+        'ERR_ACCEL_INVALID_ARGUMENT',
+        `IOVA ${hex(first)}-${hex(last)} has only a part of ${describeEntry(cut)}. Unmap what was mapped, whole.`,
+      )
+    }
+    for (const entry of met) this.#remove(entry)
   }
 
   /** Takes all mappings back. */
   clear(): void {
-    this.#lastHit = undefined
-    for (const entry of this.#entries.splice(0)) entry.mapping?.revoke()
+    for (const { file } of this.#entries.clear()) if (file !== undefined) this.#files.close(file)
   }
 
   read(iova: bigint, into: Uint8Array): void {
-    this.#check(iova, into.length, 'read')
-    for (let done = 0; done < into.length; ) {
-      const at = iova + BigInt(done)
-      const { first, last, mapping, remote } = this.#still(at, 'read')
-      const part = into.subarray(done, done + Number(min(last - at + 1n, BigInt(into.length - done))))
-      if (mapping === undefined) remote!.read(at, part)
-      else part.set(mapping.window.u8.subarray(Number(at - first), Number(at - first) + part.length))
-      done += part.length
-    }
+    this.#move(iova, into, 'read')
   }
 
   write(iova: bigint, from: Uint8Array): void {
-    this.#check(iova, from.length, 'write')
-    for (let done = 0; done < from.length; ) {
-      const at = iova + BigInt(done)
-      const { first, last, mapping, remote } = this.#still(at, 'write')
-      const part = from.subarray(done, done + Number(min(last - at + 1n, BigInt(from.length - done))))
-      if (mapping === undefined) remote!.write(at, part)
-      else mapping.window.u8.set(part, Number(at - first))
-      done += part.length
-    }
+    this.#move(iova, from, 'write')
   }
 
   view(iova: bigint, sizeBytes: number, access: DmaAccess): Uint8Array | undefined {
     this.#check(iova, sizeBytes, access)
-    const entry = this.#find(iova)
-    if (entry?.mapping === undefined || iova + BigInt(sizeBytes) - 1n > entry.last) return undefined
-    const offset = Number(iova - entry.first)
-    return entry.mapping.window.u8.subarray(offset, offset + sizeBytes)
+    const page = pageOf(iova)
+    const entry = this.#entries.find(page)
+    if (entry?.file === undefined) return undefined
+    const at = (page - entry.firstPage) * PAGE_BYTES + offsetInPage(iova)
+    const start = (entry.fdOffset + at) % PART_BYTES
+    if (at + sizeBytes > bytesOf(entry) || start + sizeBytes > PART_BYTES) return undefined
+    return partAt(entry.file, entry.fdOffset + at).subarray(start, start + sizeBytes)
+  }
+
+  /** Moves bytes between the device's memory and the host's, range by range, without an allocation for small ones. */
+  #move(iova: bigint, bytes: Uint8Array, access: 'read' | 'write'): void {
+    this.#check(iova, bytes.length, access)
+    let page = pageOf(iova)
+    let inPage = offsetInPage(iova)
+    for (let done = 0; done < bytes.length; ) {
+      const entry = this.#still(page, access)
+      const at = (page - entry.firstPage) * PAGE_BYTES + inPage
+      let moved = Math.min(bytesOf(entry) - at, bytes.length - done)
+      if (entry.file === undefined) {
+        entry.remote![access](iova + BigInt(done), bytes.subarray(done, done + moved))
+      } else {
+        const offset = entry.fdOffset + at
+        const start = offset % PART_BYTES
+        const part = partAt(entry.file, offset)
+        moved = Math.min(moved, PART_BYTES - start)
+        if (access === 'read') copy(part, start, bytes, done, moved)
+        else copy(bytes, done, part, start, moved)
+      }
+      done += moved
+      inPage += moved
+      page += Math.floor(inPage / PAGE_BYTES)
+      inPage %= PAGE_BYTES
+    }
   }
 
   /** Before the first byte moves, all of them must be allowed to. */
   #check(iova: bigint, sizeBytes: number, access: DmaAccess): void {
-    this.#device.checkMayTransfer(describe(iova, sizeBytes, access))
-    const { addressBits } = this.#device
-    const end = iova + BigInt(sizeBytes)
-    if (iova < 0n || end > 1n << BigInt(addressBits)) {
+    this.#device.checkMayTransfer(iova, sizeBytes, access)
+    const page = pageOf(iova)
+    const lastPage = page + Math.floor((offsetInPage(iova) + sizeBytes - 1) / PAGE_BYTES)
+    if (iova < 0n || iova > LAST_ADDRESS || lastPage >= this.#endPage) {
+      const { addressBits } = this.#device
       throw this.#fault(
         iova,
         sizeBytes,
@@ -160,57 +204,42 @@ export class DmaSpace implements DmaMapper, ModelDma {
         `the device has ${addressBits} address bits. Map the buffer below ${hex(1n << BigInt(addressBits))}`,
       )
     }
-    for (let at = iova; at < end; ) {
-      const entry = this.#find(at)
+    for (let at = page; at <= lastPage; ) {
+      const entry = this.#entries.find(at)
       if (entry === undefined) {
-        throw this.#fault(iova, sizeBytes, access, `nothing is mapped at ${hex(at)}; ${this.#near(at)}`)
+        const hole = at === page ? iova : BigInt(at) * PAGE
+        throw this.#fault(iova, sizeBytes, access, `nothing is mapped at ${hex(hole)}; ${this.#near(hole)}`)
       }
       if (entry.access !== 'readwrite' && entry.access !== access) {
         throw this.#fault(iova, sizeBytes, access, `${describeEntry(entry)} does not allow it`)
       }
-      at = entry.last + 1n
+      at = entry.endPage
     }
   }
 
   /** What was checked before may have been taken back while a message to its owner was under way. */
-  #still(iova: bigint, access: DmaAccess): Entry {
-    const entry = this.#find(iova)
-    if (entry === undefined) throw this.#fault(iova, 1, access, 'its mapping was taken back meanwhile')
-    return entry
+  #still(page: number, access: DmaAccess): Entry {
+    const entry = this.#entries.find(page)
+    if (entry !== undefined) return entry
+    throw this.#fault(BigInt(page) * PAGE, 1, access, 'its mapping was taken back meanwhile')
+  }
+
+  #remove(entry: Entry): void {
+    this.#entries.delete(entry)
+    if (entry.file !== undefined) this.#files.close(entry.file)
   }
 
   #fault(iova: bigint, sizeBytes: number, access: DmaAccess, why: string): Error {
     const { name, violations } = this.#device
     return violations.record(
       'ERR_ACCEL_DMA_FAULT',
-      `${name}: ${describe(iova, sizeBytes, access)}: ${why}. The driver gave the device a wrong address, or unmapped it too early.`,
+      `${name}: ${describeTransfer(iova, sizeBytes, access)}: ${why}. The driver gave the device a wrong address, or unmapped it too early.`,
       { details: { device: name, iova, sizeBytes, access, nearest: this.#nearest(iova) } },
     )
   }
 
-  #find(iova: bigint): Entry | undefined {
-    const last = this.#lastHit
-    if (last !== undefined && iova >= last.first && iova <= last.last) return last
-    const entry = this.#entries[this.#after(iova) - 1]
-    if (entry === undefined || iova > entry.last) return undefined
-    this.#lastHit = entry
-    return entry
-  }
-
-  /** The index of the first entry that starts above `iova`. */
-  #after(iova: bigint): number {
-    let low = 0
-    let high = this.#entries.length
-    while (low < high) {
-      const middle = (low + high) >>> 1
-      if (this.#entries[middle]!.first <= iova) low = middle + 1
-      else high = middle
-    }
-    return low
-  }
-
-  /** Checks a new range and answers the index where it belongs. */
-  #place(iova: bigint, sizeBytes: number): number {
+  /** Checks a new range. */
+  #place(iova: bigint, sizeBytes: number): Pick<Entry, 'first' | 'last' | 'firstPage' | 'endPage'> {
     this.#device.checkPresent()
     if (
       !Number.isSafeInteger(sizeBytes) ||
@@ -231,40 +260,27 @@ export class DmaSpace implements DmaMapper, ModelDma {
         `IOVA ${hex(iova)}-${hex(last)} cannot be mapped: the IOMMU translates ${ranges}.`,
       )
     }
-    if (this.#entries.length >= this.maxMappings) {
+    if (this.#entries.size >= this.maxMappings) {
       throw accelError(
         'ERR_ACCEL_MAPPING_LIMIT',
         `All ${this.maxMappings} DMA mappings are taken. Use fewer, larger ones.`,
         { details: { maxMappings: this.maxMappings } },
       )
     }
-    const at = this.#after(iova)
-    const before = this.#entries[at - 1]
-    const after = this.#entries[at]
-    const taken = before !== undefined && before.last >= iova ? before : after
-    if (taken !== undefined && taken.first <= last && taken.last >= iova) {
+    const range = { first: iova, last, firstPage: pageOf(iova), endPage: pageOf(last) + 1 }
+    const [taken] = this.#entries.meeting(range)
+    if (taken !== undefined) {
       throw accelError(
         'ERR_ACCEL_BUSY',
         `IOVA ${hex(iova)}-${hex(last)} overlaps ${describeEntry(taken)}. Unmap that first.`,
+        { errno: 'EEXIST' },
       )
     }
-    return at
-  }
-
-  #requireLongEnough(fd: number, minBytes: number): void {
-    const { sizeBytes } = sys.fstat(fd)
-    if (sizeBytes < minBytes) {
-      throw accelError(
-        'ERR_ACCEL_OUT_OF_RANGE',
-        `The file has ${sizeBytes} bytes; ${minBytes} were to be mapped.`,
-      )
-    }
+    return range
   }
 
   #nearest(iova: bigint): string | undefined {
-    const at = this.#after(iova)
-    const below = this.#entries[at - 1]
-    const above = this.#entries[at]
+    const [below, above] = this.#entries.around(pageOf(iova))
     if (below === undefined || above === undefined) {
       const only = below ?? above
       return only === undefined ? undefined : describeEntry(only)
@@ -278,11 +294,22 @@ export class DmaSpace implements DmaMapper, ModelDma {
   }
 }
 
-function min(a: bigint, b: bigint): bigint {
-  return a < b ? a : b
+function bytesOf({ firstPage, endPage }: PageRange): number {
+  return (endPage - firstPage) * PAGE_BYTES
 }
 
-function describe(iova: bigint, sizeBytes: number, access: DmaAccess): string {
+/** The part of a file that an offset lies in. What a range needs of its file was mapped with it. */
+function partAt(file: SharedFile, offset: number): Uint8Array {
+  return file.parts[Math.floor(offset / PART_BYTES)]!.window.u8
+}
+
+function copy(from: Uint8Array, start: number, into: Uint8Array, at: number, length: number): void {
+  if (length > SMALL_BYTES) into.set(from.subarray(start, start + length), at)
+  else for (let i = 0; i < length; i++) into[at + i] = from[start + i]!
+}
+
+/** A transfer in words, for what went wrong with it. */
+export function describeTransfer(iova: bigint, sizeBytes: number, access: DmaAccess): string {
   return `DMA ${access} of ${sizeBytes} bytes at IOVA ${hex(iova)}`
 }
 

@@ -8,6 +8,7 @@ export interface FaultTarget {
   resume(): void
   vanish(reason: AccelError): void
   request(reason: AccelError): void
+  error(reason: AccelError): void
 }
 
 /** Misfortunes of a device, to be switched on while it runs. One object serves one function. */
@@ -53,9 +54,19 @@ export class Faults {
     this.#target?.vanish(accelError('ERR_ACCEL_NO_DEVICE', `The device is gone: ${reason}.`))
   }
 
-  /** The administrator wants the device back, as an unbind from vfio-pci says it (the request interrupt). */
+  /**
+   * The administrator wants the device back, as an unbind from vfio-pci says it: the request interrupt fires, and listeners in this
+   * process are told. With neither the device vanishes.
+   */
   request(reason = 'the model was told to ask for it'): void {
     this.#target?.request(accelError('ERR_ACCEL_NO_DEVICE', `The device is wanted back: ${reason}.`))
+  }
+
+  /** An uncorrectable PCI Express error: the error interrupt fires; where it is not armed, the device vanishes with that reason. */
+  error(reason = 'the model was told to report it'): void {
+    this.#target?.error(
+      accelError('ERR_ACCEL_IO', `The device reported an uncorrectable PCI Express error: ${reason}.`),
+    )
   }
 
   get isAllOnes(): boolean {

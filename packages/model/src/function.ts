@@ -1,10 +1,11 @@
 import { type IrqInfo, type IrqType, PciRegion, type RegionInfo } from '@uaccel/core'
+import type { DmaAccess } from '@uaccel/memory'
 import { type AccelError, accelError } from '@uaccel/uapi'
 import { Bar, type MemoryPart, readMemory, writeMemory } from './bar.js'
 import { AutoClock } from './clock.js'
 import { ConfigSpace } from './config-space.js'
 import { checkDefinition } from './definition.js'
-import { DmaSpace, type DmaSpaceOptions } from './dma-space.js'
+import { DmaSpace, type DmaSpaceOptions, describeTransfer } from './dma-space.js'
 import { Faults } from './faults.js'
 import { Interrupts } from './interrupts.js'
 import { allOnes, isWidth, type Width } from './registers.js'
@@ -41,8 +42,6 @@ export interface ModelFunction extends EmulatedFunction {
   checkPresent(): void
   /** @throws ERR_ACCEL_NO_DEVICE, ERR_ACCEL_OUT_OF_RANGE */
   checkRange(region: number, offset: number, sizeBytes: number): void
-  /** Calls back once when the device vanishes. Answers a function that takes the listener back. */
-  onLost(listener: (reason: AccelError) => void): () => void
   /** Calls back when the device is wanted back. Answers a function that takes the listener back. */
   onRequest(listener: (reason: AccelError) => void): () => void
 }
@@ -98,6 +97,7 @@ class LiveFunction<Options> implements ModelFunction {
       resume: () => this.#work.resume(),
       vanish: (reason) => this.#vanish(reason),
       request: (reason) => this.#request(reason),
+      error: (reason) => this.#error(reason),
     })
     this.#work = new WorkSet(this.clock, this.faults)
     this.#config = new ConfigSpace(definition, {
@@ -116,7 +116,7 @@ class LiveFunction<Options> implements ModelFunction {
         addressBits: definition.addressBits ?? 64,
         violations: this.violations,
         checkPresent: () => this.checkPresent(),
-        checkMayTransfer: (what) => this.#checkMayTransfer(what),
+        checkMayTransfer: (iova, sizeBytes, access) => this.#checkMayTransfer(iova, sizeBytes, access),
       },
       how.dma,
     )
@@ -210,7 +210,7 @@ class LiveFunction<Options> implements ModelFunction {
   }
 
   setIrqs(type: IrqType, start: number, fds: readonly number[]): void {
-    this.checkPresent()
+    if (fds.length > 0) this.checkPresent()
     this.#interrupts.arm(type, start, fds)
   }
 
@@ -248,7 +248,7 @@ class LiveFunction<Options> implements ModelFunction {
     this.#closed = true
     this.#gone ??= accelError('ERR_ACCEL_NO_DEVICE', `The model ${this.identity.name} was closed.`)
     this.#work.cancel()
-    this.#interrupts.disarm()
+    this.#interrupts.close()
     this.dma.clear()
     for (const bar of this.#bars) bar?.close()
     this.#lostListeners.clear()
@@ -256,8 +256,14 @@ class LiveFunction<Options> implements ModelFunction {
   }
 
   #request(reason: AccelError): void {
-    if (this.#requestListeners.size === 0) this.#vanish(reason)
+    if (this.#gone !== undefined) return
+    const fired = this.#interrupts.notify('req')
+    if (!fired && this.#requestListeners.size === 0) this.#vanish(reason)
     for (const listener of [...this.#requestListeners]) listener(reason)
+  }
+
+  #error(reason: AccelError): void {
+    if (this.#gone === undefined && !this.#interrupts.notify('err')) this.#vanish(reason)
   }
 
   #context(): ModelContext {
@@ -375,9 +381,13 @@ class LiveFunction<Options> implements ModelFunction {
     if (this.#strict) throw violation
   }
 
-  #checkMayTransfer(what: string): void {
+  #checkMayTransfer(iova: bigint, sizeBytes: number, access: DmaAccess): void {
     this.checkPresent()
+    const refused = this.#accessing || this.#work.isAwaited
+    const fails = !refused && this.faults.takeDmaError()
+    if (!refused && !fails && this.#config.busMaster) return
     const { name } = this.identity
+    const what = describeTransfer(iova, sizeBytes, access)
     if (this.#accessing) {
       throw this.violations.record(
         'ERR_ACCEL_BAD_ACCESS',
@@ -385,9 +395,7 @@ class LiveFunction<Options> implements ModelFunction {
       )
     }
     if (this.#work.isAwaited) throw accelError('ERR_ACCEL_DMA_FAULT', `${name}: ${what}: a reset waits.`)
-    if (this.faults.takeDmaError())
-      throw accelError('ERR_ACCEL_DMA_FAULT', `${name}: ${what}: injected fault.`)
-    if (this.#config.busMaster) return
+    if (fails) throw accelError('ERR_ACCEL_DMA_FAULT', `${name}: ${what}: injected fault.`)
     const message = `${name}: ${what} while bus mastering is off`
     // Switched off again, it is how a driver stops a device; never switched on, the driver forgot it.
     if (this.#mastered) throw accelError('ERR_ACCEL_DMA_FAULT', `${message} again.`)

@@ -32,6 +32,8 @@ export class Interrupts {
   readonly #pending: DataView
   readonly #msix: ModelInterrupts['msix']
   readonly #triggers: (EventFd | undefined)[] = []
+  /** What is told of the device besides its own interrupts, as the kernel does: no reset takes it, and it is armed beside any kind. */
+  readonly #notices: { err?: EventFd | undefined; req?: EventFd | undefined } = {}
   #armed: IrqType | undefined
   #line = false
   /** INTx is masked when it fires, until the driver has acknowledged the device and unmasks it. */
@@ -39,10 +41,10 @@ export class Interrupts {
 
   constructor({ intx = false, msi = 0, msix }: ModelInterrupts, host: InterruptHost) {
     this.#host = host
-    const info = (type: IrqType, count: number, autoMasked = false): IrqInfo => ({
+    const info = (type: IrqType, count: number, autoMasked = false, maskable = count > 0): IrqInfo => ({
       type,
       count,
-      maskable: count > 0,
+      maskable,
       autoMasked,
     })
     this.#msix = msix
@@ -50,8 +52,8 @@ export class Interrupts {
       intx: info('intx', intx ? 1 : 0, intx),
       msi: info('msi', msi),
       msix: info('msix', msix?.vectors ?? 0),
-      err: info('err', 0),
-      req: info('req', 0),
+      err: info('err', 1, false, false),
+      req: info('req', 1, false, false),
     }
     this.#table = new DataView(new ArrayBuffer(this.irqs.msix.count * ENTRY_BYTES))
     this.#pending = new DataView(new ArrayBuffer(Math.ceil(this.irqs.msix.count / 64) * 8))
@@ -94,6 +96,12 @@ export class Interrupts {
     this.#triggers[vector]?.signal()
   }
 
+  /** Fires the error or the request interrupt; false where it is not armed. */
+  notify(type: 'err' | 'req'): boolean {
+    this.#notices[type]?.signal()
+    return this.#notices[type] !== undefined
+  }
+
   /** Arms vectors from `start` on, or disarms the kind with an empty list. Descriptors are duplicated: the caller's stay its own. */
   arm(type: IrqType, start: number, fds: readonly number[]): void {
     const { count } = this.irqs[type]
@@ -103,6 +111,13 @@ export class Interrupts {
         `${type} vectors ${start} to ${start + fds.length - 1} were to be armed; the device has ${count}.`,
         { details: { available: count } },
       )
+    }
+    if (type === 'err' || type === 'req') {
+      for (const fd of fds) if (fd >= 0) requireEventFd(fd)
+      const [notice] = adopt(fds)
+      this.#notices[type]?.close()
+      this.#notices[type] = notice
+      return
     }
     if (fds.length === 0) {
       if (this.#armed === type) this.disarm()
@@ -140,7 +155,9 @@ export class Interrupts {
   }
 
   mask(type: IrqType, vector: number, masked: boolean): void {
-    const { count } = this.irqs[type]
+    const { count, maskable } = this.irqs[type]
+    if (count > 0 && !maskable)
+      throw accelError('ERR_ACCEL_UNSUPPORTED', `The ${type} interrupt has no mask.`)
     if (!(vector >= 0 && vector < count)) {
       throw accelError('ERR_ACCEL_OUT_OF_RANGE', `${type} vector ${vector} of ${count}.`)
     }
@@ -187,6 +204,11 @@ export class Interrupts {
     else return false
     this.unmasked()
     return true
+  }
+
+  close(): void {
+    this.disarm()
+    for (const type of ['err', 'req'] as const) this.arm(type, 0, [])
   }
 
   reset(): void {

@@ -171,11 +171,19 @@ class InProcess<Clock extends ModelClock> implements Loopback<Clock> {
   }
 
   setIrqs(type: IrqType, fds: readonly number[]): void {
+    if (type === 'err' || type === 'req') {
+      throw accelError(
+        'ERR_ACCEL_BUSY',
+        `${type} of ${this.identity.address} is the transport's own: listen with onLost() or onRequest().`,
+      )
+    }
+    this.function.checkPresent()
     this.function.setIrqs(type, 0, [])
     if (fds.length > 0) this.function.setIrqs(type, 0, fds)
   }
 
   disableIrqs(type: IrqType): void {
+    this.function.checkPresent()
     this.function.setIrqs(type, 0, [])
   }
 

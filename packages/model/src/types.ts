@@ -1,5 +1,6 @@
 import type { AccessWidth, Area, IrqInfo, IrqType, RegionInfo } from '@uaccel/core'
 import type { DmaAccess, DmaMapper, Iova } from '@uaccel/memory'
+import type { AccelError } from '@uaccel/uapi'
 
 /** What a device model's configuration space says of it. */
 export interface ModelIdentity {
@@ -110,15 +111,26 @@ export interface EmulatedFunction {
   /** A bus access of 1, 2, 4 or 8 bytes, or for config space and plain memory of any length. Little-endian. */
   regionRead(region: number, offset: number, into: Uint8Array): void
   regionWrite(region: number, offset: number, from: Uint8Array): void
-  /** Arms vectors with eventfds (owned by the caller; -1: none), or disables the kind with an empty list. */
+  /**
+   * Arms vectors with eventfds (owned by the caller; -1: none), or disables the kind with an empty list, which can also be done
+   * after the device vanished.
+   */
   setIrqs(type: IrqType, start: number, fds: readonly number[]): void
   maskIrq(type: IrqType, vector: number, masked: boolean): void
   /** Host memory that the device may reach. */
   readonly dma: DmaMapper & {
+    /** How many mappings there are. */
+    readonly size: number
+    /** Takes back all mappings that lie in a range, which may be none. @throws ERR_ACCEL_INVALID_ARGUMENT where it cuts one: then all stay */
+    unmapWithin(first: bigint, end: bigint): void
+    /** Takes all mappings back. */
+    clear(): void
     /** Adds memory that has no file, or none that may be mapped; taken back with `unmap`. */
     addRemote(iova: Iova, sizeBytes: number, access: DmaAccess, remote: RemoteAccess): void
   }
   reset(): void
+  /** Calls back once when the device vanishes. Answers a function that takes the listener back. */
+  onLost(listener: (reason: AccelError) => void): () => void
   close(): void
 }
 

@@ -6,9 +6,11 @@
 /** open(2) flags. include/uapi/asm-generic/fcntl.h */
 export const O_RDONLY = 0
 export const O_RDWR = 2
+export const O_ACCMODE = 3
 export const O_CREAT = 0o100
 export const O_NONBLOCK = 0o4000
 export const O_CLOEXEC = 0o2000000
+export const O_PATH = 0o10000000
 
 /** mmap(2). include/uapi/asm-generic/mman-common.h, mman.h */
 export const PROT_NONE = 0
@@ -36,6 +38,8 @@ export const F_GET_SEALS = 1034
 export const F_SEAL_SEAL = 1
 export const F_SEAL_SHRINK = 2
 export const F_SEAL_GROW = 4
+export const F_SEAL_WRITE = 8
+export const F_SEAL_FUTURE_WRITE = 16
 
 /** eventfd(2). include/uapi/linux/eventfd.h */
 export const EFD_CLOEXEC = O_CLOEXEC

@@ -478,6 +478,23 @@ for (const name of ['koffi', 'ffi-rs'] as ProviderName[]) {
       t.same(calls.memlockLimit(), { softBytes: soft, hardBytes: hard })
     })
 
+    t.test('which file a descriptor is of, and how it was opened', async (t) => {
+      const fd = calls.memfdCreate('x')
+      const other = calls.memfdCreate('x')
+      calls.ftruncate(fd, 5)
+      const reading = calls.open(`/proc/self/fd/${fd}`, abi.O_RDONLY)
+      t.match(calls.identify(fd), { sizeBytes: 5, blockBytes: 4096 })
+      t.equal(calls.identify(reading).id, calls.identify(fd).id)
+      t.not(calls.identify(other).id, calls.identify(fd).id)
+      t.equal(calls.getFlags(fd) & abi.O_ACCMODE, abi.O_RDWR)
+      t.equal(calls.getFlags(reading) & abi.O_ACCMODE, abi.O_RDONLY)
+      for (const open of [fd, other, reading]) calls.close(open)
+      t.same(
+        failure(() => calls.identify(fd)),
+        ['ERR_ACCEL_SYSTEM', 'EBADF', 'fstat'],
+      )
+    })
+
     t.test('seals', async (t) => {
       const fd = calls.memfdCreate('x')
       t.equal(calls.getSeals(fd), 0)

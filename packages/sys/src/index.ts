@@ -10,7 +10,7 @@ export {
   type SharedRange,
   Window,
 } from './mapping.js'
-export { createSealedMemory, requireSealed } from './sealed.js'
+export { createSealedMemory, getSealsOrNone, requireSealed } from './sealed.js'
 export {
   type NetlinkMessage,
   type PollRequest,

@@ -23,6 +23,16 @@ export function createSealedMemory(
   }
 }
 
+/** The seals of a file; 0 for one that can have none. */
+export function getSealsOrNone(fd: number, calls: SystemCalls = sys): number {
+  try {
+    return calls.getSeals(fd)
+  } catch (error) {
+    if (!isAccelError(error) || error.errno !== 'EINVAL') throw error
+    return 0 // not a memfd
+  }
+}
+
 /**
  * Checks a descriptor that came from another process before it is mapped: it must be memory that nobody can
  * shrink (a page behind the end of a file is SIGBUS, which JavaScript cannot catch) and be large enough.
@@ -31,19 +41,10 @@ export function createSealedMemory(
  * @throws ERR_ACCEL_OUT_OF_RANGE shorter than `minBytes`
  */
 export function requireSealed(fd: number, minBytes: number, calls: SystemCalls = sys): void {
-  let seals = 0
-  let cause: unknown
-  try {
-    seals = calls.getSeals(fd)
-  } catch (error) {
-    if (!isAccelError(error) || error.errno !== 'EINVAL') throw error
-    cause = error // EINVAL: not a memfd
-  }
-  if ((seals & abi.F_SEAL_SHRINK) === 0) {
+  if ((getSealsOrNone(fd, calls) & abi.F_SEAL_SHRINK) === 0) {
     throw accelError(
       'ERR_ACCEL_INVALID_ARGUMENT',
       'Memory from another process must be a memfd sealed with F_SEAL_SHRINK; this descriptor is not. Seal it before sending it.',
-      cause === undefined ? undefined : { cause },
     )
   }
   const { sizeBytes } = calls.fstat(fd) // after the seals were seen, so that it cannot shrink any more

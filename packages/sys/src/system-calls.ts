@@ -200,6 +200,20 @@ export class SystemCalls {
     }
   }
 
+  /**
+   * Which file a descriptor is of: `id` is the same for all descriptors of it, and no other file's while one of them, or a
+   * mapping, is there. With its size, and the block size of its file system: of huge pages, that of a page.
+   */
+  identify(fd: number): { id: string; sizeBytes: number; blockBytes: number } {
+    try {
+      const { dev, ino, size, blksize } = fstatSync(fd, { bigint: true })
+      return { id: `${dev}:${ino}`, sizeBytes: Number(size), blockBytes: Number(blksize) }
+    } catch (cause) {
+      const { errno = -constants.errno.EBADF } = cause as NodeJS.ErrnoException
+      throw systemError('fstat', errno, `fd ${fd}`)
+    }
+  }
+
   /** Adds `abi.F_SEAL_*` to a memfd. */
   addSeals(fd: number, seals: number): void {
     this.#check('fcntl', this.provider.raw.fcntl(fd, abi.F_ADD_SEALS, seals), `seal fd ${fd}`)
@@ -210,11 +224,16 @@ export class SystemCalls {
     return this.#check('fcntl', this.provider.raw.fcntl(fd, abi.F_GET_SEALS, 0), `seals of fd ${fd}`)
   }
 
+  /** How a file was opened: `abi.O_*`. */
+  getFlags(fd: number): number {
+    return this.#check('fcntl', this.provider.raw.fcntl(fd, abi.F_GETFL, 0), `flags of fd ${fd}`)
+  }
+
   setNonblocking(fd: number, nonblocking = true): void {
-    const { raw } = this.provider
-    const flags = this.#check('fcntl', raw.fcntl(fd, abi.F_GETFL, 0), `flags of fd ${fd}`)
+    const flags = this.getFlags(fd)
     const wanted = nonblocking ? flags | abi.O_NONBLOCK : flags & ~abi.O_NONBLOCK
-    if (wanted !== flags) this.#check('fcntl', raw.fcntl(fd, abi.F_SETFL, wanted), `flags of fd ${fd}`)
+    if (wanted === flags) return
+    this.#check('fcntl', this.provider.raw.fcntl(fd, abi.F_SETFL, wanted), `flags of fd ${fd}`)
   }
 
   eventfd(initial = 0, flags = abi.EFD_NONBLOCK): number {

@@ -111,7 +111,14 @@ export function transportContract(
       for (const type of irqTypes) {
         const { count } = transport.irqs[type]
         t.equal(transport.irqs[type].type, type)
-        if (count === 0 || type === 'err' || type === 'req') continue
+        if (count === 0) continue
+        if (type === 'err' || type === 'req') {
+          refuses(t, 'ERR_ACCEL_BUSY', `${type} is the transport's own`, () =>
+            transport.setIrqs(type, [event.fd]),
+          )
+          transport.disableIrqs(type) // no harm
+          continue
+        }
         transport.setIrqs(type, [event.fd])
         transport.setIrqs(type, [-1])
         transport.disableIrqs(type)
@@ -122,7 +129,9 @@ export function transportContract(
         )
         transport.disableIrqs(type)
       }
-      const armed = irqTypes.find((type) => transport.irqs[type].count > 0)
+      const armed = irqTypes.find(
+        (type) => transport.irqs[type].count > 0 && type !== 'err' && type !== 'req',
+      )
       if (armed) transport.setIrqs(armed, [event.fd]) // left for close
     } finally {
       await transport.close()

@@ -9,7 +9,7 @@ import {
   type TransportIdentity,
 } from '@uaccel/core'
 import type { DmaMapper, DmaMapRequest, Iova } from '@uaccel/memory'
-import { Mapping } from '@uaccel/sys'
+import { EventFd, Mapping, type Watch, watch } from '@uaccel/sys'
 import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
 import { Connection } from './connection.js'
 import { DmaTable } from './dma-table.js'
@@ -46,13 +46,16 @@ export async function connectVfioUser(path: string, options: ConnectOptions = {}
   refuseOwnSocket(path)
   const table = new DmaTable()
   const connection = new Connection(path, options.timeoutMs ?? 5000, table)
+  let transport: VfioUserTransport | undefined
   try {
     const inquiry = inquire(connection, options.mapUnsealed ?? false)
-    const transport = new VfioUserTransport(connection, table, inquiry, options.shareMemory ?? true)
+    transport = new VfioUserTransport(connection, table, inquiry, options.shareMemory ?? true)
+    transport.listen()
     placeBars(transport)
     return transport
   } catch (error) {
     connection.close()
+    await transport?.close()
     throw error
   }
 }
@@ -67,6 +70,8 @@ class VfioUserTransport implements Transport {
   readonly #table: DmaTable
   readonly #armed = new Set<IrqType>()
   readonly #requestListeners = new Set<(reason: AccelError) => void>()
+  /** What the server tells of the device, besides the interrupts that its driver asks for. */
+  readonly #notices: { readonly event: EventFd; readonly watching: Watch }[] = []
   /** offset, region, count, and up to 8 bytes of data: a register access allocates no request. */
   readonly #access = Buffer.alloc(ACCESS_BYTES + 8)
   readonly #requests = [0, 1, 2, 3, 4, 5, 6, 7, 8].map((bytes) =>
@@ -83,12 +88,27 @@ class VfioUserTransport implements Transport {
     this.resets = inquiry.resettable ? ['function'] : []
     this.dma = {
       pageSizeBytes: 4096,
-      maxMappings: Number.POSITIVE_INFINITY,
+      maxMappings: connection.peer.maxDmaMaps,
       locksMemory: false,
       ranges: () => [{ first: 0n, last: (1n << 64n) - 1n }],
       map: (request) => this.#dmaMap(request, shareMemory),
       unmap: (iova, sizeBytes) => this.#dmaUnmap(iova, sizeBytes),
     }
+  }
+
+  /** Arms the interrupts that are the transport's own: the device is wanted back, or reports an error. */
+  listen(): void {
+    const { path } = this.#connection
+    this.#notify('req', () => {
+      const reason = accelError('ERR_ACCEL_NO_DEVICE', `the server wants the device on ${path} back`)
+      if (this.#requestListeners.size === 0) this.#connection.lose(reason)
+      for (const listener of [...this.#requestListeners]) listener(reason)
+    })
+    this.#notify('err', () =>
+      this.#connection.lose(
+        accelError('ERR_ACCEL_IO', `the device on ${path} reported an uncorrectable PCI Express error`),
+      ),
+    )
   }
 
   read(region: number, offset: number, width: AccessWidth): number {
@@ -162,6 +182,13 @@ class VfioUserTransport implements Transport {
   }
 
   setIrqs(type: IrqType, fds: readonly number[]): void {
+    this.#alive()
+    if (type === 'err' || type === 'req') {
+      throw accelError(
+        'ERR_ACCEL_BUSY',
+        `${type} of ${this.identity.address} is the transport's own: listen with onLost() or onRequest().`,
+      )
+    }
     const { count } = this.irqs[type]
     if (fds.length > count) {
       throw accelError(
@@ -237,8 +264,29 @@ class VfioUserTransport implements Transport {
     if (this.#closed) return
     this.#closed = true
     this.#connection.close()
+    for (const { event, watching } of this.#notices.splice(0)) {
+      watching.close()
+      event.close()
+    }
     this.#table.clear()
     closeRegions(this.regions)
+  }
+
+  /** Has `handler` called when the server fires that interrupt. One that has it and refuses to arm it does not fire it either. */
+  #notify(type: 'err' | 'req', handler: () => void): void {
+    if (this.irqs[type].count === 0) return
+    const event = new EventFd()
+    const fired = () => {
+      if (event.drain() > 0 && !this.#connection.lost) handler()
+    }
+    try {
+      const request = irqSet(type, IrqSet.DATA_EVENTFD | IrqSet.TRIGGER, 0, 1)
+      this.#connection.request(Command.DEVICE_SET_IRQS, request, [event.fd])
+      this.#notices.push({ event, watching: watch(event.fd, fired, { ref: false }) })
+    } catch (error) {
+      event.close()
+      if (!isAccelError(error, 'ERR_ACCEL_IO')) throw error
+    }
   }
 
   #read(region: number, offset: number, width: number): Buffer {
@@ -295,6 +343,7 @@ class VfioUserTransport implements Transport {
 
   #dmaMap(request: DmaMapRequest, share: boolean): void {
     this.#alive()
+    this.#table.check(request)
     const { iova, sizeBytes, access, fd, fdOffset } = request
     const payload = Buffer.alloc(Size.DMA_MAP)
     payload.writeUInt32LE(Size.DMA_MAP, 0)

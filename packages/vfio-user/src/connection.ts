@@ -126,6 +126,11 @@ export class Connection {
     return reply
   }
 
+  /** Ends the session for a reason of the device's, which listeners are told. */
+  lose(reason: AccelError): void {
+    this.#end(reason, true)
+  }
+
   /** Ends the session. Idempotent. */
   close(): void {
     this.#end(accelError('ERR_ACCEL_CLOSED', `The connection to ${this.path} was closed.`), false)

@@ -14,10 +14,9 @@ export class IrqTriggers {
     this.#device = device
   }
 
-  /** Closes the eventfds. The device is not asked: it was reset, or is gone. */
+  /** Takes all vectors back: a reset leaves the error and the request interrupt armed. */
   close(): void {
-    for (const events of this.#armed.values()) for (const event of events) event?.close()
-    this.#armed.clear()
+    for (const type of [...this.#armed.keys()]) this.#disarm(type)
   }
 
   /** argsz, flags, index, start, count; then a byte a vector (DATA_BOOL), or descriptors (DATA_EVENTFD). */

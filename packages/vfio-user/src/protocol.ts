@@ -41,6 +41,8 @@ export const HEADER_BYTES = 16
 export const ACCESS_BYTES = 16
 /** `count` that a peer may use when it named no `max_data_xfer_size`. */
 export const DEFAULT_TRANSFER_BYTES = 1 << 20
+/** DMA mappings that a client may have at once where the server named no `max_dma_maps`; QEMU refuses a server that names more. */
+export const DEFAULT_DMA_MAPS = 65_535
 /** Descriptors that we take in one message: QEMU refuses a peer that names more than 8. */
 export const MAX_MESSAGE_FDS = 8
 /** The largest message that either side of ours accepts: a whole transfer, with room for the fixed parts. */
@@ -80,14 +82,17 @@ export interface Capabilities {
   readonly maxMessageFds: number
   /** Largest `count` of one transfer, in bytes. */
   readonly maxTransferBytes: number
+  /** DMA mappings that a client may have at once. */
+  readonly maxDmaMaps: number
 }
 
 /** The VERSION payload: major, minor, JSON with its NUL. */
-export function encodeVersion(minor: number, capabilities: Capabilities): Buffer {
+export function encodeVersion(minor: number, capabilities: Partial<Capabilities>): Buffer {
   const json = JSON.stringify({
     capabilities: {
       max_msg_fds: capabilities.maxMessageFds,
       max_data_xfer_size: capabilities.maxTransferBytes,
+      max_dma_maps: capabilities.maxDmaMaps,
     },
   })
   const payload = Buffer.alloc(4 + Buffer.byteLength(json) + 1)
@@ -112,6 +117,7 @@ export function decodeVersion(payload: Uint8Array): {
     capabilities: {
       maxMessageFds: positive(capabilities, 'max_msg_fds', 1),
       maxTransferBytes: positive(capabilities, 'max_data_xfer_size', DEFAULT_TRANSFER_BYTES),
+      maxDmaMaps: positive(capabilities, 'max_dma_maps', DEFAULT_DMA_MAPS),
     },
   }
 }

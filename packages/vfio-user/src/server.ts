@@ -1,7 +1,7 @@
 import { lstatSync, unlinkSync } from 'node:fs'
 import { dirname } from 'node:path'
 import type { EmulatedFunction } from '@uaccel/model'
-import { sys, type Watch, watch } from '@uaccel/sys'
+import { abi, sys, type Watch, watch } from '@uaccel/sys'
 import { accelError, isAccelError } from '@uaccel/uapi'
 import { Channel } from './channel.js'
 import { claimSocket } from './same-thread.js'
@@ -62,6 +62,8 @@ export function serveVfioUser(options: ServeOptions): Server {
       }
     | undefined
   let closed = false
+  // Nothing in the protocol says that a device is gone, except the end of the session.
+  const forgetLoss = device.onLost((reason) => setImmediate(() => leave(reason)))
 
   const leave = (reason?: Error) => {
     if (!session) return
@@ -92,6 +94,8 @@ export function serveVfioUser(options: ServeOptions): Server {
       if (fd === undefined) return
       // The one before may have left without our having seen it yet.
       session?.pump()
+      // What it still asked for nobody waits for: the device is reset when it leaves.
+      if (session && hasHungUp(session.channel.fd)) leave()
       if (session) sys.close(fd)
       else admit(new Channel(fd))
     }
@@ -138,12 +142,18 @@ export function serveVfioUser(options: ServeOptions): Server {
     closed = true
     clearTimeout(retry)
     accepting.close()
+    forgetLoss()
     leave()
     sys.close(listener)
     if (releaseSocket()) unlinkSync(path)
     device.close()
   }
   return { path, close, [Symbol.dispose]: close }
+}
+
+function hasHungUp(fd: number): boolean {
+  const [events = 0] = sys.poll([{ fd, events: 0 }], 0) ?? []
+  return (events & abi.POLLHUP) !== 0
 }
 
 function listen(path: string): number {

@@ -2,7 +2,6 @@ import { constants } from 'node:os'
 import { irqTypes, PciRegion } from '@uaccel/core'
 import type { DmaAccess, Iova } from '@uaccel/memory'
 import type { EmulatedFunction } from '@uaccel/model'
-import { MAX_MAPPING_BYTES, sys } from '@uaccel/sys'
 import { type AccelError, accelError, errorTable, isAccelError } from '@uaccel/uapi'
 import { type Channel, closeAll, type Message } from './channel.js'
 import { exactSize, invalid, safeNumber } from './checks.js'
@@ -14,6 +13,7 @@ import {
   type Capabilities,
   Command,
   commandName,
+  DEFAULT_DMA_MAPS,
   DEFAULT_TRANSFER_BYTES,
   DeviceFlag,
   DmaFlag,
@@ -49,11 +49,6 @@ interface Reply {
 
 /** Commands that are answered in one turn of the event loop: a client that never pauses does not keep the device from its work. */
 const TURN_COMMANDS = 64
-/**
- * Half of the mappings that the kernel gives a process (vm.max_map_count, 65530): one that has none left cannot allocate either.
- * More than this is answered with ENOSPC, as VFIO does at its own limit.
- */
-const MAX_DMA_MAPS = 32_768
 
 const empty: Reply = { payload: new Uint8Array(0) }
 
@@ -64,7 +59,6 @@ export class Session {
   readonly #options: SessionOptions
   readonly #remote: RemoteMemory
   readonly #irqs: IrqTriggers
-  readonly #mapped = new Map<bigint, number>()
   #peer: Capabilities | undefined
   #closed = false
 
@@ -108,7 +102,7 @@ export class Session {
     for (const message of this.#remote.backlog.splice(0)) closeAll(message.fds)
     this.#device.reset()
     this.#irqs.close()
-    this.#unmapAll()
+    this.#device.dma.clear()
   }
 
   #serve(message: Message): void {
@@ -189,6 +183,7 @@ export class Session {
       payload: encodeVersion(Math.min(minor, VERSION_MINOR), {
         maxMessageFds: MAX_MESSAGE_FDS,
         maxTransferBytes: DEFAULT_TRANSFER_BYTES,
+        maxDmaMaps: DEFAULT_DMA_MAPS,
       }),
     }
   }
@@ -205,25 +200,16 @@ export class Session {
     const iova = payload.readBigUInt64LE(16) as Iova
     const sizeBytes = safeNumber(payload.readBigUInt64LE(24), 'size')
     const fd = fds[0]
-    if (this.#met(iova, iova + BigInt(sizeBytes)).length > 0) {
-      throw accelError('ERR_ACCEL_BUSY', `DMA_MAP at 0x${iova.toString(16)} over another mapping.`, {
-        errno: 'EEXIST',
-      })
-    }
-    if (this.#mapped.size >= MAX_DMA_MAPS) {
-      throw accelError('ERR_ACCEL_MAPPING_LIMIT', `All ${MAX_DMA_MAPS} DMA mappings are taken.`, {
+    const { dma } = this.#device
+    if (dma.size >= DEFAULT_DMA_MAPS) {
+      throw accelError('ERR_ACCEL_MAPPING_LIMIT', `All ${DEFAULT_DMA_MAPS} DMA mappings are taken.`, {
         errno: 'ENOSPC',
       })
     }
-    // Memory that its owner can shrink under us would end this process with SIGBUS when it does; what is larger than a view is
-    // reached by messages, too.
-    const viewable = fd !== undefined && sizeBytes <= MAX_MAPPING_BYTES
-    const shared = viewable && (this.#options.mapUnsealed || isSealed(fd))
-    if (shared && fdOffset + sizeBytes > sys.fstat(fd).sizeBytes)
-      throw invalid('DMA_MAP beyond the end of its file.')
-    if (shared) this.#device.dma.map({ iova, sizeBytes, access, address: 0n, fd, fdOffset })
-    else this.#device.dma.addRemote(iova, sizeBytes, access, this.#remote)
-    this.#mapped.set(iova, sizeBytes)
+    // Memory that its owner can shrink under us would end this process with SIGBUS when it does.
+    const shared = fd !== undefined && (this.#options.mapUnsealed || isSealed(fd))
+    if (shared) dma.map({ iova, sizeBytes, access, address: 0n, fd, fdOffset })
+    else dma.addRemote(iova, sizeBytes, access, this.#remote)
     return empty
   }
 
@@ -236,31 +222,10 @@ export class Session {
     const flags = payload.readUInt32LE(4)
     const first = payload.readBigUInt64LE(8)
     const end = first + payload.readBigUInt64LE(16)
-    if (flags === UnmapFlag.ALL && end === 0n) this.#unmapAll()
+    if (flags === UnmapFlag.ALL && end === 0n) this.#device.dma.clear()
     else if (flags !== 0) throw accelError('ERR_ACCEL_UNSUPPORTED', `DMA_UNMAP with flags ${flags}.`)
-    else {
-      const met = this.#met(first, end)
-      const cut = met.find(([iova, size]) => iova < first || iova + BigInt(size) > end)
-      if (cut) throw invalid(`DMA_UNMAP at 0x${first.toString(16)} of a part of what was mapped.`)
-      for (const [iova, size] of met) {
-        this.#device.dma.unmap(iova as Iova, size)
-        this.#mapped.delete(iova)
-      }
-    }
+    else this.#device.dma.unmapWithin(first, end)
     return { payload: Buffer.from(payload) }
-  }
-
-  /** The mappings that a range meets, as address and size. */
-  #met(first: bigint, end: bigint): [bigint, number][] {
-    const met: [bigint, number][] = []
-    for (const [iova, size] of this.#mapped)
-      if (iova < end && iova + BigInt(size) > first) met.push([iova, size])
-    return met
-  }
-
-  #unmapAll(): void {
-    for (const [iova, sizeBytes] of this.#mapped) this.#device.dma.unmap(iova as Iova, sizeBytes)
-    this.#mapped.clear()
   }
 
   /** argsz, flags, num_regions, num_irqs. */
@@ -324,7 +289,7 @@ export class Session {
       IrqFlag.EVENTFD |
         (irq.maskable ? IrqFlag.MASKABLE : 0) |
         (irq.autoMasked ? IrqFlag.AUTOMASKED : 0) |
-        (irq.type === 'msix' || irq.type === 'msi' ? IrqFlag.NORESIZE : 0),
+        (irq.type === 'intx' ? 0 : IrqFlag.NORESIZE),
       4,
     )
     reply.writeUInt32LE(payload.readUInt32LE(8), 8)
