@@ -1,3 +1,4 @@
+import { createInterface } from 'node:readline'
 import { PassThrough } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
@@ -11,18 +12,20 @@ export interface GuestRun {
   readonly trace: string | undefined
 }
 
-/** Runs `NAME.guest.js` of this folder in the lab, beside one edu device at 0000:00:05.0. */
+/** Runs `NAME.guest.js` of this folder in the lab, beside one edu device at 0000:00:05.0. `onCue` gets the lines of its standard error. */
 export async function runGuest(
   name: string,
   {
     nodeArgs = [],
     args = [],
+    onCue,
     ...options
-  }: Partial<LabOptions> & { nodeArgs?: string[]; args?: string[] } = {},
+  }: Partial<LabOptions> & { nodeArgs?: string[]; args?: string[]; onCue?: (line: string) => void } = {},
 ): Promise<GuestRun> {
   const script = fileURLToPath(new URL(`./${name}.guest.js`, import.meta.url))
   const [stdout, stderr] = [new PassThrough(), new PassThrough()]
   const printed = Promise.all([text(stdout), text(stderr)])
+  if (onCue) createInterface(stderr).on('line', onCue)
   const { exitCode, trace } = await runInLab({
     command: [process.execPath, ...nodeArgs, script, ...args],
     devices: ['edu'],
