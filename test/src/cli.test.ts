@@ -53,7 +53,7 @@ async function serve(
 t.test('help, version, and a command line that is not understood', async (t) => {
   const help = await run('--help')
   t.match(help, { code: 0, stderr: '' })
-  for (const word of ['list', 'config', 'reg', 'model', 'lab', 'infer', 'NO_COLOR'])
+  for (const word of ['list', 'config', 'reg', 'reset', 'model', 'lab', 'infer', 'NO_COLOR'])
     t.match(help.stdout, word)
   t.match(help.stdout, /Exit codes:\n {2}0 {2}done\n {2}1 {2}.*\n {2}2 {2}.*\n {2}3 {2}/)
   t.strictSame(await run('--version'), { code: 0, stdout: '0.1.0\n', stderr: '' })
@@ -344,6 +344,21 @@ t.test('input that infer refuses', async (t) => {
   ] as const) {
     failed(t, await run('infer', path, '--input', input, '--device', 'cpu'), { code, stderr })
   }
+})
+
+t.test('reset', async (t) => {
+  const { path } = await serve(t, 'edu')
+  await run('reg', 'write', path, 'LIVENESS', '1')
+  t.strictSame(await run('reset', path), {
+    code: 0,
+    stdout: '',
+    stderr: `${path} answers after a function reset.\n`,
+  })
+  failed(t, await run('reset', path, '--hot'), {
+    code: 1,
+    stderr: /has no hot reset that its transport can trigger; there are: function.*ERR_ACCEL_UNSUPPORTED/,
+  })
+  failed(t, await run('reset', './nowhere.sock'), { code: 3, stderr: /ERR_ACCEL_NOT_FOUND/ })
 })
 
 t.test('nothing is left', async (t) => {

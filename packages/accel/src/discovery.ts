@@ -243,7 +243,7 @@ export class Discovery extends EventEmitter<DiscoveryEvents> implements AsyncDis
     void node.lost.then(async (reason) => {
       // Before its transport is closed: an unbind that waits for that is told with a later number.
       tracked.seqnum = latestSeqnum()
-      await node.release(reason, { gone: true }) // the end of the one that is under way
+      await node.release(reason, 'gone') // the end of the one that is under way
       delete tracked.node
       tracked.state = 'left'
       if (!tracked.vanished) return
@@ -287,7 +287,7 @@ export class Discovery extends EventEmitter<DiscoveryEvents> implements AsyncDis
     }
     tracked.vanished = true
     const reason = `${device.transport.address} was unbound or unplugged`
-    void node?.release(accelError('ERR_ACCEL_NO_DEVICE', reason), { gone: true })
+    void node?.release(accelError('ERR_ACCEL_NO_DEVICE', reason), 'gone')
   }
 
   #forget(tracked: Tracked): void {

@@ -46,9 +46,17 @@ export interface Probed<U extends Uapi> {
   readonly commands: CommandHandlers<U>
   /**
    * Brings the hardware to idle after a command that was aborted, timed out or broke; the next command waits for it.
-   * Without it, or where it throws, the device is reset and probed again.
+   * Without it, or where it throws, the device is reset.
    */
   recover?(context: { readonly signal: AbortSignal }): MaybePromise<void>
+  /**
+   * The device is about to be reset, if it is not dead already: end what is under way. No command runs, none begins before
+   * `afterReset` has ended. With both, what opens hold in the driver lasts over a reset; without, or where one throws, the device
+   * is released and probed again.
+   */
+  beforeReset?(context: { readonly signal: AbortSignal }): MaybePromise<void>
+  /** The device was reset to its power-on state; BARs, interrupts and memory that were taken still serve. Bring it up again. */
+  afterReset?(context: { readonly signal: AbortSignal }): MaybePromise<void>
 }
 
 /** A driver as its author writes it. */

@@ -23,7 +23,8 @@ export class FakeTransport implements Transport {
   readonly #listeners = new Set<(reason: AccelError) => void>()
   readonly #requestListeners = new Set<(reason: AccelError) => void>()
   #lost: AccelError | undefined
-  #resetFails = false
+  #failingResets = 0
+  #refusesResets = false
 
   constructor({ vendor = 0x1234, device = 0x5678, classCode = 0x120000 } = {}) {
     this.regions = Array.from({ length: 9 }, (_, index) => ({
@@ -56,8 +57,14 @@ export class FakeTransport implements Transport {
     for (const listener of [...this.#listeners]) listener(this.#lost)
   }
 
-  breakReset(): void {
-    this.#resetFails = true
+  /** The next `count` resets leave a dead device. */
+  breakReset(count = Number.POSITIVE_INFINITY): void {
+    this.#failingResets = count
+  }
+
+  /** Resets would hit other devices. */
+  refuseResets(): void {
+    this.#refusesResets = true
   }
 
   removeReset(): void {
@@ -90,7 +97,8 @@ export class FakeTransport implements Transport {
   maskIrq(): void {}
   unmaskIrq(): void {}
   async reset(): Promise<void> {
-    if (this.#resetFails) throw accelError('ERR_ACCEL_IO', 'the fake does not reset')
+    if (this.#refusesResets) throw accelError('ERR_ACCEL_BUSY', 'others are on the bus')
+    if (this.#failingResets-- > 0) throw accelError('ERR_ACCEL_IO', 'the fake does not reset')
     this.resetCount++
     this.memory[0].fill(0)
   }

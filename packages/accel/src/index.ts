@@ -14,6 +14,7 @@ export {
   type Probed,
 } from './driver.js'
 export { type FirmwareOptions, firmwarePath, loadFirmware } from './firmware.js'
+export type { NodeLimits, NodeResetOptions } from './host.js'
 export type { DeviceId } from './ids.js'
-export type { AccelNode, NodeLimits } from './node.js'
+export type { AccelNode } from './node.js'
 export { Accel, type AccelEvents, type AccelOptions, accel, openAccel } from './subsystem.js'

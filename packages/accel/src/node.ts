@@ -1,36 +1,15 @@
-import type { DeviceIdentity } from '@uaccel/core'
+import type { DeviceIdentity, ResetKind } from '@uaccel/core'
 import { type AccelError, accelError, commonUapi, FIRST_DRIVER_COMMAND, isAccelError } from '@uaccel/uapi'
 import { Call, type CallOptions, commandError, leavesIdle, type Reply } from './call.js'
 import { answerCommon } from './common.js'
 import type { AccelDevice } from './device.js'
 import type { AnyDriver, Probed } from './driver.js'
+import type { Departure, NodeHost, NodeResetOptions } from './host.js'
 import { describeId } from './ids.js'
 import { settled, within } from './limit.js'
 import { Open } from './open.js'
 import { Turn } from './turn.js'
-
-/** Limits of what a driver may take, in milliseconds. */
-export interface NodeLimits {
-  /** For `probe`. 30 seconds unless told. */
-  readonly probeMs: number
-  /** For `recover`. 10 seconds unless told. */
-  readonly recoverMs: number
-  /** For a handler to end once its signal is aborted. 2 seconds unless told. */
-  readonly settleMs: number
-}
-
-/** What a node needs from the subsystem that it belongs to. */
-export interface NodeHost {
-  readonly limits: NodeLimits
-  /** Makes the device that `probe` gets; anew after each reset. */
-  bringUp(): AccelDevice
-  /** Something went wrong that no caller is told of. */
-  report(error: AccelError): void
-  /** The device vanished or does not work any more: told first, before anything is released. */
-  lost(reason: AccelError): void
-  /** All that the node held is released. */
-  gone(): Promise<void>
-}
+import { wedged } from './wedged.js'
 
 type AnyHandler = (request: unknown, context: { signal: AbortSignal; open: Open }) => unknown
 
@@ -46,10 +25,14 @@ export class AccelNode {
   readonly #turn = new Turn<Call>()
   readonly #opens = new Set<Open>()
   readonly #calls = new Map<Call, Promise<void>>()
+  /** Handlers that have not ended. */
+  readonly #running = new Map<Call, Promise<boolean>>()
   #nextOpen = 1
   #device: AccelDevice | undefined
   #probed: Probed<never> | undefined
-  #restarting: Promise<void> | undefined
+  #recovering: Promise<void> | undefined
+  /** A reset that is under way; gives what it failed with. Never rejects. */
+  #restarting: Promise<AccelError | undefined> | undefined
   #reason: AccelError | undefined
   #gone = false
   #released: Promise<void> | undefined
@@ -70,6 +53,40 @@ export class AccelNode {
   /** Why the node is gone; `undefined` while it is there. */
   get reason(): AccelError | undefined {
     return this.#reason
+  }
+
+  /** `wedged`: the device did not come back from a reset, and was let go; {@link reason} says what to do. */
+  get state(): 'live' | 'resetting' | 'wedged' | 'gone' {
+    if (this.#reason) return this.#reason.code === 'ERR_ACCEL_WEDGED' ? 'wedged' : 'gone'
+    return this.#restarting ? 'resetting' : 'live'
+  }
+
+  /**
+   * Resets the device: the commands under way end with `ERR_ACCEL_IO`, those that come wait. The driver takes it through with
+   * `beforeReset` and `afterReset`; without them, or where one fails, the device is probed anew, and opens that had state in
+   * it end. Who asks during a reset gets that one.
+   *
+   * @throws ERR_ACCEL_UNSUPPORTED it has no such reset, and nothing was done
+   * @throws ERR_ACCEL_BUSY it would have hit other devices: it was probed anew without
+   * @throws ERR_ACCEL_WEDGED it did not come back
+   */
+  async reset({ kind, reason = 'its owner asked for it' }: NodeResetOptions = {}): Promise<void> {
+    this.#check()
+    const resets = this.#device?.resets ?? []
+    if (kind === undefined ? resets.length === 0 : !resets.includes(kind)) {
+      throw accelError(
+        'ERR_ACCEL_UNSUPPORTED',
+        `${this.name} has no ${kind ?? ''} reset; there are: ${resets.join(', ') || 'none'}`,
+      )
+    }
+    const why = accelError('ERR_ACCEL_IO', `${this.name} was reset: ${reason}`)
+    const failure = await this.#restart(why, kind, this.#recovering)
+    if (failure) throw failure
+  }
+
+  /** @internal The device is on its way out before it was brought up. */
+  giveUpProbe(reason: AccelError): void {
+    this.#device?.withdraw(reason)
   }
 
   /** @internal Brings the device up. What a failed probe had taken is released before this throws. */
@@ -101,7 +118,7 @@ export class AccelNode {
       device.signal.addEventListener('abort', () => this.#deviceEnded(device), { once: true })
     } catch (cause) {
       this.#device = undefined
-      await this.#releaseDevice(device)
+      await this.#releaseDevice(device, limits.settleMs)
       const message = cause instanceof Error ? cause.message : String(cause)
       throw accelError(
         'ERR_ACCEL_PROBE_FAILED',
@@ -159,15 +176,17 @@ export class AccelNode {
   }
 
   /** @internal Takes the device away: ends all calls with `reason`, then releases everything. Idempotent. */
-  release(reason: AccelError, { gone }: { gone: boolean }): Promise<void> {
-    this.#released ??= this.#takeDown(reason, gone)
+  release(reason: AccelError, why: Departure): Promise<void> {
+    this.#released ??= this.#takeDown(reason, why)
     return this.#released
   }
 
   /** The device was lost without its transport saying so: its driver reset it, and it did not come back. */
   #deviceEnded(device: AccelDevice): void {
     if (this.#device !== device || this.#reason || this.#restarting) return
-    void this.release(device.signal.reason as AccelError, { gone: true })
+    const reason = device.signal.reason as AccelError
+    const cause = isAccelError(reason.cause, 'ERR_ACCEL_WEDGED') ? reason.cause : undefined
+    void this.release(cause ? wedged(this.name, this.identity, cause) : reason, 'gone')
   }
 
   #check(): void {
@@ -190,13 +209,19 @@ export class AccelNode {
       if (this.#reason) call.fail(this.#noDevice(this.#reason))
       if (call.ended) return
       const running = this.#run(call, request)
+      this.#running.set(call, running)
+      void running.then(() => this.#running.delete(call))
       // The caller is told at once when it fails; the handler has some time to notice.
       const failed = new Promise<void>((resolve) => {
         call.signal.addEventListener('abort', () => resolve(), { once: true })
       })
       await Promise.race([running, failed])
       const idle = await settled(running, this.#host.limits.settleMs)
-      if (idle !== true && !call.command.concurrent) await this.#recover(call, running)
+      if (idle === true || call.command.concurrent || this.#restarting) return
+      this.#recovering = this.#recover(call, running).finally(() => {
+        this.#recovering = undefined
+      })
+      await this.#recovering
     } finally {
       giveBack?.()
     }
@@ -237,69 +262,113 @@ export class AccelNode {
         throw accelError('ERR_ACCEL_TIMEOUT', `The handler of ${call.label} ignores its signal`)
       }
     } catch (error) {
-      // A device on its way out is not reset: it is released.
-      if (this.#reason) return
+      // A device on its way out is not reset: it is released. One that is being reset needs nothing else.
+      if (this.#reason || this.#restarting) return
       report(accelError('ERR_ACCEL_IO', `${this.name} did not recover ${why} and is reset`, { cause: error }))
-      this.#restarting = this.#restart(call, running).finally(() => {
-        this.#restarting = undefined
-      })
-      await this.#restarting
+      await this.#restart(accelError('ERR_ACCEL_IO', `${this.name} was reset because of ${call.label}`))
     }
   }
 
-  /** Resets the device and probes it again. Opens that had state in it end; the others go on. */
-  async #restart(call: Call, running: Promise<boolean>): Promise<void> {
+  /** One reset at a time, once `before` has ended. Answers what it failed with. Never rejects. */
+  #restart(why: AccelError, kind?: ResetKind, before?: Promise<void>): Promise<AccelError | undefined> {
+    this.#restarting ??= this.#resetDevice(why, kind, before).then((failure) => {
+      this.#restarting = undefined
+      if (!failure && !this.#reason) this.#host.reset(why)
+      return failure
+    })
+    return this.#restarting
+  }
+
+  async #resetDevice(
+    why: AccelError,
+    kind: ResetKind | undefined,
+    before: Promise<void> | undefined,
+  ): Promise<AccelError | undefined> {
     const { limits } = this.#host
-    const reset = accelError('ERR_ACCEL_IO', `${this.name} was reset because of ${call.label}`)
-    const others: Promise<void>[] = []
-    for (const [other, served] of this.#calls) {
-      if (!other.command.concurrent || other.ended) continue
-      other.fail(reset)
-      others.push(served)
+    for (const call of this.#running.keys()) call.fail(why)
+    const handlers = Promise.all(this.#running.values())
+    let ended = (await settled(handlers, limits.settleMs)) !== undefined
+    await before
+    const device = this.#device
+    try {
+      if (!device) throw accelError('ERR_ACCEL_NO_DEVICE', `${this.name} has no device`)
+      let refusal: AccelError | undefined
+      if (!ended || !(await this.#resetInPlace(device, kind))) {
+        await this.#shutState(why)
+        this.#probed = undefined
+        refusal = await refusalOf(device.reset({ ...(kind === undefined ? {} : { kind }) }))
+        this.#device = undefined
+        await this.#releaseDevice(device, limits.recoverMs)
+        // Its memory is gone and each touch of the old device throws: the handlers end now or are broken.
+        ended ||= (await settled(handlers, limits.settleMs)) !== undefined
+        if (!ended) throw accelError('ERR_ACCEL_TIMEOUT', 'A handler does not end')
+        await this.probe()
+      }
+      return refusal
+    } catch (cause) {
+      const error = wedged(this.name, this.identity, cause)
+      // Not awaited: the release waits for those who wait for this.
+      void this.release(error, 'gone')
+      return this.#reason ?? error
     }
-    await settled(Promise.all(others), limits.settleMs)
+  }
+
+  /** Takes the driver through a reset; false where it has no hooks for it, or they fail, and it has to be probed anew. */
+  async #resetInPlace(device: AccelDevice, kind: ResetKind | undefined): Promise<boolean> {
+    const probed = this.#probed
+    if (!probed?.beforeReset || !probed.afterReset) return false
+    const { limits } = this.#host
+    const hook = (name: 'beforeReset' | 'afterReset') => {
+      const signal = AbortSignal.timeout(limits.recoverMs)
+      const running = Promise.resolve().then(() => probed[name]?.({ signal }))
+      return within(running, limits.recoverMs, `${name} of ${this.driver.name}`)
+    }
+    try {
+      await hook('beforeReset')
+      await device.reset({ ...(kind === undefined ? {} : { kind }) })
+      await hook('afterReset')
+      return true
+    } catch (error) {
+      if (device.signal.aborted || this.#reason) throw error
+      this.#reportAs(
+        `Driver ${this.driver.name} did not take ${this.name} through its reset, and is probed anew`,
+        error,
+      )
+      return false
+    }
+  }
+
+  /** Ends the opens that had state in the driver. */
+  async #shutState(why: AccelError): Promise<void> {
     for (const open of this.#opens) {
       if (!open.hasState) continue
-      open.shut(accelError('ERR_ACCEL_CLOSED', `${reset.message}; what open ${open.id} had in it is lost`))
+      open.shut(accelError('ERR_ACCEL_CLOSED', `${why.message}; what open ${open.id} had in it is lost`))
       await this.#releaseOpen(open)
-    }
-    const device = this.#device
-    this.#probed = undefined
-    try {
-      await device?.reset()
-      this.#device = undefined
-      if (device) await this.#releaseDevice(device)
-      // Its memory is gone and each touch of the old device throws: the handler ends now or is broken.
-      if ((await settled(running, limits.settleMs)) === undefined) {
-        throw accelError('ERR_ACCEL_TIMEOUT', `The handler of ${call.label} does not end`)
-      }
-      await this.probe()
-    } catch (cause) {
-      const wedged = accelError('ERR_ACCEL_WEDGED', `${this.name} did not come back from its reset`, {
-        cause,
-      })
-      // Not awaited: the release waits for this very call.
-      void this.release(wedged, { gone: true })
     }
   }
 
-  async #takeDown(reason: AccelError, gone: boolean): Promise<void> {
+  async #takeDown(reason: AccelError, why: Departure): Promise<void> {
+    const { settleMs, recoverMs, removeMs, requestMs } = this.#host.limits
+    const limitMs = { removed: removeMs, wanted: requestMs, gone: 2 * settleMs }[why]
+    const end = performance.now() + limitMs
+    const leftMs = () => Math.max(0, end - performance.now())
     this.#reason = reason
-    this.#gone = gone
-    if (gone) this.#host.lost(reason)
+    this.#gone = why === 'gone'
+    if (why === 'gone') this.#host.lost(reason)
     this.#resolveLost(reason)
     const error = this.#noDevice(reason)
     for (const open of this.#opens) open.shut(error)
     for (const call of this.#calls.keys()) call.fail(error)
-    const { limits } = this.#host
-    const bound = gone ? limits.settleMs : limits.settleMs * 2 + limits.recoverMs
-    await settled(Promise.all(this.#calls.values()), bound)
-    for (const open of this.#opens) await this.#releaseOpen(open)
-    this.#opens.clear()
     const device = this.#device
+    device?.withdraw(reason)
+    // What is left is for bringing the device to rest.
+    const callsMs = Math.min(limitMs / 2, why === 'gone' ? settleMs : settleMs * 2 + recoverMs)
+    await settled(Promise.all(this.#calls.values()), callsMs)
+    for (const open of this.#opens) await settled(this.#releaseOpen(open), leftMs() / 2)
+    this.#opens.clear()
     this.#device = undefined
     this.#probed = undefined
-    if (device) await this.#releaseDevice(device)
+    if (device) await this.#releaseDevice(device, leftMs())
     try {
       await this.#host.gone()
     } catch (error) {
@@ -315,9 +384,9 @@ export class AccelNode {
     }
   }
 
-  async #releaseDevice(device: AccelDevice): Promise<void> {
+  async #releaseDevice(device: AccelDevice, limitMs: number): Promise<void> {
     try {
-      await device.release()
+      await device.release({ limitMs })
     } catch (error) {
       this.#reportAs(`${this.name} was not released cleanly`, error)
     }
@@ -328,6 +397,17 @@ export class AccelNode {
     this.#host.report(
       accelError(code, `${what}: ${cause instanceof Error ? cause.message : cause}`, { cause }),
     )
+  }
+}
+
+/** The error of a reset that was refused because it would have hit others. */
+async function refusalOf(reset: Promise<void>): Promise<AccelError | undefined> {
+  try {
+    await reset
+    return undefined
+  } catch (error) {
+    if (isAccelError(error, 'ERR_ACCEL_BUSY')) return error
+    throw error
   }
 }
 

@@ -6,14 +6,17 @@ import { AccelDevice } from './device.js'
 import { type DiscoverOptions, Discovery } from './discovery.js'
 import type { AnyDriver } from './driver.js'
 import { firmwarePath } from './firmware.js'
+import type { Departure, NodeLimits } from './host.js'
 import { describeId, matches, specificity } from './ids.js'
-import { AccelNode, type NodeLimits } from './node.js'
+import { AccelNode } from './node.js'
 
 /** What `Accel` tells its listeners. An exception in a listener reaches `uncaughtException`. */
 export interface AccelEvents {
   added: (node: AccelNode) => void
-  /** The node is gone, and all that it held is released. */
-  removed: (node: AccelNode) => void
+  /** The node is gone, for this reason, and all that it held is released. */
+  removed: (node: AccelNode, reason: AccelError) => void
+  /** The device was reset, for this reason, and works again. */
+  reset: (node: AccelNode, reason: AccelError) => void
   /** The device vanished, its peer closed, or it did not come back from a reset. `removed` follows. */
   lost: (node: AccelNode, reason: AccelError) => void
   /** Something failed that no caller is told of: a recovery, the release of a resource. */
@@ -27,7 +30,13 @@ export interface AccelOptions {
   readonly limits?: Partial<NodeLimits>
 }
 
-const DEFAULT_LIMITS: NodeLimits = { probeMs: 30_000, recoverMs: 10_000, settleMs: 2_000 }
+const DEFAULT_LIMITS: NodeLimits = {
+  probeMs: 30_000,
+  recoverMs: 10_000,
+  settleMs: 2_000,
+  removeMs: 15_000,
+  requestMs: 1_000,
+}
 
 /** The accelerator subsystem: drivers on one side, devices on the other, and the nodes that come of them. */
 export class Accel extends EventEmitter<AccelEvents> implements AsyncDisposable {
@@ -97,21 +106,27 @@ export class Accel extends EventEmitter<AccelEvents> implements AsyncDisposable 
         bringUp: () => new AccelDevice(transport, options, this.#firmware),
         report: (error) => this.#tell('error', error, node),
         lost: (reason) => this.#tell('lost', node, reason),
+        reset: (reason) => this.#tell('reset', node, reason),
         gone: async () => {
           forget()
           try {
             await transport.close()
           } finally {
             this.#minors.delete(minor)
-            this.#tell('removed', node)
+            this.#tell('removed', node, node.reason!)
           }
         },
       })
-      let lost: AccelError | undefined
-      const forget = transport.onLost((reason) => {
-        lost = reason
-        if (this.#minors.get(minor) === node) void node.release(reason, { gone: true })
-      })
+      let leaving: [reason: AccelError, why: Departure] | undefined
+      const leave = (why: Departure) => (reason: AccelError) => {
+        leaving = [reason, why]
+        if (this.#minors.get(minor) === node) void node.release(reason, why)
+        else node.giveUpProbe(reason)
+      }
+      const forgets = [transport.onLost(leave('gone')), transport.onRequest(leave('wanted'))]
+      const forget = () => {
+        for (const each of forgets) each()
+      }
       try {
         await node.probe()
       } catch (error) {
@@ -120,7 +135,7 @@ export class Accel extends EventEmitter<AccelEvents> implements AsyncDisposable 
       }
       this.#minors.set(minor, node)
       this.#tell('added', node)
-      if (lost) void node.release(lost, { gone: true })
+      if (leaving) void node.release(...leaving)
       return node
     } catch (error) {
       await transport.close().catch(() => {}) // why the device is not added matters more
@@ -172,7 +187,7 @@ export class Accel extends EventEmitter<AccelEvents> implements AsyncDisposable 
 
   /** Takes a device away: its calls end with `ERR_ACCEL_NO_DEVICE`, then all that probe took is released. */
   async remove(name: string): Promise<void> {
-    await this.node(name).release(accelError('ERR_ACCEL_NO_DEVICE', `${name} was removed`), { gone: false })
+    await this.node(name).release(accelError('ERR_ACCEL_NO_DEVICE', `${name} was removed`), 'removed')
   }
 
   /** Ends discovery, and removes all devices, those included that are being added. */

@@ -6,6 +6,7 @@ import { labCommand } from './commands/lab.js'
 import { listCommand } from './commands/list.js'
 import { modelCommand } from './commands/model.js'
 import { regCommand } from './commands/reg.js'
+import { resetCommand } from './commands/reset.js'
 import { exitCodes, report } from './output.js'
 
 const { version } = createRequire(import.meta.url)('../package.json') as { version: string }
@@ -27,7 +28,15 @@ ${Object.entries(exitCodes)
 Data goes to stdout, all else to stderr. NO_COLOR switches colours off.`,
   )
 
-for (const command of [listCommand, configCommand, regCommand, modelCommand, labCommand, inferCommand]) {
+for (const command of [
+  listCommand,
+  configCommand,
+  regCommand,
+  resetCommand,
+  modelCommand,
+  labCommand,
+  inferCommand,
+]) {
   program.addCommand(command())
 }
 answerForItself(program, 'uaccel')

@@ -50,6 +50,8 @@ export function npuDriver({ onReady, ...options }: NpuDriverOptions = {}) {
           reset: () => npu.recover(),
         },
         recover: () => npu.recover(),
+        beforeReset: () => npu.beforeReset(),
+        afterReset: () => npu.afterReset(),
       }
     },
   })

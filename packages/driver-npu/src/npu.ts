@@ -184,6 +184,24 @@ export class Npu {
     return this.#recovering
   }
 
+  /** Before somebody else resets the device: ends the jobs under way, and stops the controller where that still listens. */
+  async beforeReset(): Promise<void> {
+    this.#failAll(accelError('ERR_ACCEL_IO', 'The NPU was reset while the job was under way'))
+    try {
+      await this.#disable()
+    } catch (error) {
+      if (!isAccelError(error, 'ERR_ACCEL_TIMEOUT')) throw error // the reset is what helps
+    }
+  }
+
+  /** After somebody else has reset the device: brings it up with the contexts that there are, whose host memory is as it was. */
+  afterReset(): Promise<void> {
+    this.#recovering ??= this.#bringBack().finally(() => {
+      this.#recovering = undefined
+    })
+    return this.#recovering
+  }
+
   async #recover(): Promise<void> {
     this.#dev.checkPresent()
     this.#failAll(accelError('ERR_ACCEL_IO', 'The NPU was reset while the job was under way'))
@@ -193,6 +211,11 @@ export class Npu {
       if (!isAccelError(error, 'ERR_ACCEL_TIMEOUT') || !this.#dev.resettable) throw error
       await this.#dev.reset()
     }
+    await this.#bringBack()
+  }
+
+  /** Brings the controller up, with the contexts that there are. */
+  async #bringBack(): Promise<void> {
     await this.#enable()
     for (const context of this.#contexts) {
       if (context === undefined) continue
@@ -297,9 +320,11 @@ export class Npu {
     context.fail(accelError('ERR_ACCEL_CLOSED', 'The NPU context was closed'))
     this.#contexts[index] = undefined
     // Of a broken queue nothing says that its descriptors have ended: only a reset takes the memory from the device.
-    if (!stopped && !this.#dev.signal.aborted) {
-      await this.recover().catch((error) => {
-        if (!this.#dev.signal.aborted) throw error // what is not there touches no memory
+    if (!stopped) {
+      // A device that is about to be released is only stopped. What is not there touches no memory.
+      const { signal } = this.#dev
+      await (signal.aborted ? this.#disable() : this.recover()).catch((error) => {
+        if (!signal.aborted) throw error
       })
     }
     context.memory.destroy()

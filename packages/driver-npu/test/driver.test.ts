@@ -28,6 +28,59 @@ t.test('through the subsystem: identify, counters, reset', async (t) => {
   await Promise.all([accel.remove('accel0'), t.rejects(lost, { code: 'ERR_ACCEL_NO_DEVICE' })])
 })
 
+t.test('contexts and their host memory outlive a reset of the node, jobs under way do not', async (t) => {
+  const npus: Npu[] = []
+  await using accel = new Accel()
+  accel.register(npuDriver({ onReady: (npu) => npus.push(npu) }))
+  const transport = loopback(npuModel)
+  const node = await accel.add(transport)
+  const contexts = [await npus[0].createContext(), await npus[0].createContext({ cardBytes: 4096 })]
+  const buffers = contexts.map((context) => context.allocate(8))
+  const jobs = contexts.map((context, i) =>
+    context.encode([{ op: 'fill', y: { buffer: buffers[i]! }, length: 4, pattern: 0x01010101 * (i + 1) }]),
+  )
+  buffers[0]!.write(4, Uint8Array.of(9))
+  for (const hangs of [false, true]) {
+    transport.faults.hang()
+    const under = contexts.map((context, i) =>
+      t.rejects(context.run(jobs[i]!), { code: 'ERR_ACCEL_IO', message: /was reset/ }),
+    )
+    if (!hangs) transport.faults.hang(false)
+    const resetting = node.reset()
+    if (hangs) setTimeout(() => transport.faults.hang(false), 1200) // once it was reset
+    await Promise.all([resetting, ...under])
+    for (const [i, context] of contexts.entries()) await context.run(jobs[i]!)
+    t.same([...buffers[0]!.u8], [1, 1, 1, 1, 9, 0, 0, 0])
+    t.same([...buffers[1]!.u8.subarray(0, 4)], [2, 2, 2, 2])
+  }
+  t.equal(npus.length, 1, 'it was not probed anew')
+  transport.assertClean()
+})
+
+t.test('a hung NPU that is released is reset before its memory goes', async (t) => {
+  const transport = loopback(npuModel)
+  const device = openDevice(transport)
+  const npu = await Npu.start(device)
+  const context = await npu.createContext()
+  const buffer = context.allocate(8)
+  const job = context.encode([{ op: 'fill', y: { buffer }, length: 8, pattern: 1 }])
+  transport.faults.hang()
+  const ended = t.rejects(context.run(job), { code: 'ERR_ACCEL_NO_DEVICE' })
+  let resets = 0
+  const reset = transport.reset.bind(transport)
+  transport.reset = async () => {
+    resets++
+    await reset()
+  }
+  await t.rejects(device.release(), { code: 'ERR_ACCEL_TIMEOUT' })
+  await ended
+  t.equal(resets, 1)
+  transport.faults.hang(false)
+  await new Promise((resolve) => setTimeout(resolve, 50))
+  transport.assertClean() // no transfer of what was under way, whose memory is gone
+  await transport.close()
+})
+
 t.test('bad input is refused before the device sees it', async (t) => {
   const transport = loopback(npuModel)
   const device = await openDevice(transport)

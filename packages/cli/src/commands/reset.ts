@@ -1,0 +1,35 @@
+import { openDevice } from '@uaccel/core'
+import { Command } from 'commander'
+import { note } from '../output.js'
+import { openTarget, targetHelp } from '../target.js'
+
+/** `uaccel reset`: what to do about a device that does not work any more. */
+export function resetCommand(): Command {
+  return new Command('reset')
+    .description('reset a device, and see that it answers')
+    .argument('<device>', targetHelp)
+    .option(
+      '--hot',
+      'reset its bus or slot instead of the function: where devices of others are on it, nothing is done',
+    )
+    .action(async (target: string, { hot }: { hot?: boolean }) => {
+      const transport = await openTarget(target)
+      const device = openDevice(transport)
+      try {
+        const kind = hot ? 'hot' : device.resets[0]
+        await device.reset({ ...(kind === undefined ? {} : { kind }) })
+        note(`${target} answers after a ${kind} reset.`)
+      } finally {
+        await device.release()
+        await transport.close()
+      }
+    })
+    .addHelpText(
+      'after',
+      `
+  A device that does not come back (ERR_ACCEL_WEDGED) may do so when its bus is reset. If not, take it off the bus and look
+  for it again; it is bound to no driver then:
+    echo 1 | sudo tee /sys/bus/pci/devices/BDF/remove
+    echo 1 | sudo tee /sys/bus/pci/rescan`,
+    )
+}
