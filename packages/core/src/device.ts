@@ -1,4 +1,5 @@
-import { DmaDomain } from '@uaccel/memory'
+import { DmaBuf, DmaDomain } from '@uaccel/memory'
+import { sys } from '@uaccel/sys'
 import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
 import type { Mapped, Trace } from './accessors.js'
 import { areasWithin, BarViews } from './bar-views.js'
@@ -210,6 +211,31 @@ export class Device {
     }
     this.#irqs = irqs
     return irqs
+  }
+
+  /**
+   * Makes a dma-buf of a part of a BAR, whole pages, for another device's domain (`importDmaBuf`) or another process. The
+   * device's release closes it, after what this process has mapped of it; a reset or the end of the transport revokes it
+   * for all others. Errors as for {@link mapMemory}, and `ERR_ACCEL_UNSUPPORTED` where the transport exports nothing.
+   */
+  exportBar(index: number, options: Omit<MapMemoryOptions, 'trapped'> = {}): DmaBuf {
+    const { offset = 0, sizeBytes = (this.#transport.regions[index]?.sizeBytes ?? 0) - offset } = options
+    this.#region(index, offset + sizeBytes)
+    const fd = this.#transport.exportDmaBuf?.(index, { offset, sizeBytes })
+    if (fd === undefined) {
+      throw accelError(
+        'ERR_ACCEL_UNSUPPORTED',
+        `${this.#barName(index)} was to be exported as a dma-buf, which takes kernel VFIO of Linux 6.19 or later`,
+      )
+    }
+    try {
+      const dmaBuf = DmaBuf.adopt(fd)
+      this.defer(() => dmaBuf.close())
+      return dmaBuf
+    } catch (error) {
+      sys.close(fd)
+      throw error
+    }
   }
 
   /** The memory that the device can reach. Made at first use. */

@@ -1,4 +1,4 @@
-// Constants and layouts of include/uapi/linux/vfio.h and iommufd.h. All structures are little-endian on x86-64.
+// Constants and layouts of include/uapi/linux/vfio.h. All structures are little-endian on x86-64.
 
 /** _IO(VFIO_TYPE ';', VFIO_BASE 100 + n): no size and no direction in the number. */
 const io = (n: number) => (0x3b << 8) | (100 + n)
@@ -24,19 +24,6 @@ export const VFIO_DEVICE_BIND_IOMMUFD = io(18)
 export const VFIO_DEVICE_ATTACH_IOMMUFD_PT = io(19)
 export const VFIO_DEVICE_DETACH_IOMMUFD_PT = io(20)
 
-/** _IO(IOMMUFD_TYPE ';', n). */
-const iommuIo = (n: number) => (0x3b << 8) | n
-
-export const IOMMU_IOAS_ALLOC = iommuIo(0x81)
-export const IOMMU_IOAS_IOVA_RANGES = iommuIo(0x84)
-export const IOMMU_IOAS_MAP = iommuIo(0x85)
-export const IOMMU_IOAS_UNMAP = iommuIo(0x86)
-export const IOMMU_IOAS_MAP_FILE = iommuIo(0x8f)
-
-export const IOMMU_IOAS_MAP_FIXED_IOVA = 1 << 0
-export const IOMMU_IOAS_MAP_WRITEABLE = 1 << 1
-export const IOMMU_IOAS_MAP_READABLE = 1 << 2
-
 export const VFIO_API_VERSION = 0
 export const VFIO_TYPE1v2_IOMMU = 3
 
@@ -55,10 +42,12 @@ export const VFIO_PCI_HOT_RESET_FLAG_DEV_ID = 1 << 0
 export const VFIO_PCI_HOT_RESET_FLAG_DEV_ID_OWNED = 1 << 1
 export const VFIO_PCI_DEVID_NOT_OWNED = 0xffff_ffff
 
+export const VFIO_DEVICE_FEATURE_GET = 1 << 16
 export const VFIO_DEVICE_FEATURE_SET = 1 << 17
 export const VFIO_DEVICE_FEATURE_PROBE = 1 << 18
 export const VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY = 3
 export const VFIO_DEVICE_FEATURE_LOW_POWER_EXIT = 5
+export const VFIO_DEVICE_FEATURE_DMA_BUF = 11
 
 export const VFIO_IRQ_INFO_EVENTFD = 1 << 0
 export const VFIO_IRQ_INFO_MASKABLE = 1 << 1
@@ -101,20 +90,18 @@ export const dependentDeviceBytes = 8
 export const hotResetBytes = 12
 /** sizeof(struct vfio_device_feature) without data: argsz, flags. */
 export const featureBytes = 8
+/** sizeof(struct vfio_device_feature_dma_buf) with one range: region_index, open_flags, flags, nr_ranges, u64 offset, u64 length. */
+export const featureDmaBufBytes = 32
 /** sizeof(struct vfio_device_bind_iommufd): argsz, flags, s32 iommufd, out_devid. */
 export const bindIommufdBytes = 16
-/** sizeof(struct vfio_device_attach_iommufd_pt) without a PASID: argsz, flags, pt_id. */
+/** sizeof(struct vfio_device_attach_iommufd_pt): argsz, flags, pt_id, and from kernel 6.15 on u32 pasid. */
 export const attachIommufdBytes = 12
-/** sizeof(struct vfio_device_detach_iommufd_pt) without a PASID: argsz, flags. */
+export const attachPasidBytes = 16
+/** sizeof(struct vfio_device_detach_iommufd_pt): argsz, flags, and from kernel 6.15 on u32 pasid. */
 export const detachIommufdBytes = 8
-/** sizeof(struct iommu_ioas_alloc): size, flags, out_ioas_id. */
-export const ioasAllocBytes = 12
-/** sizeof(struct iommu_ioas_iova_ranges): size, ioas_id, num_iovas, reserved, u64 allowed_iovas, u64 out_iova_alignment. */
-export const iovaRangesBytes = 32
-/** sizeof(struct iommu_ioas_map) and _map_file: size, flags, ioas_id, reserved or s32 fd, u64 user_va or start, u64 length, u64 iova. */
-export const ioasMapBytes = 40
-/** sizeof(struct iommu_ioas_unmap): size, ioas_id, u64 iova, u64 length. */
-export const ioasUnmapBytes = 24
+export const detachPasidBytes = 12
+/** The same bit of detach: VFIO_DEVICE_DETACH_PASID. */
+export const VFIO_DEVICE_ATTACH_PASID = 1 << 0
 
 /** What one answer with capabilities may take. The kernel's are some hundred bytes. */
 const maxInfoBytes = 64 * 1024

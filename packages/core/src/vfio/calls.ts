@@ -5,7 +5,10 @@ import { accelError } from '@uaccel/uapi'
 
 /** The system calls that the kernel transport makes: tests put a kernel of their own in their place. */
 export interface VfioCalls
-  extends Pick<SystemCalls, 'open' | 'close' | 'ioctl' | 'ioctlAsync' | 'pread' | 'pwrite'> {
+  extends Pick<
+    SystemCalls,
+    'open' | 'close' | 'ioctl' | 'ioctlAsync' | 'read' | 'write' | 'pread' | 'pwrite'
+  > {
   /** Closes on another thread: the last close of a device resets it, which can take long. */
   closeAsync(fd: number): Promise<void>
 }
@@ -15,6 +18,8 @@ export const kernelCalls: VfioCalls = {
   close: (fd) => sys.close(fd),
   ioctl: (fd, request, arg, what) => sys.ioctl(fd, request, arg, what),
   ioctlAsync: (fd, request, arg, what) => sys.ioctlAsync(fd, request, arg, what),
+  read: (fd, buffer) => sys.read(fd, buffer),
+  write: (fd, buffer) => sys.write(fd, buffer),
   pread: (fd, buffer, offset) => sys.pread(fd, buffer, offset),
   pwrite: (fd, buffer, offset) => sys.pwrite(fd, buffer, offset),
   closeAsync: promisify(close),

@@ -1,13 +1,11 @@
-import { closeSync, openSync, writeSync } from 'node:fs'
 import { createSealedMemory, EventFd, sys, systemError } from '@uaccel/sys'
 import type { VfioCalls } from './calls.js'
+import { FakeIommufd, type FakeIommufdOptions } from './fake-iommufd.test.support.js'
 
 const io = (n: number) => 0x3b64 + n
-/** The only I/O address space that there is. */
-const ioasId = 7
 
 /** What a test wants of the kernel. */
-export interface FakeKernelOptions {
+export interface FakeKernelOptions extends FakeIommufdOptions {
   readonly viable?: boolean
   readonly apiVersion?: number
   readonly type1v2?: boolean
@@ -25,8 +23,6 @@ export interface FakeKernelOptions {
   readonly msixGrants?: number
   /** Leaves the IOVA capability out, or puts a chain that never ends in its place. */
   readonly iovaCapability?: 'absent' | 'loop'
-  readonly mapErrno?: number
-  readonly unmapShort?: boolean
   /** The device is PCI Express and has the ERR interrupt. */
   readonly express?: boolean
   /** Negative errno of arming that interrupt index. */
@@ -35,14 +31,12 @@ export interface FakeKernelOptions {
   readonly errors?: Readonly<
     Partial<Record<'getDevice' | 'ioasAlloc' | 'bind' | 'attach' | 'detach' | 'deviceInfo', number>>
   >
-  /** False: a kernel before 6.13. */
-  readonly mapFile?: boolean
-  /** Reserved windows besides the one that MSI writes go to. */
-  readonly windows?: number
+  /** Negative errno of exporting a BAR, 0 for success. Absent in kernels before 6.19. */
+  readonly dmaBufs?: number
 }
 
 interface Node {
-  readonly kind: 'group' | 'container' | 'device' | 'cdev' | 'iommu'
+  readonly kind: 'group' | 'container' | 'device' | 'cdev' | 'iommu' | 'queue'
   readonly path: string
 }
 
@@ -61,12 +55,15 @@ export class FakeKernel implements VfioCalls {
   readonly #triggersOf = new Map<number, Map<number, readonly number[]>>()
   /** Devices that are attached to the I/O address space. */
   readonly #attached = new Set<number>()
+  readonly iommufd: FakeIommufd
   readonly #options: FakeKernelOptions
   readonly #configOffset = 0x10_0000
   #resets = 0
 
   constructor(options: FakeKernelOptions = {}) {
     this.#options = options
+    const { log, mappings } = this
+    this.iommufd = new FakeIommufd(options, log, this.#attached, mappings, () => this.#node('queue', 'queue'))
     this.config.writeUInt32LE(0x11e81234, 0)
     this.config[4] = 2 // the kernel switches memory decoding on when it opens the device
     this.config[6] = 0x10
@@ -89,6 +86,7 @@ export class FakeKernel implements VfioCalls {
     this.log.push(`close ${node.kind}`)
     this.nodes.delete(fd)
     this.#attached.delete(fd)
+    this.iommufd.attachments.delete(fd)
     sys.close(fd)
   }
 
@@ -101,6 +99,19 @@ export class FakeKernel implements VfioCalls {
     const opens = request === io(6) || request === io(18)
     await new Promise((resolve) => setTimeout(resolve, opens ? openMs : resetMs))
     return this.ioctl(fd, request, arg)
+  }
+
+  /** Page requests, whole records. */
+  read(fd: number, buffer: Uint8Array): number {
+    const queue = this.iommufd.queueOf(fd)
+    const count = queue.pending.copy(buffer)
+    queue.pending = queue.pending.subarray(count)
+    return count
+  }
+
+  write(fd: number, buffer: Uint8Array): number {
+    this.iommufd.queueOf(fd).answers.push(Buffer.from(buffer).toString('hex'))
+    return buffer.length
   }
 
   pread(_fd: number, buffer: Uint8Array, offset: number | bigint): number {
@@ -122,6 +133,10 @@ export class FakeKernel implements VfioCalls {
       typeof arg === 'object' ? Buffer.from(arg.buffer, arg.byteOffset, arg.byteLength) : Buffer.alloc(0)
     const wrong = (): never => {
       throw systemError('ioctl', -22, `request ${request - io(0)} on ${kind}`)
+    }
+    if (kind === 'iommu') {
+      if (request === 0x3b81) this.#fail('ioasAlloc')
+      return this.iommufd.ioctl(request - 0x3b00, b)
     }
     switch (`${kind} ${request - io(0)}`) {
       case 'container 0':
@@ -151,31 +166,14 @@ export class FakeKernel implements VfioCalls {
         if (b.readUInt32LE(0) !== 16 || this.nodes.get(b.readInt32LE(8))?.kind !== 'iommu') return wrong()
         this.nodes.set(fd, { kind: 'device', path: this.nodes.get(fd)!.path })
         this.#newDevice(fd)
+        b.writeUInt32LE(77, 12)
         return this.log.push('bind') && 0
       case 'device 19':
         this.#fail('attach')
-        if (b.readUInt32LE(0) !== 12 || b.readUInt32LE(8) !== ioasId) return wrong()
-        this.#attached.add(fd)
-        return this.log.push('attach') && 0
+        return this.iommufd.attach(fd, b)
       case 'device 20':
         this.#fail('detach')
-        this.#attached.delete(fd)
-        return this.log.push('detach') && 0
-      case `iommu ${0x81 - 0x64}`:
-        this.#fail('ioasAlloc')
-        b.writeUInt32LE(ioasId, 8)
-        return b.readUInt32LE(0) === 12 ? this.log.push('ioas alloc') && 0 : wrong()
-      case `iommu ${0x84 - 0x64}`:
-        return b.readUInt32LE(0) === 32 && b.readUInt32LE(4) === ioasId ? this.#iovaRanges(b) : wrong()
-      case `iommu ${0x85 - 0x64}`:
-        return b.readUInt32LE(0) === 40 && b.readUInt32LE(8) === ioasId
-          ? this.#ioasMap(b, 'address')
-          : wrong()
-      case `iommu ${0x86 - 0x64}`:
-        return b.readUInt32LE(0) === 24 && b.readUInt32LE(4) === ioasId ? this.#unmap(b) : wrong()
-      case `iommu ${0x8f - 0x64}`:
-        if (this.#options.mapFile === false) throw systemError('ioctl', -25, 'MAP_FILE')
-        return b.readUInt32LE(0) === 40 && b.readUInt32LE(8) === ioasId ? this.#ioasMap(b, 'file') : wrong()
+        return this.iommufd.detach(fd, b)
       case 'device 7':
         this.#fail('deviceInfo')
         b.writeUInt32LE(3, 4)
@@ -277,16 +275,6 @@ export class FakeKernel implements VfioCalls {
     return this.log.push(`hot reset ${names.join(' ')}`.trim()) && 0
   }
 
-  #feature(b: Buffer): number {
-    const flags = b.readUInt32LE(4)
-    if (b.readUInt32LE(0) !== 8 || !this.#options.lowPower) throw systemError('ioctl', -25, 'FEATURE')
-    const names: Readonly<Record<number, string>> = { 3: 'low power', 5: 'full power' }
-    const name = names[flags & 0xffff]
-    if (name === undefined) throw systemError('ioctl', -25, 'FEATURE')
-    if ((flags & (1 << 18)) === 0) this.log.push(name)
-    return 0
-  }
-
   #irqInfo(b: Buffer): boolean {
     const index = b.readUInt32LE(8)
     if (index === 3 && !this.#options.express) return false
@@ -352,33 +340,24 @@ export class FakeKernel implements VfioCalls {
     return 0
   }
 
-  /** A space without devices has no limits; each device that is attached cuts a window out. */
-  #iovaRanges(b: Buffer): number {
-    const reserved: [bigint, bigint][] = []
-    if (this.#attached.size > 0) reserved.push([0xfee0_0000n, 0xfeef_ffffn], [1n << 39n, ~0n])
-    if (this.#attached.size > 1) reserved.unshift([0xa_0000n, 0xf_ffffn])
-    for (let i = 0n; i < (this.#options.windows ?? 0); i++)
-      reserved.splice(-1, 0, [(1n + i) << 33n, ((1n + i) << 33n) + 4095n])
-    const words: bigint[] = [0n]
-    for (const [first, last] of reserved) words.push(first - 1n, last + 1n)
-    if (this.#attached.size > 0) words.pop()
-    else words.push(~0n)
-    const count = words.length / 2
-    const room = b.readUInt32LE(8)
-    b.writeUInt32LE(count, 8)
-    b.writeBigUInt64LE(this.#attached.size > 0 ? 4096n : 1n, 24)
-    const list = BigUint64Array.from(words.slice(0, 2 * room))
-    const memory = openSync('/proc/self/mem', 'r+')
-    writeSync(memory, new Uint8Array(list.buffer), 0, list.byteLength, Number(b.readBigUInt64LE(16)))
-    closeSync(memory)
-    if (room < count) throw systemError('ioctl', -90, 'IOVA_RANGES')
-    return 0
-  }
-
-  #ioasMap(b: Buffer, by: 'file' | 'address'): number {
-    if (this.#options.mapErrno !== undefined) throw systemError('ioctl', this.#options.mapErrno, 'IOAS_MAP')
-    this.log.push(`map ${by} flags ${b.readUInt32LE(4)}`)
-    this.mappings.set(b.readBigUInt64LE(32), b.readBigUInt64LE(24))
-    return 0
+  /** Low power; and dma-bufs: struct vfio_device_feature, then region, open flags, flags, ranges, and one range. */
+  #feature(b: Buffer): number {
+    const { dmaBufs } = this.#options
+    const flags = b.readUInt32LE(4)
+    if (b.readUInt32LE(0) !== b.length) throw systemError('ioctl', -22, 'argsz')
+    const power = { 3: 'low power', 5: 'full power' }[flags & 0xffff]
+    if (power !== undefined && this.#options.lowPower) {
+      if ((flags & (1 << 18)) === 0) this.log.push(power)
+      return 0
+    }
+    if (dmaBufs === undefined || (flags & 0xffff) !== 11) throw systemError('ioctl', -25, 'FEATURE')
+    if (flags === ((1 << 18) | (1 << 16) | 11)) return 0
+    const words = [8, 12, 16, 20].map((at) => b.readUInt32LE(at))
+    if (flags !== ((1 << 16) | 11) || b.length !== 40) throw systemError('ioctl', -22, 'FEATURE')
+    if (dmaBufs < 0) throw systemError('ioctl', dmaBufs, 'DMA_BUF')
+    this.log.push(
+      `export ${words.join(' ')} 0x${b.readBigUInt64LE(24).toString(16)}+0x${b.readBigUInt64LE(32).toString(16)}`,
+    )
+    return sys.eventfd()
   }
 }

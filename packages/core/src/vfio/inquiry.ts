@@ -12,6 +12,7 @@ import {
   type ResetKind,
 } from '../transport.js'
 import * as vfio from './abi.js'
+import { exportsBars } from './bar-export.js'
 import type { VfioCalls } from './calls.js'
 import { offersLowPower } from './low-power.js'
 import { affectedByHotReset } from './reset.js'
@@ -25,6 +26,8 @@ export interface VfioRegion extends RegionInfo {
 export interface Inquiry {
   readonly resets: readonly ResetKind[]
   readonly lowPower: boolean
+  /** BARs can be exported as dma-bufs. */
+  readonly exportsBars: boolean
   readonly regions: readonly VfioRegion[]
   readonly irqs: Readonly<Record<IrqType, IrqInfo>>
   /** Offset in config space of the byte that holds the power state. Absent where the device has no power management. */
@@ -61,6 +64,7 @@ export function inquire(calls: VfioCalls, fd: number): Inquiry {
       ...(affectedByHotReset(calls, fd) === undefined ? [] : ['hot' as const]),
     ],
     lowPower: offersLowPower(calls, fd),
+    exportsBars: exportsBars(calls, fd),
     regions,
     irqs: Object.fromEntries(irqs.map((each) => [each.type, each])) as Record<IrqType, IrqInfo>,
     powerState: power === undefined ? undefined : power.offset + 4,

@@ -5,6 +5,7 @@ import { type AccelError, accelError, type ErrorCode, isAccelError } from '@uacc
 import { type IommuGroup, type PciDeviceInfo, readPciDevice } from '../pci/sysfs.js'
 import type { IommuKind } from '../transport.js'
 import type { VfioCalls } from './calls.js'
+import type { IommufdDevice } from './iommufd-device.js'
 
 /** Where the kernel's interfaces are. */
 export interface VfioPaths {
@@ -21,6 +22,8 @@ export interface GroupIommu {
   /** A file of the device that answers, reaching the mapper's memory. Resets the device, on another thread. */
   openDevice(bdf: string): Promise<number>
   closeDevice(fd: number): Promise<void>
+  /** What only iommufd offers for an open device. Absent with type 1. */
+  iommufdOf?(fd: number): IommufdDevice | undefined
   /** When all devices are closed: undoes all mappings. */
   close(): void
 }

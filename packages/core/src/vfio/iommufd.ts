@@ -1,128 +1,25 @@
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import type { DmaMapper, DmaMapRequest, Iova, IovaRange } from '@uaccel/memory'
-import { abi, sys } from '@uaccel/sys'
 import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
 import type { IommuGroup } from '../pci/sysfs.js'
 import * as vfio from './abi.js'
 import type { VfioCalls } from './calls.js'
+import { IoasMapper } from './ioas.js'
 import { blockersOf, type DeviceNode, type GroupIommu, notViable, openNode, type VfioPaths } from './iommu.js'
-
-/** Ranges that fit the first question and any: the kernel has one more than there are reserved windows. */
-const usualRanges = 32
-const maxRanges = 4096
-
-/** Memory of an I/O address space of iommufd. */
-class IoasMapper implements DmaMapper {
-  /** The kernel has no limit but its memory. */
-  readonly maxMappings = Number.POSITIVE_INFINITY
-  readonly locksMemory = true
-  readonly #calls: VfioCalls
-  readonly #fd: number
-  readonly #ioas: number
-  #mapsFiles = true
-
-  constructor(calls: VfioCalls, fd: number, ioas: number) {
-    this.#calls = calls
-    this.#fd = fd
-    this.#ioas = ioas
-  }
-
-  /** Known only when a device is attached, and more may follow: asked anew each time. */
-  get pageSizeBytes(): number {
-    return Math.max(abi.PAGE_SIZE_BYTES, this.#aperture().alignBytes)
-  }
-
-  ranges(): readonly IovaRange[] {
-    return this.#aperture().ranges
-  }
-
-  map(wanted: DmaMapRequest): void {
-    if (this.#mapsFiles) {
-      try {
-        this.#map(vfio.IOMMU_IOAS_MAP_FILE, wanted, wanted.fd, BigInt(wanted.fdOffset))
-        return
-      } catch (error) {
-        if (!isAccelError(error) || error.errno !== 'ENOTTY') throw error
-        this.#mapsFiles = false // kernels before 6.13 map by address only
-      }
-    }
-    this.#map(vfio.IOMMU_IOAS_MAP, wanted, 0, wanted.address)
-  }
-
-  #map(ioctl: number, { iova, sizeBytes, access }: DmaMapRequest, fd: number, start: bigint): void {
-    const request = Buffer.alloc(vfio.ioasMapBytes)
-    request.writeUInt32LE(request.length, 0)
-    // READABLE and WRITEABLE are the device's.
-    const readable = access === 'write' ? 0 : vfio.IOMMU_IOAS_MAP_READABLE
-    const writeable = access === 'read' ? 0 : vfio.IOMMU_IOAS_MAP_WRITEABLE
-    request.writeUInt32LE(vfio.IOMMU_IOAS_MAP_FIXED_IOVA | readable | writeable, 4)
-    request.writeUInt32LE(this.#ioas, 8)
-    request.writeInt32LE(fd, 12)
-    request.writeBigUInt64LE(start, 16)
-    request.writeBigUInt64LE(BigInt(sizeBytes), 24)
-    request.writeBigUInt64LE(iova, 32)
-    const name = ioctl === vfio.IOMMU_IOAS_MAP ? 'IOMMU_IOAS_MAP' : 'IOMMU_IOAS_MAP_FILE'
-    this.#calls.ioctl(this.#fd, ioctl, request, `${name} of ${sizeBytes} bytes at 0x${iova.toString(16)}`)
-  }
-
-  unmap(iova: Iova, sizeBytes: number): void {
-    const request = Buffer.alloc(vfio.ioasUnmapBytes)
-    request.writeUInt32LE(request.length, 0)
-    request.writeUInt32LE(this.#ioas, 4)
-    request.writeBigUInt64LE(iova, 8)
-    request.writeBigUInt64LE(BigInt(sizeBytes), 16)
-    const what = `IOMMU_IOAS_UNMAP of ${sizeBytes} bytes at 0x${iova.toString(16)}`
-    this.#calls.ioctl(this.#fd, vfio.IOMMU_IOAS_UNMAP, request, what)
-    const unmapped = request.readBigUInt64LE(16)
-    if (unmapped !== BigInt(sizeBytes)) {
-      throw accelError(
-        'ERR_ACCEL_SYSTEM',
-        `${sizeBytes} bytes at I/O address 0x${iova.toString(16)} were to be unmapped, the kernel unmapped ${unmapped}`,
-      )
-    }
-  }
-
-  #aperture(room = usualRanges): { readonly ranges: readonly IovaRange[]; readonly alignBytes: number } {
-    const list = Buffer.alloc(16 * room)
-    const request = Buffer.alloc(vfio.iovaRangesBytes)
-    request.writeUInt32LE(request.length, 0)
-    request.writeUInt32LE(this.#ioas, 4)
-    request.writeUInt32LE(room, 8)
-    request.writeBigUInt64LE(sys.addressOf(list), 16)
-    try {
-      this.#calls.ioctl(this.#fd, vfio.IOMMU_IOAS_IOVA_RANGES, request, 'IOMMU_IOAS_IOVA_RANGES')
-    } catch (error) {
-      // EMSGSIZE: the kernel has written how many there are.
-      const needed = request.readUInt32LE(8)
-      if (!isAccelError(error) || error.errno !== 'EMSGSIZE' || needed <= room || needed > maxRanges)
-        throw error
-      return this.#aperture(needed)
-    }
-    const count = Math.min(request.readUInt32LE(8), room)
-    return {
-      ranges: Array.from({ length: count }, (_, i) => ({
-        first: list.readBigUInt64LE(16 * i),
-        last: list.readBigUInt64LE(16 * i + 8),
-      })),
-      alignBytes: Number(request.readBigUInt64LE(24)),
-    }
-  }
-}
+import { IommufdContext } from './iommufd-context.js'
+import { IommufdDevice } from './iommufd-device.js'
+import { AddressSpace } from './iommufd-objects.js'
 
 /**
  * Makes an iommufd context with one I/O address space, for the devices of a group. Errors: `ERR_ACCEL_PERMISSION`,
  * `ERR_ACCEL_UNSUPPORTED` where the kernel has no iommufd.
  */
 export function openIommufd(calls: VfioCalls, group: IommuGroup, paths: VfioPaths): GroupIommu {
-  const fd = openNode(calls, iommuNode(paths))
+  const context = new IommufdContext(calls, openNode(calls, iommuNode(paths)))
   try {
-    const request = Buffer.alloc(vfio.ioasAllocBytes)
-    request.writeUInt32LE(request.length, 0)
-    calls.ioctl(fd, vfio.IOMMU_IOAS_ALLOC, request, 'IOMMU_IOAS_ALLOC')
-    return new IommufdGroup(calls, group, paths, fd, request.readUInt32LE(8))
+    return new IommufdGroup(group, paths, context, context.allocSpace())
   } catch (error) {
-    calls.close(fd)
+    context.close()
     throw error
   }
 }
@@ -141,20 +38,21 @@ export function iommufdUsable(calls: VfioCalls, bdf: string, paths: VfioPaths): 
 
 class IommufdGroup implements GroupIommu {
   readonly kind = 'iommufd'
-  readonly mapper: DmaMapper
+  readonly mapper: IoasMapper
   readonly #calls: VfioCalls
   readonly #group: IommuGroup
   readonly #paths: VfioPaths
-  readonly #fd: number
-  readonly #ioas: number
+  readonly #context: IommufdContext
+  readonly #space: AddressSpace
+  readonly #devices = new Map<number, IommufdDevice>()
 
-  constructor(calls: VfioCalls, group: IommuGroup, paths: VfioPaths, fd: number, ioas: number) {
-    this.#calls = calls
+  constructor(group: IommuGroup, paths: VfioPaths, context: IommufdContext, ioas: number) {
+    this.#calls = context.calls
     this.#group = group
     this.#paths = paths
-    this.#fd = fd
-    this.#ioas = ioas
-    this.mapper = new IoasMapper(calls, fd, ioas)
+    this.#context = context
+    this.mapper = new IoasMapper(context, ioas)
+    this.#space = new AddressSpace(context, ioas, this.mapper, () => {})
   }
 
   async openDevice(bdf: string): Promise<number> {
@@ -169,12 +67,10 @@ class IommufdGroup implements GroupIommu {
     const node = cdevNode(bdf, name, this.#paths)
     const fd = openNode(this.#calls, node)
     try {
-      await this.#bind(bdf, fd, node.path)
-      const request = Buffer.alloc(vfio.attachIommufdBytes)
-      request.writeUInt32LE(request.length, 0)
-      request.writeUInt32LE(this.#ioas, 8)
-      const what = `VFIO_DEVICE_ATTACH_IOMMUFD_PT of ${bdf}`
-      this.#calls.ioctl(fd, vfio.VFIO_DEVICE_ATTACH_IOMMUFD_PT, request, what)
+      const id = await this.#bind(bdf, fd, node.path)
+      const device = new IommufdDevice(this.#context, fd, id, bdf, this.#space)
+      device.attach()
+      this.#devices.set(fd, device)
       return fd
     } catch (error) {
       await this.#calls.closeAsync(fd)
@@ -183,27 +79,30 @@ class IommufdGroup implements GroupIommu {
   }
 
   async closeDevice(fd: number): Promise<void> {
-    const request = Buffer.alloc(vfio.detachIommufdBytes)
-    request.writeUInt32LE(request.length, 0)
-    try {
-      this.#calls.ioctl(fd, vfio.VFIO_DEVICE_DETACH_IOMMUFD_PT, request, 'VFIO_DEVICE_DETACH_IOMMUFD_PT')
-    } catch {
-      // closing the device detaches it
-    }
+    const device = this.#devices.get(fd)
+    this.#devices.delete(fd)
+    device?.detach()
     await this.#calls.closeAsync(fd)
+    device?.closeObjects()
+  }
+
+  iommufdOf(fd: number): IommufdDevice | undefined {
+    return this.#devices.get(fd)
   }
 
   close(): void {
-    this.#calls.close(this.#fd)
+    this.#context.close()
   }
 
-  async #bind(bdf: string, fd: number, path: string): Promise<void> {
+  /** Answers the number by which the context knows the device. */
+  async #bind(bdf: string, fd: number, path: string): Promise<number> {
     const request = Buffer.alloc(vfio.bindIommufdBytes)
     request.writeUInt32LE(request.length, 0)
-    request.writeInt32LE(this.#fd, 8)
+    request.writeInt32LE(this.#context.fd, 8)
     const what = `VFIO_DEVICE_BIND_IOMMUFD of ${bdf}`
     try {
       await this.#calls.ioctlAsync(fd, vfio.VFIO_DEVICE_BIND_IOMMUFD, request, what)
+      return request.readUInt32LE(12)
     } catch (cause) {
       throw isAccelError(cause) ? this.#bindError(bdf, path, cause) : cause
     }

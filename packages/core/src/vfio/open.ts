@@ -1,6 +1,6 @@
 import { accelError, isAccelError } from '@uaccel/uapi'
 import { type IommuGroup, type PciDeviceInfo, readPciDevice } from '../pci/sysfs.js'
-import { type IommuKind, iommuKinds, type Transport } from '../transport.js'
+import { type IommuKind, iommuKinds } from '../transport.js'
 import { kernelCalls, type VfioCalls, within } from './calls.js'
 import { openType1 } from './group.js'
 import { inquire } from './inquiry.js'
@@ -37,7 +37,7 @@ const ways: Readonly<
  * Errors, each with what to do: `ERR_ACCEL_NOT_FOUND`, `ERR_ACCEL_NO_IOMMU`, `ERR_ACCEL_WRONG_DRIVER`, `ERR_ACCEL_PERMISSION`,
  * `ERR_ACCEL_GROUP_NOT_VIABLE`, `ERR_ACCEL_BUSY`, `ERR_ACCEL_UNSUPPORTED`, `ERR_ACCEL_TIMEOUT`.
  */
-export async function openVfio(address: string, options: VfioOptions = {}): Promise<Transport> {
+export async function openVfio(address: string, options: VfioOptions = {}): Promise<VfioTransport> {
   const {
     iommu = 'auto',
     openTimeoutMs = 30_000,

@@ -14,9 +14,11 @@ import {
   type TransportIdentity,
 } from '../transport.js'
 import * as vfio from './abi.js'
+import { exportBar } from './bar-export.js'
 import { type VfioCalls, within } from './calls.js'
 import type { Inquiry, VfioRegion } from './inquiry.js'
 import { SharedGroup } from './iommu.js'
+import type { IommufdDevice } from './iommufd-device.js'
 import { setLowPower } from './low-power.js'
 import { functionReset, hotReset } from './reset.js'
 
@@ -27,6 +29,9 @@ export class VfioTransport implements Transport {
   readonly irqs: Readonly<Record<IrqType, IrqInfo>>
   readonly resets: readonly ResetKind[]
   readonly dma: DmaMapper
+  /** What only iommufd offers. Absent with type 1. */
+  readonly iommufd?: IommufdDevice
+  readonly exportDmaBuf?: (region: number, area: Area) => number
   readonly setLowPower?: (on: boolean) => Promise<void>
   readonly #calls: VfioCalls
   readonly #group: SharedGroup
@@ -64,6 +69,12 @@ export class VfioTransport implements Transport {
     if (inquiry.lowPower) this.setLowPower = (on) => this.#setLowPower(on)
     this.#powerState = inquiry.powerState
     this.dma = group.iommu.mapper
+    const iommufd = group.iommu.iommufdOf?.(fd)
+    if (iommufd !== undefined) this.iommufd = iommufd
+    if (inquiry.exportsBars) {
+      this.exportDmaBuf = (region, area) =>
+        exportBar(calls, fd, this.#mappableRegion(region, area).index, area)
+    }
     const scratch = new ArrayBuffer(8)
     this.#view = new DataView(scratch)
     const bytes = (width: number) => new Uint8Array(scratch, 0, width)
@@ -124,24 +135,7 @@ export class VfioTransport implements Transport {
   }
 
   map(index: number, area: Area): Mapping {
-    this.#checkAlive()
-    const region = this.regions[index]
-    const within = region?.mappable.some(
-      (a) => area.offset >= a.offset && area.offset + area.sizeBytes <= a.offset + a.sizeBytes,
-    )
-    if (!within) {
-      throw accelError(
-        'ERR_ACCEL_OUT_OF_RANGE',
-        `${this.#name()}: ${area.sizeBytes} bytes at ${area.offset} of region ${index} cannot be mapped`,
-      )
-    }
-    // The kernel answers an access with SIGBUS while memory decoding is off (vfio_pci_mmap_huge_fault in vfio_pci_core.c).
-    if ((this.read(PciRegion.CONFIG, pciConfig.command, 2) & pciCommand.memory) === 0) {
-      throw accelError(
-        'ERR_ACCEL_BUSY',
-        `${this.#name()}: memory decoding is off, and an access to a mapped BAR would end the process: enable() the device first`,
-      )
-    }
+    const region = this.#mappableRegion(index, area)
     const mapping = Mapping.map({
       fd: this.#fd,
       offset: region.fileOffset + area.offset,
@@ -270,6 +264,28 @@ export class VfioTransport implements Transport {
 
   #disarm(): void {
     for (const type of [...this.#armed]) this.disableIrqs(type)
+  }
+
+  /** The region, where that part of it can be mapped now. */
+  #mappableRegion(index: number, { offset, sizeBytes }: Area): VfioRegion {
+    this.#checkAlive()
+    const region = this.regions[index]
+    const whole = offset % abi.PAGE_SIZE_BYTES === 0 && sizeBytes % abi.PAGE_SIZE_BYTES === 0 && sizeBytes > 0
+    const fits = (a: Area) => offset >= a.offset && offset + sizeBytes <= a.offset + a.sizeBytes
+    if (!whole || !region?.mappable.some(fits)) {
+      throw accelError(
+        'ERR_ACCEL_OUT_OF_RANGE',
+        `${this.#name()}: ${sizeBytes} bytes at ${offset} of region ${index} cannot be mapped`,
+      )
+    }
+    // The kernel answers an access with SIGBUS while memory decoding is off (vfio_pci_mmap_huge_fault in vfio_pci_core.c).
+    if ((this.read(PciRegion.CONFIG, pciConfig.command, 2) & pciCommand.memory) === 0) {
+      throw accelError(
+        'ERR_ACCEL_BUSY',
+        `${this.#name()}: memory decoding is off, and an access to a mapped BAR would end the process: enable() the device first`,
+      )
+    }
+    return region
   }
 
   /** Has `handler` called when the kernel fires that interrupt. */

@@ -1,0 +1,117 @@
+import type { DmaMapper } from '@uaccel/memory'
+import { sys } from '@uaccel/sys'
+import type { FaultQueue } from './fault-queue.js'
+import type { IoasMapper } from './ioas.js'
+import * as iommufd from './iommufd-abi.js'
+import { type IommufdContext, probed } from './iommufd-context.js'
+
+/** How a page table is wanted. */
+export interface PageTableOptions {
+  /** To be attached to a PASID, or to the device beside others that are. */
+  readonly pasid?: boolean
+  /** See {@link PageTable.setDirtyTracking}. */
+  readonly dirtyTracking?: boolean
+  /** Where page requests of the devices that are attached go. */
+  readonly faultQueue?: FaultQueue
+}
+
+/** An I/O address space: mappings that any number of devices can be attached to. `new DmaDomain(space.dma)` maps memory in it. */
+export class AddressSpace {
+  readonly dma: DmaMapper
+  /** @internal */
+  readonly id: number
+  readonly #context: IommufdContext
+  readonly #mapper: IoasMapper
+  readonly #forget: () => void
+
+  /** @internal */
+  constructor(context: IommufdContext, id: number, mapper: IoasMapper, forget: () => void) {
+    this.dma = mapper
+    this.id = id
+    this.#context = context
+    this.#mapper = mapper
+    this.#forget = forget
+  }
+
+  /** @internal */
+  get space(): AddressSpace {
+    return this
+  }
+
+  /** @internal */
+  attachmentChanged(): void {
+    this.#mapper.attachmentChanged()
+  }
+
+  /** Unmaps all and gives it back. `ERR_ACCEL_BUSY` while a device or page table uses it. */
+  close(): void {
+    this.#context.destroy(this.id, 'an I/O address space')
+    this.#forget()
+  }
+}
+
+/** A page table in the IOMMU's own format, which follows the mappings of its address space. */
+export class PageTable {
+  readonly space: AddressSpace
+  readonly pasid: boolean
+  readonly faultQueue: FaultQueue | undefined
+  /** @internal */
+  readonly id: number
+  readonly #context: IommufdContext
+  readonly #forget: () => void
+
+  /** @internal */
+  constructor(
+    context: IommufdContext,
+    id: number,
+    space: AddressSpace,
+    options: PageTableOptions,
+    forget: () => void,
+  ) {
+    this.id = id
+    this.space = space
+    this.pasid = options.pasid ?? false
+    this.faultQueue = options.faultQueue
+    this.#context = context
+    this.#forget = forget
+  }
+
+  /** Has the IOMMU record which pages are written, from now on. `ERR_ACCEL_UNSUPPORTED` for a table that was not made so. */
+  setDirtyTracking(on: boolean): void {
+    const request = Buffer.alloc(iommufd.setDirtyTrackingBytes)
+    request.writeUInt32LE(on ? iommufd.IOMMU_HWPT_DIRTY_TRACKING_ENABLE : 0, 4)
+    request.writeUInt32LE(this.id, 8)
+    probed(
+      () =>
+        this.#context.ioctl(iommufd.IOMMU_HWPT_SET_DIRTY_TRACKING, request, 'IOMMU_HWPT_SET_DIRTY_TRACKING'),
+      'the IOMMU does not record the pages that are written through this page table: make it with { dirtyTracking: true }',
+      ['EINVAL'],
+    )
+  }
+
+  /**
+   * Which pages were written since the last look: one bit each, the lowest address first in the lowest bit.
+   * `pageSizeBytes` is a power of two. `ERR_ACCEL_UNSUPPORTED` where nothing is recorded.
+   */
+  takeDirtyPages(iova: bigint, sizeBytes: number, pageSizeBytes = 4096): Uint8Array {
+    // In words of 64 bits (iova_bitmap_alloc in drivers/iommu/iommufd/iova_bitmap.c).
+    const bitmap = Buffer.alloc(Math.ceil(sizeBytes / pageSizeBytes / 64) * 8)
+    const request = Buffer.alloc(iommufd.getDirtyBitmapBytes)
+    request.writeUInt32LE(this.id, 4)
+    request.writeBigUInt64LE(iova, 16)
+    request.writeBigUInt64LE(BigInt(sizeBytes), 24)
+    request.writeBigUInt64LE(BigInt(pageSizeBytes), 32)
+    request.writeBigUInt64LE(sys.addressOf(bitmap), 40)
+    probed(
+      () => this.#context.ioctl(iommufd.IOMMU_HWPT_GET_DIRTY_BITMAP, request, 'IOMMU_HWPT_GET_DIRTY_BITMAP'),
+      'the IOMMU has not recorded the pages that were written through this page table: setDirtyTracking(true) first',
+    )
+    return bitmap
+  }
+
+  /** `ERR_ACCEL_BUSY` while a device is attached to it. */
+  close(): void {
+    this.#context.destroy(this.id, 'a page table')
+    this.#forget()
+  }
+}
