@@ -59,6 +59,16 @@ t.test('a real device on kernel VFIO', async (t) => {
   t.match(stdout, /^ {2}\[0x40\] +MSI: /m)
 })
 
+t.test('what there is and what is missing', async (t) => {
+  const all = await lab('--check')
+  t.match(all, { code: 0, stdout: /^qemu +\/.*^vfio-user +(QEMU|none: needs).*^kernel +\/.*^cache +\//ms })
+  t.notMatch(all.stdout, /^missing/m, 'the lab has run by now')
+  const PATH = mkdtempSync(join(TMPDIR, 'bin-'))
+  const nothing = await uaccel(['lab', '--check'], { env: { TMPDIR, PATH, XDG_CACHE_HOME: PATH } })
+  t.match(nothing.stdout, /^missing +setpriv .*^missing +qemu-system-x86_64 .*^missing +a busybox/ms)
+  rmSync(PATH, { recursive: true })
+})
+
 t.test('a device that the lab does not know', async (t) => {
   t.match(await lab('--device', 'frobnicator', '--', 'true'), {
     code: 3,

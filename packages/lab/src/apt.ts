@@ -4,6 +4,9 @@ import { AccelError } from '@uaccel/uapi'
 import { run } from './child.js'
 import type { OnProgress } from './progress.js'
 
+/** The release of Debian with the newest kernel source and QEMU. */
+export const newestDebian = 'forky'
+
 /** A source of packages in deb822 form (sources.list(5)): field names in lower case, values as written. */
 export type AptSource = ReadonlyMap<string, string>
 

@@ -3,16 +3,12 @@ import { availableParallelism } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { AccelError } from '@uaccel/uapi'
-import { aptDistribution, openReleaseApt } from './apt.js'
+import { aptDistribution, newestDebian, openReleaseApt } from './apt.js'
 import { cached, keep, withWorkFolder } from './cache.js'
 import { run } from './child.js'
-import type { OnProgress } from './progress.js'
-import { byVersion, which } from './tools.js'
-
-export interface BuildOptions {
-  onProgress?: OnProgress | undefined
-  signal?: AbortSignal | undefined
-}
+import { which } from './files.js'
+import type { FetchOptions } from './qemu.js'
+import { byVersion } from './tools.js'
 
 /** A kernel of the lab's own. */
 export interface KernelBuild {
@@ -22,9 +18,6 @@ export interface KernelBuild {
 }
 
 const configPath = fileURLToPath(new URL('../guest/kernel.config', import.meta.url))
-
-/** The release of Debian that carries the newest source; an Ubuntu machine uses its own release. */
-const newestDebian = 'forky'
 
 /** Programs that must be installed, and their packages. */
 const installed: Readonly<Record<string, string>> = {
@@ -47,7 +40,7 @@ const helperLibraries = /^(libelf1|zlib1g|libreadline\d+|libzstd1)(t64)?$/
  * @throws ERR_ACCEL_NOT_FOUND naming what must be installed, ERR_ACCEL_SYSTEM with the end of what make said,
  * ERR_ACCEL_ABORTED
  */
-export async function buildKernel(options: BuildOptions = {}): Promise<KernelBuild> {
+export async function buildKernel(options: FetchOptions = {}): Promise<KernelBuild> {
   return withWorkFolder(async (work) => {
     const source = await prepareSource(work, options)
     await source.make([`-j${availableParallelism()}`, 'bzImage'])
@@ -66,7 +59,7 @@ interface KernelSource {
 }
 
 /** Fetches the source into a folder, configures it, and checks that it took the whole configuration. */
-export async function prepareSource(work: string, options: BuildOptions): Promise<KernelSource> {
+export async function prepareSource(work: string, options: FetchOptions): Promise<KernelSource> {
   const { onProgress, signal } = options
   const env = await buildEnvironment(options)
   const tree = await fetchSource(work, options)
@@ -103,7 +96,7 @@ export function refusedSymbols(wanted: string, taken: string): string[] {
     .map(([line]) => line)
 }
 
-async function fetchSource(work: string, options: BuildOptions): Promise<string> {
+async function fetchSource(work: string, options: FetchOptions): Promise<string> {
   const { onProgress, signal } = options
   const { id } = await aptDistribution()
   const apt = await openReleaseApt(work, { ...options, ...(id === 'debian' && { release: newestDebian }) })
@@ -126,7 +119,7 @@ async function fetchSource(work: string, options: BuildOptions): Promise<string>
 }
 
 /** The environment of make; fetches what the build runs and the machine lacks. */
-async function buildEnvironment(options: BuildOptions): Promise<NodeJS.ProcessEnv> {
+async function buildEnvironment(options: FetchOptions): Promise<NodeJS.ProcessEnv> {
   const absent: string[] = []
   for (const [program, name] of Object.entries(installed)) if (!(await which(program))) absent.push(name)
   if (absent.length > 0) {

@@ -1,3 +1,4 @@
+import { resolve } from 'node:path'
 import t from 'tap'
 import { devicePresets, formatDevices, parseDevices, placeDevices } from './devices.js'
 
@@ -53,6 +54,24 @@ t.test('root ports take the slots, their devices a bus each in the order of the 
     },
   ])
   t.throws(() => placeDevices(['port/gpu']), { code: 'ERR_ACCEL_NOT_FOUND', message: /'gpu'/ })
+})
+
+t.test('a vfio-user server is a device, and any device may have a name', async (t) => {
+  const [npu, plain, named] = placeDevices(['npu=port/vfio-user:./a b,c.sock', 'vfio-user:/x', 'n-1=edu'])
+  const path = resolve('a b,c.sock')
+  t.match(npu, { name: 'npu', bdf: '0000:01:00.0', socketPath: path })
+  t.strictSame(JSON.parse(npu!.argument), {
+    driver: 'vfio-user-pci',
+    socket: { type: 'unix', path },
+    id: 'device0',
+    bus: 'port0',
+    addr: '0x0',
+  })
+  t.match(plain, { name: 'vfio-user', bdf: '0000:00:06.0', socketPath: '/x' })
+  t.match(named, { name: 'n-1', bdf: '0000:00:07.0', argument: 'edu,id=device2,addr=0x7' })
+  t.equal(named!.socketPath, undefined)
+  const [own] = placeDevices([`{"driver":"vfio-user-pci","socket":{"type":"unix","path":"/y"}}`])
+  t.match(own, { name: 'vfio-user-pci', socketPath: '/y' }, 'spelt out')
 })
 
 t.test('an unknown name is refused with the known ones', async (t) => {

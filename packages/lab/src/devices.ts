@@ -1,3 +1,4 @@
+import { resolve } from 'node:path'
 import { AccelError } from '@uaccel/uapi'
 
 /** A device of QEMU's by a short name. */
@@ -17,7 +18,7 @@ export const devicePresets: Readonly<Record<string, DevicePreset>> = {
 
 /** A device of the guest, at a place that is known before it boots. */
 export interface PlacedDevice {
-  /** The preset's name, or the first word of a -device string. Not unique where one kind is asked for twice. */
+  /** The given one, or that of the preset or QEMU's device. Not unique where one kind is asked for twice. */
   name: string
   /** PCI address in the guest. */
   bdf: string
@@ -27,19 +28,25 @@ export interface PlacedDevice {
   argument: string
   /** The same of the root port above it. Its id is `port0` for `device0`, and so on. */
   portArgument?: string
+  /** A vfio-user server is the device: QEMU reaches it by this socket. */
+  socketPath?: string
   diskBytes?: number
 }
 
 /** Slots of the root bus below are the lab's own; 31 is the chipset. */
 const firstSlot = 5
 const lastSlot = 30
-const portPrefix = 'port/'
+
+/** A device as a user writes it: `[NAME=][port/]DEVICE`. In a -device string a comma comes before the first `=`. */
+const notation = /^(?:([A-Za-z][\w-]*)=)?(port\/)?(.*)$/s
+const socketPrefix = 'vfio-user:'
 
 /**
  * Gives each device a slot of the guest's root bus, in order, so that the guest knows it by its address. One behind
  * a root port is the only device of a bus; firmware numbers these in the order of their ports' slots.
- * @param devices names of presets, or -device strings of QEMU (they are JSON or hold a comma; without `bus` and `addr`), after
- * `port/` where the device is to stand behind a PCI Express root port, from which it can be unplugged
+ * @param devices `[NAME=][port/]DEVICE` each: NAME for `UACCEL_LAB_DEVICES`; `port/` where it is to stand behind a PCI
+ * Express root port, from which it can be unplugged; DEVICE the name of a preset, a -device string of QEMU (it is JSON
+ * or holds a comma; without `bus` and `addr`), or `vfio-user:SOCKET` for the device that a vfio-user server is
  * @throws ERR_ACCEL_NOT_FOUND for a name that is no preset, ERR_ACCEL_INVALID_ARGUMENT for a bad -device string,
  * ERR_ACCEL_OUT_OF_RANGE for more devices than slots
  */
@@ -53,16 +60,18 @@ export function placeDevices(devices: readonly string[]): PlacedDevice[] {
   let ports = 0
   return devices.map((text, index) => {
     const slot = firstSlot + index
-    if (!text.startsWith(portPrefix)) {
-      return { ...addressed(text, { id: `device${index}`, addr: `0x${hex(slot)}` }), bdf: bdf(0, slot) }
-    }
+    const [, name, port, device] = notation.exec(text)!
+    const place = { id: `device${index}`, addr: `0x${hex(slot)}` }
+    const named = name === undefined ? {} : { name }
+    if (port === undefined) return { ...addressed(device!, place), ...named, bdf: bdf(0, slot) }
     // PCI Express Base Specification, "Slot Capabilities": chassis and physical slot number are unique together.
     const number = ++ports
-    const port = `port${index}`
+    const bus = `port${index}`
     return {
-      ...addressed(text.slice(portPrefix.length), { id: `device${index}`, bus: port, addr: '0x0' }),
+      ...addressed(device!, { id: place.id, bus, addr: '0x0' }),
+      ...named,
       bdf: bdf(number, 0),
-      portArgument: `pcie-root-port,id=${port},chassis=${number},slot=${number},addr=0x${hex(slot)}`,
+      portArgument: `pcie-root-port,id=${bus},chassis=${number},slot=${number},addr=${place.addr}`,
     }
   })
 }
@@ -79,6 +88,10 @@ interface Place {
 
 /** A preset or a -device string, in either of QEMU's notations, with id and place put in. */
 function addressed(text: string, place: Place): Omit<PlacedDevice, 'bdf' | 'portArgument'> {
+  if (text.startsWith(socketPrefix)) {
+    const path = resolve(text.slice(socketPrefix.length))
+    return { ...json({ driver: 'vfio-user-pci', socket: { type: 'unix', path } }, place), name: 'vfio-user' }
+  }
   if (!/^\{|,/.test(text)) {
     const preset = Object.hasOwn(devicePresets, text) ? devicePresets[text]! : undefined
     if (preset === undefined) {
@@ -121,9 +134,20 @@ function addressed(text: string, place: Place): Omit<PlacedDevice, 'bdf' | 'port
   if (typeof device.driver !== 'string' || !/^[\w.-]+$/.test(device.driver))
     throw invalid("no 'driver' in it that names a device")
   if ('bus' in device || 'addr' in device) throw invalid(elsewhere)
-  const { id = place.id } = device
-  if (typeof id !== 'string') throw invalid("its 'id' is no string")
-  return { name: device.driver, id, argument: JSON.stringify({ ...device, ...place, id }) }
+  if (device.id !== undefined && typeof device.id !== 'string') throw invalid("its 'id' is no string")
+  return json(device as { driver: string; id?: string }, place)
+}
+
+function json(device: { driver: string; id?: string; socket?: unknown }, place: Place) {
+  const id = device.id ?? place.id
+  const socketPath =
+    device.driver === 'vfio-user-pci' && (device.socket as { path?: unknown } | undefined)?.path
+  return {
+    name: device.driver,
+    id,
+    argument: JSON.stringify({ ...device, ...place, id }),
+    ...(typeof socketPath === 'string' && { socketPath }),
+  }
 }
 
 const options = (values: object) =>

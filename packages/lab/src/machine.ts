@@ -69,11 +69,15 @@ export class Machine {
     const kernelArguments = ['console=ttyS0', 'panic=-1', 'no_timer_check']
     if (iommu) kernelArguments.push('intel_iommu=on', 'iommu=pt')
     if (hugepages) kernelArguments.push('hugepagesz=2M', `hugepages=${hugepages}`)
+    // A vfio-user server reaches the guest's memory by its descriptor, or by messages through QEMU.
+    const shared = devices.some(({ socketPath }) => socketPath !== undefined)
     this.arguments = [
       ...qemu.command,
       ...['-no-user-config', '-nodefaults', '-display', 'none', '-monitor', 'none', '-no-reboot'],
       // Hardware virtualisation only where asked for: /dev/kvm may be there and hang.
-      ...['-accel', process.env.UACCEL_LAB_ACCEL || 'tcg', '-machine', 'q35,kernel-irqchip=split'],
+      ...['-accel', process.env.UACCEL_LAB_ACCEL || 'tcg'],
+      ...['-machine', `q35,kernel-irqchip=split${shared ? ',memory-backend=memory' : ''}`],
+      ...(shared ? ['-object', `memory-backend-memfd,id=memory,size=${memoryMiB}M,share=on`] : []),
       // The host's programs may have been built for more than the plainest processor.
       ...['-cpu', 'max', '-smp', String(cpus), '-m', String(memoryMiB)],
       ...['-kernel', kernel.image, '-initrd', initrd, '-append', kernelArguments.join(' ')],

@@ -29,7 +29,10 @@ export interface LabOptions extends MachineOptions {
   cwd?: string
   /** Its environment. This process's own by default. HOME, TMPDIR and UACCEL_LAB* are the guest's. */
   env?: Readonly<Record<string, string | undefined>>
-  /** Devices: names of presets or -device strings of QEMU, after `port/` behind a root port: see {@link placeDevices}. */
+  /**
+   * Devices, `[NAME=][port/]DEVICE` each: a preset, a -device string of QEMU, or `vfio-user:SOCKET`; see
+   * {@link placeDevices}.
+   */
   devices?: readonly string[]
   /**
    * Whether the devices are bound to vfio-pci before the command starts; otherwise they stay with the driver that the
@@ -93,7 +96,8 @@ export async function runInLab(options: LabOptions): Promise<LabResult> {
   const devices = placeDevices(options.devices ?? [])
   const { hugepages = 0, memoryMiB = defaultMemoryMiB, iommu = true, bind = iommu } = options
   checkHugepages(hugepages, memoryMiB)
-  const tools = await prepareLab({ onProgress, signal, kernel: options.kernel })
+  const vfioUser = devices.some(({ socketPath }) => socketPath !== undefined)
+  const tools = await prepareLab({ onProgress, signal, kernel: options.kernel, vfioUser })
   const cwd = resolve(options.cwd ?? '.')
   const env = guestEnvironment(options.env ?? process.env, devices)
   const mark = randomBytes(16).toString('hex')

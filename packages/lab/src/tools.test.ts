@@ -1,23 +1,27 @@
-import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { aptDistribution } from './apt.js'
 import { refusedSymbols } from './build-kernel.js'
-import { byVersion, demandTools, describeLab, findLab } from './tools.js'
+import { cacheFolder } from './cache.js'
+import { which } from './files.js'
+import { byVersion, demandTools, describeLab, findLab, prepareLab } from './tools.js'
 
 const folder = await mkdtemp(join(tmpdir(), 'lab-tools-'))
 t.teardown(() => rm(folder, { recursive: true }))
 
-t.test('nothing is found where there is nothing, and each thing that is missing is named', async (t) => {
-  const { PATH, UACCEL_LAB_KERNEL, UACCEL_LAB_QEMU, XDG_CACHE_HOME } = process.env
+/** Puts back after a test what it changes in the environment. */
+function keepEnvironment(t: Test): void {
+  const before = { ...process.env }
   t.teardown(() => {
-    process.env.PATH = PATH
-    for (const [name, value] of Object.entries({ UACCEL_LAB_KERNEL, UACCEL_LAB_QEMU, XDG_CACHE_HOME })) {
-      if (value === undefined) delete process.env[name]
-      else process.env[name] = value
-    }
+    for (const name of Object.keys(process.env)) delete process.env[name]
+    Object.assign(process.env, before)
   })
+}
+
+t.test('nothing is found where there is nothing, and each thing that is missing is named', async (t) => {
+  keepEnvironment(t)
   delete process.env.UACCEL_LAB_QEMU
   process.env.PATH = join(folder, 'bin')
   process.env.XDG_CACHE_HOME = join(folder, 'cache')
@@ -50,6 +54,7 @@ t.test('nothing is found where there is nothing, and each thing that is missing 
   t.equal(some.busyboxPath, undefined, 'a busybox that is no static ELF program does not count')
   t.match(describeLab(some), [
     /^qemu .*\(PATH\)/,
+    /^vfio-user {2}none: .*10\.1.*fetch-qemu/,
     /^kernel .*\(UACCEL_LAB_KERNEL\)/,
     /^cache/,
     /^missing .*busybox/,
@@ -61,6 +66,80 @@ t.test('nothing is found where there is nothing, and each thing that is missing 
     { code: 'ERR_ACCEL_NOT_FOUND', message: /no-such-file/ },
     'a wrong name is no silence',
   )
+})
+
+t.test('a QEMU for vfio-user devices is chosen by its version', async (t) => {
+  keepEnvironment(t)
+  process.env.XDG_CACHE_HOME = join(folder, 'cache-qemu')
+  const bin = async (name: string, version: string) => {
+    await mkdir(join(folder, name))
+    const path = join(folder, name, 'qemu-system-x86_64')
+    await writeFile(path, `#!/bin/sh\necho 'QEMU emulator version ${version} (Debian 1:${version}+ds-1)'\n`)
+    await chmod(path, 0o755)
+    return path
+  }
+  const found = async (qemu: string) => {
+    process.env.UACCEL_LAB_QEMU = qemu
+    return findLab({ vfioUser: true })
+  }
+  for (const [version, suits] of [
+    ['7.2.22', false],
+    ['10.0.8', false],
+    ['10.1.0', true],
+    ['11.1.2', true],
+    ['nonsense', false],
+  ] as const) {
+    const path = await bin(`qemu-${version}`, version)
+    const { qemu, vfioUserQemu, missing } = await found(path)
+    t.equal(qemu!.path, path)
+    t.match(vfioUserQemu, suits ? { path, version, source: 'UACCEL_LAB_QEMU' } : undefined, version)
+    t.equal(missing.filter((line) => /10\.1 or later/.test(line)).length, suits ? 0 : 1)
+  }
+  const old = await found(join(folder, 'qemu-7.2.22/qemu-system-x86_64'))
+  t.throws(() => demandTools({ ...old, canFetch: false }, { vfioUser: true }), {
+    code: 'ERR_ACCEL_NOT_FOUND',
+    message: /10\.1 or later .*UACCEL_LAB_QEMU/,
+  })
+  t.notOk(
+    (await findLab()).missing.some((line) => /10\.1/.test(line)),
+    'not missed where nobody asks for it',
+  )
+
+  // A fetched one: nothing but its place counts, and its version is asked through its own loader.
+  const root = join(cacheFolder(), 'debian-forky-qemu/usr')
+  await mkdir(join(root, 'bin'), { recursive: true })
+  await mkdir(join(root, 'lib/x86_64-linux-gnu'), { recursive: true })
+  await writeFile(join(root, 'bin/qemu-system-x86_64'), '')
+  const loader = join(root, 'lib/x86_64-linux-gnu/ld-linux-x86-64.so.2')
+  await writeFile(loader, '#!/bin/sh\necho "QEMU emulator version 11.9.0"\n')
+  await chmod(loader, 0o755)
+  const fetched = await findLab({ vfioUser: true })
+  t.match(fetched.vfioUserQemu, { version: '11.9.0', source: 'cache', command: [loader, '--library-path'] })
+  t.match(fetched.qemu, { source: 'UACCEL_LAB_QEMU' }, 'other runs keep theirs')
+  t.match(describeLab(fetched)[1], /^vfio-user {2}QEMU 11\.9\.0, .*\(cache\)$/)
+})
+
+t.test('a QEMU for vfio-user devices that cannot be fetched is missed, and why', async (t) => {
+  keepEnvironment(t)
+  const bin = join(folder, 'no-network')
+  const image = join(folder, 'image')
+  await mkdir(bin)
+  await writeFile(image, '')
+  await symlink((await which('setpriv'))!, join(bin, 'setpriv'))
+  await writeFile(join(bin, 'apt-get'), '#!/bin/sh\necho "E: no network" >&2\nexit 100\n')
+  await chmod(join(bin, 'apt-get'), 0o755)
+  process.env.PATH = bin
+  process.env.XDG_CACHE_HOME = join(folder, 'cache-empty')
+  delete process.env.UACCEL_LAB_QEMU
+  await t.rejects(prepareLab({ vfioUser: true, kernel: image }), {
+    code: 'ERR_ACCEL_NOT_FOUND',
+    message: /lacks qemu-system-x86_64 of version 10\.1 or later.*fetch-qemu.*E: no network/s,
+    cause: { code: 'ERR_ACCEL_SYSTEM' },
+  })
+  t.strictSame(await readdir(cacheFolder()), [], 'nothing half done')
+  await t.rejects(prepareLab({ vfioUser: true, kernel: image, signal: AbortSignal.abort() }), {
+    code: 'ERR_ACCEL_ABORTED',
+  })
 })
 
 t.test('which distributions it fetches on', async (t) => {

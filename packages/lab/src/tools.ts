@@ -1,22 +1,22 @@
-import { constants, existsSync } from 'node:fs'
-import { access, open, readdir } from 'node:fs/promises'
-import { delimiter, join } from 'node:path'
+import { existsSync } from 'node:fs'
+import { open, readdir } from 'node:fs/promises'
+import { join } from 'node:path'
 import { AccelError } from '@uaccel/uapi'
 import { aptDistribution, openReleaseApt } from './apt.js'
 import { cached, cacheFolder } from './cache.js'
+import { readable, which } from './files.js'
 import { missingModules } from './modules.js'
-import type { OnProgress } from './progress.js'
-
-/** A QEMU that can be started. */
-export interface LabQemu {
-  /** The program itself. */
-  path: string
-  /** The program with what must precede its own arguments. */
-  command: readonly string[]
-  env: Readonly<Record<string, string>>
-  /** Where it comes from: `UACCEL_LAB_QEMU`, `PATH` or `cache`. */
-  source: string
-}
+import {
+  cachedQemu,
+  type FetchOptions,
+  fetchedQemu,
+  fetchQemu,
+  hasVfioUser,
+  type LabQemu,
+  machineQemu,
+  qemuVersion,
+  vfioUserMissing,
+} from './qemu.js'
 
 /** A kernel that the guest can boot. */
 export interface LabKernel {
@@ -37,6 +37,8 @@ export interface LabTools {
 
 /** What was found of it. */
 export interface LabFindings extends Partial<LabTools> {
+  /** A QEMU with vfio-user-pci, and its version. It may be the same one as `qemu`. */
+  vfioUserQemu?: LabQemu & { version: string }
   /** What is not there, and what would help: one sentence each. */
   missing: readonly string[]
   /** Whether this system can fetch what is missing by itself. */
@@ -44,41 +46,23 @@ export interface LabFindings extends Partial<LabTools> {
   cacheFolder: string
 }
 
-export interface PrepareOptions {
-  onProgress?: OnProgress | undefined
-  signal?: AbortSignal | undefined
+export interface PrepareOptions extends FetchOptions {
   /** Kernel image with all drivers built in; the environment's UACCEL_LAB_KERNEL by default. */
   kernel?: string | undefined
-}
-
-const readable = (path: string) =>
-  access(path, constants.R_OK).then(
-    () => true,
-    () => false,
-  )
-
-/** A program in PATH. */
-export async function which(program: string): Promise<string | undefined> {
-  for (const folder of (process.env.PATH ?? '').split(delimiter)) {
-    const path = join(folder || '.', program)
-    if (
-      await access(path, constants.X_OK).then(
-        () => true,
-        () => false,
-      )
-    )
-      return path
-  }
-  return undefined
+  /** Whether QEMU must have vfio-user-pci, for devices that are vfio-user servers. */
+  vfioUser?: boolean | undefined
 }
 
 /** Looks, changes nothing. */
-export async function findLab(options: Pick<PrepareOptions, 'kernel'> = {}): Promise<LabFindings> {
+export async function findLab(
+  options: Pick<PrepareOptions, 'kernel' | 'vfioUser'> = {},
+): Promise<LabFindings> {
   const distribution = await aptDistribution().catch(() => undefined)
   const toolsFolder = distribution && join(cacheFolder(), `${distribution.id}-${distribution.codename}-tools`)
   const kernelFolder =
     distribution && join(cacheFolder(), `${distribution.id}-${distribution.codename}-kernel`)
-  const qemu = (await machineQemu()) ?? (toolsFolder && (await cachedQemu(toolsFolder)))
+  const qemu = (await machineQemu()) ?? (toolsFolder && cachedQemu(toolsFolder))
+  const vfioUserQemu = qemu && (await hasVfioUser(qemu)) ? qemu : fetchedQemu()
   const busyboxPath = (await machineBusybox()) ?? (toolsFolder && (await cachedBusybox(toolsFolder)))
   const kernel =
     (await namedKernel(options.kernel)) ??
@@ -87,7 +71,9 @@ export async function findLab(options: Pick<PrepareOptions, 'kernel'> = {}): Pro
     (kernelFolder && (await stockKernel(kernelFolder, 'cache')))
   const missing: string[] = []
   if (!(await which('setpriv'))) missing.push('setpriv (package util-linux): ties QEMU to this process')
-  if (!qemu) missing.push('qemu-system-x86_64 (package qemu-system-x86): emulates the machine')
+  if (options.vfioUser && !vfioUserQemu) missing.push(vfioUserMissing)
+  if (!qemu && !options.vfioUser)
+    missing.push('qemu-system-x86_64 (package qemu-system-x86): emulates the machine')
   if (!busyboxPath)
     missing.push("a busybox without shared libraries (package busybox-static): the guest's first programs")
   if (!kernel) {
@@ -97,6 +83,7 @@ export async function findLab(options: Pick<PrepareOptions, 'kernel'> = {}): Pro
   }
   return {
     ...(qemu && { qemu }),
+    ...(vfioUserQemu && { vfioUserQemu: { ...vfioUserQemu, version: await qemuVersion(vfioUserQemu) } }),
     ...(busyboxPath && { busyboxPath }),
     ...(kernel && { kernel }),
     missing,
@@ -120,19 +107,21 @@ export async function prepareLab(options: PrepareOptions = {}): Promise<LabTools
   }
   let found = await findLab(options)
   if (found.missing.length > 0 && found.canFetch) {
-    if (!found.qemu || !found.busyboxPath) await fetchTools(options)
+    if (options.vfioUser && !found.vfioUserQemu) await fetchQemu(options)
+    if ((!found.qemu && !options.vfioUser) || !found.busyboxPath) await fetchTools(options)
     if (!found.kernel) await fetchKernel(options)
     found = await findLab(options)
   }
-  return demandTools(found)
+  return demandTools(found, options)
 }
 
 /**
  * The tools of complete findings.
  * @throws ERR_ACCEL_NOT_FOUND naming what is missing
  */
-export function demandTools(found: LabFindings): LabTools {
-  const { qemu, busyboxPath, kernel, missing, canFetch } = found
+export function demandTools(found: LabFindings, options: Pick<PrepareOptions, 'vfioUser'> = {}): LabTools {
+  const { busyboxPath, kernel, missing, canFetch } = found
+  const qemu = options.vfioUser ? found.vfioUserQemu : found.qemu
   if (qemu && busyboxPath && kernel && missing.length === 0) return { qemu, busyboxPath, kernel }
   const hint = canFetch ? '' : ' By itself it fetches QEMU, busybox and a kernel on Debian and Ubuntu only.'
   throw new AccelError(
@@ -144,52 +133,22 @@ export function demandTools(found: LabFindings): LabTools {
 
 /** The findings in lines for a person: what was found where, and what is missing. */
 export function describeLab(found: LabFindings): string[] {
-  const { qemu, busyboxPath, kernel } = found
+  const { qemu, vfioUserQemu, busyboxPath, kernel } = found
   return [
-    ...(qemu ? [`qemu     ${qemu.path} (${qemu.source})`] : []),
-    ...(busyboxPath ? [`busybox  ${busyboxPath}`] : []),
+    ...(qemu ? [`qemu       ${qemu.path} (${qemu.source})`] : []),
+    vfioUserQemu
+      ? `vfio-user  QEMU ${vfioUserQemu.version}, ${vfioUserQemu.path} (${vfioUserQemu.source})`
+      : `vfio-user  none: needs ${vfioUserMissing}`,
+    ...(busyboxPath ? [`busybox    ${busyboxPath}`] : []),
     ...(kernel
-      ? [`kernel   ${kernel.image} (${kernel.source}${kernel.modulesFolder ? ', with modules' : ''})`]
+      ? [`kernel     ${kernel.image} (${kernel.source}${kernel.modulesFolder ? ', with modules' : ''})`]
       : []),
-    `cache    ${found.cacheFolder}`,
-    ...found.missing.map((line) => `missing  ${line}`),
+    `cache      ${found.cacheFolder}`,
+    ...found.missing.map((line) => `missing    ${line}`),
     ...(found.missing.length > 0 && found.canFetch
-      ? ['         (fetched into the cache at the first run)']
+      ? ['           (fetched into the cache at the first run)']
       : []),
   ]
-}
-
-async function machineQemu(): Promise<LabQemu | undefined> {
-  const named = process.env.UACCEL_LAB_QEMU
-  if (named) {
-    if (await readable(named)) return { path: named, command: [named], env: {}, source: 'UACCEL_LAB_QEMU' }
-    throw new AccelError('ERR_ACCEL_NOT_FOUND', `UACCEL_LAB_QEMU names '${named}', which cannot be read`)
-  }
-  const path = await which('qemu-system-x86_64')
-  return path === undefined ? undefined : { path, command: [path], env: {}, source: 'PATH' }
-}
-
-const libraryFolder = 'lib/x86_64-linux-gnu'
-
-/** An unpacked QEMU is started by the loader it was unpacked with, and told where everything lies. */
-async function cachedQemu(root: string): Promise<LabQemu | undefined> {
-  const program = join(root, 'usr/bin/qemu-system-x86_64')
-  const libraries = [join(root, libraryFolder), join(root, 'usr', libraryFolder)]
-  const loader = libraries
-    .map((folder) => join(folder, 'ld-linux-x86-64.so.2'))
-    .find((path) => existsSync(path))
-  if (loader === undefined || !existsSync(program)) return undefined
-  const firmware = ['usr/share/qemu', 'usr/share/seabios', 'usr/lib/ipxe/qemu'].map((path) =>
-    join(root, path),
-  )
-  // Libraries in folders of their own (pulseaudio's, for one) are found where the package lists them.
-  const libraryPath = [...libraries, join(root, 'usr', libraryFolder, 'pulseaudio')].join(':')
-  return {
-    path: program,
-    command: [loader, '--library-path', libraryPath, program, ...firmware.flatMap((path) => ['-L', path])],
-    env: { QEMU_MODULE_DIR: join(root, 'usr', libraryFolder, 'qemu') },
-    source: 'cache',
-  }
 }
 
 async function machineBusybox(): Promise<string | undefined> {

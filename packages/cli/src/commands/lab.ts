@@ -15,7 +15,21 @@ interface LabFlags {
   log?: string
   qemuArg?: string[]
   quiet?: boolean
+  check?: boolean
 }
+
+const help = `
+DEVICE is one of
+  ${Object.keys(devicePresets).join(', ').padEnd(23)} a device of QEMU's
+  NAME,OPTION=VALUE...    a -device string of QEMU, without bus and addr
+  vfio-user:SOCKET        the device of a vfio-user server on this machine, such
+                          as 'uaccel model'; needs QEMU 10.1+ (see fetch-qemu)
+NAME= names it for COMMAND, which finds NAME=BDF,... in UACCEL_LAB_DEVICES.
+port/ puts it behind a PCI Express root port, alone on its bus.
+
+Example:
+  uaccel model edu --socket ./edu.sock &
+  uaccel lab --device edu vfio-user:./edu.sock -- uaccel list`
 
 /** `uaccel lab`: a command in an emulated guest with devices on vfio-pci. */
 export function labCommand(): Command {
@@ -25,10 +39,7 @@ export function labCommand(): Command {
     )
     .usage('[options] -- COMMAND...')
     .argument('[command...]', 'program and arguments, run in this folder')
-    .option(
-      '-d, --device <name...>',
-      `device to add: ${Object.keys(devicePresets).join(', ')}, or a -device string of QEMU; 'port/' before it puts it behind a root port`,
-    )
+    .option('-d, --device <device...>', 'device to add: [NAME=][port/]DEVICE, see below')
     .option('--no-iommu', 'a machine without IOMMU; its devices are left unbound')
     .option('--bind', "bind to vfio-pci without IOMMU too, in the kernel's unsafe mode for it")
     .option('--no-bind', "leave the devices with the kernel's drivers")
@@ -40,6 +51,8 @@ export function labCommand(): Command {
     .option('--log <file>', 'where to write the log of the guest')
     .option('--qemu-arg <arg...>', 'more arguments for QEMU')
     .option('-q, --quiet', 'no progress on stderr')
+    .option('--check', 'tell what the lab has and what it lacks, and run nothing')
+    .addHelpText('after', help)
     .passThroughOptions()
     .action(run)
   command
@@ -51,10 +64,23 @@ export function labCommand(): Command {
       const { version, imagePath } = await lab.buildKernel({ onProgress: progressLine() })
       note(`Linux ${version} is in ${imagePath}; the lab uses it from now on.`)
     })
+  command
+    .command('fetch-qemu')
+    .description('fetch a QEMU that takes vfio-user devices (30 MB, on Debian); it is not installed')
+    .action(async () => {
+      const { path } = await lab.fetchQemu({ onProgress: progressLine() })
+      note(`QEMU is in ${path}; the lab uses it for vfio-user devices.`)
+    })
   return command
 }
 
 async function run(command: string[], flags: LabFlags, self: Command): Promise<void> {
+  if (flags.check) {
+    const found = await lab.findLab({ kernel: flags.kernel })
+    process.stdout.write(`${lab.describeLab(found).join('\n')}\n`)
+    process.exitCode = found.missing.length > 0 && !found.canFetch ? 1 : 0
+    return
+  }
   if (command.length === 0)
     self.error('error: no command for the guest; for example: uaccel lab -- uname -r', { exitCode: 2 })
   const stop = new AbortController()

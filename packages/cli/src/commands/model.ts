@@ -19,7 +19,7 @@ export function modelCommand(): Command {
     .argument('<name>', `the model: ${Object.keys(known).join(', ')}`)
     .requiredOption('-s, --socket <path>', 'Unix socket to make')
     .option('--trapped', 'let no client map the memory of the device: each access is a message')
-    .option('--map-unsealed', 'map memory that its owner can still shrink, such as guest memory of QEMU')
+    .option('--map-unsealed', 'map memory that its owner can still shrink, such as guest memory in a file')
     .option('-q, --quiet', 'do not tell of clients on stderr')
     .addHelpText(
       'after',
