@@ -71,11 +71,9 @@ t.test('what the IOMMU is and can do', { skip }, async (t) => {
     t.match(info, { type: 1, name: 'intel-vtd', dirtyTracking: false })
     t.equal(info.data.length, 24)
     const last = opened.transport.dma.ranges().at(-1)!.last
-    t.equal(
-      info.vtd!.addressBits,
-      last.toString(2).length,
-      'the width of its registers is that of the ranges',
-    )
+    // With page tables of the processor's format, half of that: the upper half is negative addresses.
+    const { addressBits } = info.vtd!
+    t.ok([addressBits, addressBits - 1].includes(last.toString(2).length), 'as wide as the ranges are')
     t.same(iommufd.capabilities(), { dirtyTracking: false, faultQueue: true })
     await close(opened)
   })

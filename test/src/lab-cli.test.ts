@@ -54,7 +54,7 @@ t.test('a real device on kernel VFIO', async (t) => {
     ...['--device', 'edu', '--', 'sh', '-c', script, process.execPath, uaccelBin],
   )
   t.equal(code, 0, stderr)
-  t.match(stdout, /^0000:00:05\.0 +1234:11e8 +00ff00 +\d+ +\S+ +vfio-pci +edu /m)
+  t.match(stdout, /^0000:00:05\.0 +1234:11e8 +00ff00 +\d+ +\S+ +vfio-pci, (type1|iommufd) +edu /m)
   t.match(stdout, /^ID = 0x010000ed {2}major=1 {2}minor=0 {2}tag=237$/m)
   t.match(stdout, /^ {2}\[0x40\] +MSI: /m)
 })

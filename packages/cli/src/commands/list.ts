@@ -1,4 +1,4 @@
-import { listPciDevices, type PciDeviceInfo, pciNames } from '@uaccel/core'
+import { listPciDevices, type PciDeviceInfo, pciNames, vfioInterface } from '@uaccel/core'
 import { Command } from 'commander'
 import { knownById } from '../drivers.js'
 import { hex, note, printJson } from '../output.js'
@@ -13,7 +13,14 @@ export function listCommand(): Command {
     .action(({ all, json }: { all?: boolean; json?: boolean }) => {
       const names = pciNames()
       const devices = listPciDevices({ names })
-      if (json) printJson(devices.map((device) => ({ ...device, uaccelDriver: matching(device) })))
+      if (json)
+        printJson(
+          devices.map((device) => ({
+            ...device,
+            iommu: vfioInterface(device),
+            uaccelDriver: matching(device),
+          })),
+        )
       else show(all ? devices : devices.filter(isEndpoint), devices.length)
       if (!json && !names)
         note('Names come from the file pci.ids, which is not on this machine (package pci.ids).')
@@ -32,7 +39,7 @@ function show(devices: readonly PciDeviceInfo[], total: number): void {
     digits(device.classCode, 6),
     device.iommuGroup === undefined ? '-' : `${device.iommuGroup.id}`,
     device.numaNode === undefined ? '-' : `${device.numaNode}`,
-    device.driver ?? '-',
+    [device.driver ?? '-', vfioInterface(device)].filter(Boolean).join(', '),
     matching(device) ?? '-',
     [device.vendorName, device.deviceName ?? device.className].filter(Boolean).join(' ') || '-',
   ])

@@ -3,9 +3,10 @@ import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { openDevice } from '../device.js'
+import { readPciDevice } from '../pci/sysfs.js'
 import { type IommuKind, iommuKinds } from '../transport.js'
 import { FakeKernel, type FakeKernelOptions } from './fake-kernel.test.support.js'
-import type { VfioOptions } from './open.js'
+import { type VfioOptions, vfioInterface } from './open.js'
 import { bdf, open, openFds, opening, tree, turn } from './vfio.test.support.js'
 
 t.teardown(tree.remove)
@@ -249,4 +250,28 @@ t.test('left to choose, it takes iommufd where it can, and one way for a group',
     t.equal(kernel.nodes.size, 0)
   }
   t.equal(openFds(), fds)
+})
+
+t.test('which interface would be taken', async (t) => {
+  const taken = (address: string, options: FakeKernelOptions = {}) => {
+    const kernel = new FakeKernel(options)
+    const found = vfioInterface(readPciDevice(address, { sysfs: tree.path }), {
+      sysfs: tree.path,
+      devfs: '/fake',
+      calls: kernel,
+    })
+    t.equal(kernel.nodes.size, 0)
+    return found
+  }
+  t.equal(taken(bdf), 'iommufd')
+  t.equal(taken(bdf, { openErrors: { '/iommu': -2 } }), 'type1')
+  t.equal(taken('0000:00:0c.0'), 'type1', 'no node of its own')
+  t.equal(taken('0000:00:07.0'), undefined, 'of another driver')
+  t.equal(taken('0000:00:0a.0'), undefined, 'of none')
+  t.equal(taken('0000:00:09.0'), undefined, 'without an IOMMU')
+  const kernel = new FakeKernel()
+  const transport = await open(kernel)
+  const how = { sysfs: tree.path, devfs: '/fake', calls: kernel }
+  t.equal(vfioInterface(readPciDevice('0000:00:06.0', how), how), 'type1', 'as the group is open')
+  await transport.close()
 })

@@ -80,6 +80,18 @@ export async function openVfio(address: string, options: VfioOptions = {}): Prom
   }
 }
 
+/**
+ * Which interface to the IOMMU `auto` takes for a device. Opens and closes their nodes to see, which does nothing to the
+ * device. Absent for one that is not bound to vfio-pci, or has no IOMMU.
+ */
+export function vfioInterface(
+  { bdf, driver, iommuGroup }: PciDeviceInfo,
+  { sysfs = '/sys', devfs = '/dev', calls = kernelCalls }: VfioOptions = {},
+): IommuKind | undefined {
+  if (driver === undefined || !isVfioDriver(driver) || iommuGroup === undefined) return undefined
+  return choose(calls, bdf, iommuGroup, { sysfs, devfs })
+}
+
 /** A group that is open already keeps its way: the kernel refuses to mix the two. */
 function choose(calls: VfioCalls, bdf: string, group: IommuGroup, paths: VfioPaths): IommuKind {
   const open = SharedGroup.find(calls, group, paths)
