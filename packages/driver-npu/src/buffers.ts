@@ -1,22 +1,6 @@
 import type { Mmio } from '@uaccel/core'
-import { type DmaDomain, type DmaRegion, MemoryViews, RangeAllocator } from '@uaccel/memory'
+import { MemoryViews, RangeAllocator } from '@uaccel/memory'
 import { accelError } from '@uaccel/uapi'
-
-/** A range that a queue may touch, as a window register pair takes it (4.3). */
-export interface Window {
-  readonly first: bigint
-  /** Included. */
-  readonly last: bigint
-}
-
-/** On-card memory as the controller sees it, and the way to it from here. */
-export interface Card {
-  readonly base: bigint
-  readonly sizeBytes: number
-  readonly free: RangeAllocator
-  /** BAR 2. */
-  readonly memory: Mmio
-}
 
 /** Memory for tensors: in the host, with typed views, or on the card, reached by `read` and `write`. Belongs to one context. */
 export class NpuBuffer extends MemoryViews {
@@ -114,68 +98,45 @@ export class NpuBuffer extends MemoryViews {
   }
 }
 
-interface Chunk {
-  readonly region: DmaRegion
-  readonly free: RangeAllocator
+/** Memory of the host as a context gets it: a `DmaRegion`, or in a worker thread a `SharedMemory`. */
+export interface HostChunk {
+  readonly u8: Uint8Array
+  readonly iova: bigint
+  readonly sizeBytes: number
 }
 
-// Above half of one of memory's arenas, so that a chunk is a mapping of its own: a window then opens nothing else.
-const FIRST_CHUNK_BYTES = 4 * 1024 * 1024
-const ALIGN_BYTES = 64
+/** A part of the on-card memory: `offset` bytes from the start of `memory`. */
+export interface CardPart {
+  /** In the device's terms. */
+  readonly base: bigint
+  readonly sizeBytes: number
+  readonly memory: Mmio
+  readonly offset: number
+}
 
-/** The memory of one context: a few large chunks, so that its queue's windows cover it exactly. */
+/** Where a context's memory comes from. */
+export interface MemorySource {
+  readonly card: CardPart | undefined
+  /** Takes another chunk of at least so many bytes, which the context's queue may touch. `ERR_ACCEL_NO_MEMORY` where there is no more. */
+  grow(wantedBytes: number): HostChunk
+}
+
+const ALIGN_BYTES = 64
+const aligned = (sizeBytes: number) => Math.ceil(sizeBytes / ALIGN_BYTES) * ALIGN_BYTES
+
+/** The memory of one context, handed out in buffers. */
 export class ContextMemory {
-  readonly #domain: DmaDomain
-  readonly #card: Card
-  readonly #cardOffset: number
-  readonly #cardBytes: number
+  readonly #source: MemorySource
   readonly #cardFree: RangeAllocator
-  readonly #maxChunks: number
-  readonly #chunks: Chunk[] = []
-  readonly #opened: (index: number, window: Window) => void
+  readonly #chunks: { readonly chunk: HostChunk; readonly free: RangeAllocator }[] = []
   readonly #busy: () => boolean
   readonly #retired: (() => void)[] = []
-  #nextChunkBytes = FIRST_CHUNK_BYTES
 
-  /**
-   * @param cardBytes On-card memory for this context, taken now. `ERR_ACCEL_NO_MEMORY` where the card has less.
-   * @param opened Told of each range that the context's queue is to be allowed.
-   * @param busy True while a job may touch memory.
-   */
-  constructor(
-    domain: DmaDomain,
-    card: Card,
-    cardBytes: number,
-    windows: number,
-    opened: (index: number, window: Window) => void,
-    busy: () => boolean,
-  ) {
-    this.#domain = domain
-    this.#card = card
-    this.#opened = opened
+  /** @param busy True while a job may touch memory. */
+  constructor(source: MemorySource, busy: () => boolean) {
+    this.#source = source
     this.#busy = busy
-    this.#maxChunks = windows - 1
-    this.#cardBytes = Math.ceil(cardBytes / ALIGN_BYTES) * ALIGN_BYTES
-    this.#cardOffset = 0
-    this.#cardFree = new RangeAllocator([[0, this.#cardBytes]])
-    if (this.#cardBytes === 0) return
-    const offset = card.free.alloc(this.#cardBytes, ALIGN_BYTES)
-    if (offset === undefined) {
-      throw accelError(
-        'ERR_ACCEL_NO_MEMORY',
-        `${cardBytes} bytes of on-card memory were wanted, and of ${card.sizeBytes} not as many are free in one piece`,
-      )
-    }
-    this.#cardOffset = offset
-  }
-
-  /** Every range that the queue is to be allowed, by window. */
-  *windows(): Iterable<readonly [index: number, window: Window]> {
-    for (const [i, { region }] of this.#chunks.entries()) yield [i, windowOf(region)]
-    if (this.#cardBytes > 0) {
-      const first = this.#card.base + BigInt(this.#cardOffset)
-      yield [this.#maxChunks, { first, last: first + BigInt(this.#cardBytes) - 1n }]
-    }
+    this.#cardFree = new RangeAllocator([[0, source.card?.sizeBytes ?? 0]])
   }
 
   /** Takes zeroed host memory, or on-card memory as it is. `ERR_ACCEL_NO_MEMORY`, and the errors of `DmaDomain.map`. */
@@ -186,13 +147,16 @@ export class ContextMemory {
         `NPU buffer ${name} of ${sizeBytes} bytes: wanted a positive integer`,
       )
     }
-    const taken = Math.ceil(sizeBytes / ALIGN_BYTES) * ALIGN_BYTES
+    const taken = aligned(sizeBytes)
     if (place === 'card') return this.#allocOnCard(sizeBytes, taken, name)
-    for (const chunk of this.#chunks) {
-      const buffer = this.#carve(chunk, sizeBytes, taken, name)
+    for (const { chunk, free } of this.#chunks) {
+      const buffer = this.#carve(chunk, free, sizeBytes, taken, name)
       if (buffer !== undefined) return buffer
     }
-    return this.#carve(this.#grow(taken), sizeBytes, taken, name)!
+    const chunk = this.#source.grow(taken)
+    const free = new RangeAllocator([[0, chunk.sizeBytes]])
+    this.#chunks.push({ chunk, free })
+    return this.#carve(chunk, free, sizeBytes, taken, name)!
   }
 
   /** Runs `release` as soon as nothing is under way. */
@@ -206,54 +170,34 @@ export class ContextMemory {
     for (let release = this.#retired.pop(); release !== undefined; release = this.#retired.pop()) release()
   }
 
-  /** Gives everything back; the queue must be stopped. */
-  destroy(): void {
-    for (const { region } of this.#chunks.splice(0)) region.free()
-    if (this.#cardBytes > 0) this.#card.free.release(this.#cardOffset, this.#cardBytes)
-  }
-
   #allocOnCard(sizeBytes: number, taken: number, name: string): NpuBuffer {
+    const { card } = this.#source
     const offset = this.#cardFree.alloc(taken, ALIGN_BYTES)
-    if (offset === undefined) {
+    if (card === undefined || offset === undefined) {
       throw accelError(
         'ERR_ACCEL_NO_MEMORY',
-        `NPU buffer ${name} wants ${sizeBytes} bytes on the card; its context took ${this.#cardBytes} (cardBytes)`,
+        `NPU buffer ${name} wants ${sizeBytes} bytes on the card; its context took ${card?.sizeBytes ?? 0} (cardBytes)`,
       )
     }
-    const at = this.#cardOffset + offset
-    const address = this.#card.base + BigInt(at)
-    return new NpuBuffer(name, this, address, sizeBytes, { memory: this.#card.memory, offset: at }, () =>
+    const where = { memory: card.memory, offset: card.offset + offset }
+    return new NpuBuffer(name, this, card.base + BigInt(offset), sizeBytes, where, () =>
       this.#cardFree.release(offset, taken),
     )
   }
 
-  #carve(chunk: Chunk, sizeBytes: number, taken: number, name: string): NpuBuffer | undefined {
-    const offset = chunk.free.alloc(taken, ALIGN_BYTES)
+  #carve(
+    chunk: HostChunk,
+    free: RangeAllocator,
+    sizeBytes: number,
+    taken: number,
+    name: string,
+  ): NpuBuffer | undefined {
+    const offset = free.alloc(taken, ALIGN_BYTES)
     if (offset === undefined) return undefined
-    const bytes = chunk.region.u8.subarray(offset, offset + sizeBytes)
+    const bytes = chunk.u8.subarray(offset, offset + sizeBytes)
     bytes.fill(0)
-    return new NpuBuffer(name, this, chunk.region.iova + BigInt(offset), sizeBytes, bytes, () =>
-      chunk.free.release(offset, taken),
+    return new NpuBuffer(name, this, chunk.iova + BigInt(offset), sizeBytes, bytes, () =>
+      free.release(offset, taken),
     )
   }
-
-  #grow(wanted: number): Chunk {
-    if (this.#chunks.length >= this.#maxChunks) {
-      throw accelError(
-        'ERR_ACCEL_NO_MEMORY',
-        `An NPU context has ${this.#maxChunks} windows for host memory, and all are in use: allocate large buffers first, or use another context`,
-      )
-    }
-    const sizeBytes = Math.max(wanted, this.#nextChunkBytes)
-    const region = this.#domain.alloc(sizeBytes, { name: 'npu-context' })
-    this.#nextChunkBytes = sizeBytes * 2
-    const chunk = { region, free: new RangeAllocator([[0, sizeBytes]]) }
-    this.#chunks.push(chunk)
-    this.#opened(this.#chunks.length - 1, windowOf(region))
-    return chunk
-  }
-}
-
-function windowOf(region: DmaRegion): Window {
-  return { first: region.iova, last: region.iova + BigInt(region.sizeBytes) - 1n }
 }

@@ -1,3 +1,4 @@
+import type { IrqCounts } from '@uaccel/core'
 import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
 import type { ContextMemory, NpuBuffer } from './buffers.js'
 import { NpuJob } from './job.js'
@@ -22,11 +23,19 @@ export interface RunOptions {
 export interface ContextHost {
   /** True where completions raise interrupts. */
   readonly interrupts: boolean
+  /** True where another thread announced something that {@link sync} takes. */
+  readonly changed: boolean
+  /** May end the jobs of the context, or allow new ones. */
+  sync(): void
   /** Looks for what stopped the device; answers it, or undefined where nothing is wrong. */
-  diagnose(queue: NpuQueue): AccelError | undefined
+  diagnose(): AccelError | undefined
+  /** What the queue's vector has seen, where it is the queue's alone. */
+  irqCounts(): IrqCounts | undefined
   /** Changes while the device works (4.1.12). */
   heartbeat(): number
-  close(context: NpuContext): Promise<void>
+  /** The context found by itself that it cannot go on. */
+  broke(error: AccelError): void
+  close(): Promise<void>
 }
 
 const DEFAULT_TIMEOUT_MS = 5000
@@ -125,6 +134,7 @@ export class NpuContext {
    * Answers the number of steps that completed.
    */
   poll(): number {
+    if (this.#host.changed) this.#host.sync()
     if (this.#failure !== undefined) return 0
     let count = 0
     try {
@@ -172,7 +182,7 @@ export class NpuContext {
    * takes a reset to close, which ends the jobs of others, too.
    */
   close(): Promise<void> {
-    this.#closing ??= this.#host.close(this)
+    this.#closing ??= this.#host.close()
     return this.#closing
   }
 
@@ -190,10 +200,17 @@ export class NpuContext {
 
   /** @internal The device was reset and the queue started anew. */
   revive(): void {
+    this.queue.reset()
     this.#failure = undefined
     this.memory.idle()
   }
 
+  /** What the queue's interrupt vector has seen; undefined where there is none, or other queues share it. */
+  get irqCounts(): IrqCounts | undefined {
+    return this.#host.irqCounts()
+  }
+
+  /** Why it takes no work at present; undefined where it does. */
   get failure(): AccelError | undefined {
     return this.#failure
   }
@@ -201,7 +218,9 @@ export class NpuContext {
   /** The device cannot be reached, or says what cannot be. */
   #broke(error: unknown): void {
     if (!isAccelError(error)) throw error
-    if (this.#failure === undefined) this.fail(error)
+    if (this.#failure !== undefined) return
+    this.fail(error)
+    this.#host.broke(error)
   }
 
   #checkOpen(): void {
@@ -276,7 +295,7 @@ export class NpuContext {
   }
 
   #examine(): void {
-    const broken = this.#host.diagnose(this.queue)
+    const broken = this.#host.diagnose()
     if (broken !== undefined) {
       this.fail(broken)
       return
@@ -288,7 +307,7 @@ export class NpuContext {
     if (this.queue.completions !== this.#seen) {
       this.#seen = this.queue.completions
       this.#seenAt = now
-    } else if (now - this.#seenAt > this.#timeoutMs) this.fail(this.#hung(beats))
+    } else if (now - this.#seenAt > this.#timeoutMs) this.#broke(this.#hung(beats))
   }
 
   #hung(beats: boolean): AccelError {

@@ -3,12 +3,21 @@ import { Npu, type NpuStartOptions } from './npu.js'
 import { npuUapi } from './uapi.js'
 
 export type { NpuBuffer } from './buffers.js'
+export type { NpuCapabilities } from './capabilities.js'
 export type { ContextOptions, NpuContext, RunOptions } from './context.js'
 export type { NpuJob, OperandName } from './job.js'
-export { type IrqMode, Npu, type NpuCapabilities, type NpuCounters, type NpuStartOptions } from './npu.js'
+export type { NpuContextToken, NpuLease } from './lease.js'
+export {
+  type IrqMode,
+  Npu,
+  type NpuCounters,
+  type NpuStartOptions,
+  type ShareContextOptions,
+} from './npu.js'
 export * from './operations.js'
 export type { JobDone } from './queue.js'
 export { npuUapi } from './uapi.js'
+export { attachNpuContext } from './worker-context.js'
 
 export interface NpuDriverOptions extends NpuStartOptions {
   /** Gets the NPU each time that it was brought up: at probe, and anew after a reset by the subsystem. */

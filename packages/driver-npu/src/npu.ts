@@ -1,18 +1,25 @@
 import { type Device, type IrqVectors, type Mmio, poll } from '@uaccel/core'
 import { type DmaDomain, RangeAllocator } from '@uaccel/memory'
 import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
-import { type Card, ContextMemory } from './buffers.js'
+import { ContextMemory } from './buffers.js'
+import { type NpuCapabilities, readCapabilities } from './capabilities.js'
 import { type ContextHost, type ContextOptions, NpuContext } from './context.js'
-import { type NpuBar, NpuQueue } from './queue.js'
-import { NpuRegisters } from './registers.js'
+import { NpuLease } from './lease.js'
+import { lend } from './lend.js'
+import { NpuQueue } from './queue.js'
+import { type NpuBar, QueueControl } from './queue-control.js'
+import { BAR, DOORBELL_PAGE_BYTES, NpuRegisters } from './registers.js'
+import { type Card, ContextStore } from './store.js'
+import { LocalTenant, type Tenant } from './tenant.js'
 
-/** BARs: docs/devices/npu.md, section 2. */
-const BAR = { registers: 0, doorbells: 1, card: 2 } as const
 /** `ID`, 4.1.1, and the version that this driver was written for. */
 const ID = 0x3155504e
 const MAJOR = 1
 /** Bits of INTX_ENABLE: one for each vector. */
 const ALL_VECTORS = 0x1ffff
+/** How often the queues of worker threads are looked at, which cannot read the registers themselves: a fatal error may be silent. */
+const WATCH_MS = 100
+const DEFAULT_MEMORY_BYTES = 4 * 1024 * 1024
 
 /** How the device says that work is done. `auto` takes the first of the others that there is. */
 export type IrqMode = 'auto' | 'msix' | 'intx' | 'poll'
@@ -21,23 +28,10 @@ export interface NpuStartOptions {
   readonly irq?: IrqMode
 }
 
-/** What the device can do (4.1). */
-export interface NpuCapabilities {
-  readonly version: string
-  readonly queues: number
-  readonly windows: number
-  readonly minRingEntries: number
-  readonly maxRingEntries: number
-  readonly maxDimension: number
-  readonly maxElements: number
-  readonly maxMacs: number
-  /** Bit n: opcode n. */
-  readonly opcodes: bigint
-  /** Bit n: data type n. */
-  readonly dataTypes: number
-  readonly cardBytes: number
-  readonly clockKhz: number
-  readonly readyTimeoutMs: number
+/** How a context for a worker thread is made. */
+export interface ShareContextOptions extends ContextOptions {
+  /** Host memory for its buffers, in bytes, which does not grow. Default 4 MiB. */
+  readonly memoryBytes?: number
 }
 
 /** The performance counters (4.2), since they were last cleared. */
@@ -60,8 +54,9 @@ export class Npu {
   readonly #dma: DmaDomain
   readonly #doorbells: Mmio
   readonly #card: Card
-  readonly #contexts: (NpuContext | undefined)[]
+  readonly #tenants: (Tenant | undefined)[]
   #recovering: Promise<void> | undefined
+  #watch: NodeJS.Timeout | undefined
 
   private constructor(
     dev: Device,
@@ -84,7 +79,7 @@ export class Npu {
       free: new RangeAllocator([[0, sizeBytes]]),
       memory: cardMemory,
     }
-    this.#contexts = new Array(this.capabilities.queues).fill(undefined)
+    this.#tenants = new Array(this.capabilities.queues).fill(undefined)
   }
 
   /**
@@ -117,38 +112,55 @@ export class Npu {
   }
 
   /** Makes a context: a queue and memory of its own. `ERR_ACCEL_BUSY` where all queues are in use. */
-  async createContext({ ringEntries = 256, cardBytes = 0 }: ContextOptions = {}): Promise<NpuContext> {
-    const { minRingEntries, maxRingEntries, windows, queues } = this.capabilities
+  async createContext(options: ContextOptions = {}): Promise<NpuContext> {
     await this.#recovering
-    const entriesLog2 = Math.log2(ringEntries)
-    if (!Number.isInteger(entriesLog2) || ringEntries < minRingEntries || ringEntries > maxRingEntries) {
-      throw accelError(
-        'ERR_ACCEL_OUT_OF_RANGE',
-        `A ring of ${ringEntries} entries: wanted a power of two in ${minRingEntries}..${maxRingEntries}`,
-      )
-    }
-    const index = this.#contexts.indexOf(undefined)
-    if (index < 0)
-      throw accelError('ERR_ACCEL_BUSY', `All ${queues} queues of the NPU are in use: close a context first`)
-    const queue = new NpuQueue(index, this.#bar, this.#doorbells, this.#dma, entriesLog2)
-    let memory: ContextMemory | undefined
+    const { control, store, take, undo } = this.#takeQueue(options, false)
+    const queue = new NpuQueue(control.index, control.entriesLog2, {
+      words: control.memory.i32,
+      doorbells: this.#doorbells,
+      page: DOORBELL_PAGE_BYTES * control.index,
+      wake: () => control.wake(),
+    })
+    const memory = new ContextMemory(store, () => context.inFlight > 0 || context.failure !== undefined)
+    const close = () => this.#close(tenant)
+    const context: NpuContext = new NpuContext(queue, memory, this.#hostOf(control, close))
+    const tenant = new LocalTenant(control, store, context)
     try {
-      memory = new ContextMemory(
-        this.#dma,
-        this.#card,
-        cardBytes,
-        windows,
-        (at, window) => queue.allow(at, window),
-        () => context.inFlight > 0 || context.failure !== undefined,
-      )
-      const context = new NpuContext(queue, memory, this.#host)
-      this.#contexts[index] = context
-      await this.#startQueue(context)
-      return context
+      const vector = this.#vectorOf(control.index)
+      if (vector !== undefined && this.irqMode === 'msix') this.#handleVector(vector) // a worker may have had it
+      await take(tenant)
     } catch (error) {
-      this.#contexts[index] = undefined
-      memory?.destroy()
-      queue.destroy()
+      undo()
+      throw error
+    }
+    return context
+  }
+
+  /**
+   * Makes a context for a worker thread, which opens it by `attachNpuContext(lease.token)` and then uses the device without this
+   * thread. `ERR_ACCEL_UNSUPPORTED` where the doorbells, or with `cardBytes` the card, are not mapped; `ERR_ACCEL_BUSY` as for
+   * {@link createContext}.
+   */
+  async shareContext(options: ShareContextOptions = {}): Promise<NpuLease> {
+    const { memoryBytes = DEFAULT_MEMORY_BYTES } = options
+    await this.#recovering
+    const { control, store, take, undo } = this.#takeQueue(options, true)
+    try {
+      const { index } = control
+      const share = this.#dev.share()
+      try {
+        const own = this.#ownsVector ? { irqs: this.#irqs!, vector: this.#vectorOf(index)! } : undefined
+        const parts = lend(share, control, store, memoryBytes, own ?? this.irqMode !== 'poll')
+        const lease = new NpuLease(parts, (closed) => this.#close(closed))
+        await take(lease)
+        this.#watch ??= setInterval(() => this.#watchLeases(), WATCH_MS).unref()
+        return lease
+      } catch (error) {
+        share.close()
+        throw error
+      }
+    } catch (error) {
+      undo()
       throw error
     }
   }
@@ -216,28 +228,90 @@ export class Npu {
 
   /** Brings the controller up, with the contexts that there are. */
   async #bringBack(): Promise<void> {
+    for (const tenant of this.#tenants) tenant?.control.wasReset()
     await this.#enable()
-    for (const context of this.#contexts) {
-      if (context === undefined) continue
-      await this.#startQueue(context)
-      context.revive()
+    for (const tenant of this.#tenants) await tenant?.restart(() => this.#startQueue(tenant))
+  }
+
+  /** Takes a free queue and memory for it; `take` starts it for its user, `undo` gives all back. */
+  #takeQueue({ ringEntries = 256, cardBytes = 0 }: ContextOptions, separate: boolean) {
+    const { minRingEntries, maxRingEntries, windows, queues } = this.capabilities
+    const entriesLog2 = Math.log2(ringEntries)
+    if (!Number.isInteger(entriesLog2) || ringEntries < minRingEntries || ringEntries > maxRingEntries) {
+      throw accelError(
+        'ERR_ACCEL_OUT_OF_RANGE',
+        `A ring of ${ringEntries} entries: wanted a power of two in ${minRingEntries}..${maxRingEntries}`,
+      )
     }
+    const index = this.#tenants.indexOf(undefined)
+    if (index < 0)
+      throw accelError('ERR_ACCEL_BUSY', `All ${queues} queues of the NPU are in use: close a context first`)
+    const control = new QueueControl(index, this.#bar, this.#dma, entriesLog2, separate)
+    let store: ContextStore
+    try {
+      store = new ContextStore(this.#dma, this.#card, cardBytes, windows, (at, window) =>
+        control.allow(at, window),
+      )
+    } catch (error) {
+      control.destroy()
+      throw error
+    }
+    const take = async (tenant: Tenant) => {
+      this.#tenants[index] = tenant
+      await this.#startQueue(tenant)
+    }
+    const undo = () => {
+      this.#tenants[index] = undefined
+      store.destroy()
+      control.destroy()
+    }
+    return { control, store, take, undo }
   }
 
-  /** Opens exactly the windows of the context's memory, then starts its queue. */
-  async #startQueue({ queue, memory }: NpuContext): Promise<void> {
-    for (let at = 0; at < this.capabilities.windows; at++) queue.allow(at)
-    for (const [at, window] of memory.windows()) queue.allow(at, window)
-    await queue.start(this.#vectorOf(queue.index), this.#dev.signal)
+  /** Opens exactly the windows of the tenant's memory, then starts its queue. */
+  async #startQueue({ control, store }: Tenant): Promise<void> {
+    for (let at = 0; at < this.capabilities.windows; at++) control.allow(at)
+    for (const [at, window] of store.windows()) control.allow(at, window)
+    await control.start(this.#vectorOf(control.index), this.#dev.signal)
   }
 
-  get #host(): ContextHost {
+  #hostOf(control: QueueControl, close: () => Promise<void>): ContextHost {
     return {
       interrupts: this.irqMode !== 'poll',
-      diagnose: (queue) => this.#diagnose(queue),
+      changed: false,
+      sync() {},
+      irqCounts: () => (this.#ownsVector ? this.#irqs!.counts(this.#vectorOf(control.index)!) : undefined),
+      diagnose: () => this.#diagnose(control),
       heartbeat: () => this.#bar.HEARTBEAT.read(),
-      close: (context) => this.#close(context),
+      broke() {},
+      close,
     }
+  }
+
+  /** In place of the workers, which may not be able to read registers. */
+  #watchLeases(): void {
+    const leases = this.#tenants.filter((tenant) => tenant instanceof NpuLease)
+    if (leases.length === 0) {
+      clearInterval(this.#watch)
+      this.#watch = undefined
+      return
+    }
+    if (this.#recovering !== undefined || this.#dev.signal.aborted) return
+    try {
+      const beat = this.#bar.HEARTBEAT.read()
+      for (const lease of leases) {
+        lease.showHeartbeat(beat)
+        this.#failIfBroken(lease)
+      }
+    } catch (error) {
+      // While the device cannot be reached, whoever makes it so tells the workers.
+      if (!isAccelError(error, 'ERR_ACCEL_NO_DEVICE')) throw error
+    }
+  }
+
+  /** Whether each queue has a vector of its own. */
+  get #ownsVector(): boolean {
+    return this.irqMode === 'msix' && this.#irqs!.count > this.capabilities.queues
   }
 
   #vectorOf(queue: number): number | undefined {
@@ -260,7 +334,7 @@ export class Npu {
       })
       return
     }
-    for (let vector = 0; vector < irqs.count; vector++) irqs.handle(vector, () => this.#fired(vector))
+    this.#handleVector(0)
   }
 
   #fired(vector: number): void {
@@ -268,9 +342,8 @@ export class Npu {
       this.#handleEvents()
       return
     }
-    for (let queue = 0; queue < this.#contexts.length; queue++) {
-      if (this.#contexts[queue] !== undefined && this.#vectorOf(queue) === vector)
-        this.#contexts[queue]!.poll()
+    for (let queue = 0; queue < this.#tenants.length; queue++) {
+      if (this.#tenants[queue] !== undefined && this.#vectorOf(queue) === vector) this.#tenants[queue]!.poll()
     }
   }
 
@@ -278,16 +351,18 @@ export class Npu {
     const events = this.#bar.EVENTS.read()
     this.#bar.EVENTS.clear(events)
     this.#bar.QUEUE_EVENTS.read()
-    for (const context of this.#contexts) {
-      if (context === undefined || context.failure !== undefined) continue
-      const broken = this.#diagnose(context.queue)
-      if (broken === undefined) continue
-      context.poll() // what was completed before is not lost
-      context.fail(broken)
-    }
+    for (const tenant of this.#tenants) if (tenant !== undefined) this.#failIfBroken(tenant)
   }
 
-  #diagnose(queue: NpuQueue): AccelError | undefined {
+  #failIfBroken(tenant: Tenant): void {
+    if (tenant.failure !== undefined || tenant.control.off) return
+    const broken = this.#diagnose(tenant.control)
+    if (broken === undefined) return
+    tenant.poll() // what was completed before is not lost
+    tenant.fail(broken)
+  }
+
+  #diagnose(queue: QueueControl): AccelError | undefined {
     const status = this.#bar.CSTS.read()
     if (status === 0xffff_ffff) {
       this.#dev.checkPresent()
@@ -312,29 +387,40 @@ export class Npu {
     )
   }
 
-  async #close(context: NpuContext): Promise<void> {
+  async #close(tenant: Tenant): Promise<void> {
     await this.#recovering?.catch(() => {}) // who asked for it gets the error
-    const { index } = context.queue
-    if (this.#contexts[index] !== context) return
-    const stopped = context.failure === undefined && (await this.#stopped(context.queue))
-    context.fail(accelError('ERR_ACCEL_CLOSED', 'The NPU context was closed'))
-    this.#contexts[index] = undefined
-    // Of a broken queue nothing says that its descriptors have ended: only a reset takes the memory from the device.
+    await tenant.settled()
+    const { control, store } = tenant
+    const { signal } = this.#dev
+    if (this.#tenants[control.index] !== tenant) return
+    const stopped = control.off || (tenant.failure === undefined && (await this.#stopped(tenant)))
+    const ended = tenant.end(accelError('ERR_ACCEL_CLOSED', 'The NPU context was closed'))
     if (!stopped) {
-      // A device that is about to be released is only stopped. What is not there touches no memory.
-      const { signal } = this.#dev
-      await (signal.aborted ? this.#disable() : this.recover()).catch((error) => {
-        if (!signal.aborted) throw error
-      })
+      // Of a broken queue nothing says that its descriptors have ended: only a reset takes the memory from the device.
+      this.#tenants[control.index] = undefined
+      if (!signal.aborted)
+        await this.recover().catch((error) => {
+          if (!signal.aborted) throw error
+        })
     }
-    context.memory.destroy()
-    context.queue.destroy()
+    await ended
+    if (stopped) this.#tenants[control.index] = undefined
+    // A device that goes takes its memory with it, once it was brought to rest.
+    else if (signal.aborted) return
+    store.destroy()
+    control.destroy()
+  }
+
+  #handleVector(vector: number): void {
+    this.#irqs!.handle(vector, () => this.#fired(vector))
   }
 
   /** Stops a queue; false where the device does not do so, or answers what cannot be. */
-  async #stopped(queue: NpuQueue): Promise<boolean> {
+  async #stopped(tenant: Tenant): Promise<boolean> {
     try {
-      await queue.stop()
+      await tenant.control.stop(() => {
+        if (tenant instanceof LocalTenant) tenant.context.queue.poll()
+      })
       return true
     } catch (error) {
       if (!isAccelError(error)) throw error
@@ -367,12 +453,13 @@ export class Npu {
   }
 
   #failAll(error: AccelError): void {
-    for (const context of this.#contexts) context?.fail(error)
+    for (const tenant of this.#tenants) tenant?.fail(error)
   }
 
   /** Before the device is released: nothing of it may reach memory any more. */
   async #shutDown(): Promise<void> {
     this.#failAll(accelError('ERR_ACCEL_NO_DEVICE', 'The NPU was released by its driver'))
+    clearInterval(this.#watch)
     this.#bar.EVENTS_ENABLE.write({})
     this.#bar.INTX_ENABLE.write(0)
     await this.#disable()
@@ -400,26 +487,4 @@ function onAbort(signal: AbortSignal, listener: (reason: AccelError) => void): (
   const aborted = () => listener(signal.reason as AccelError)
   signal.addEventListener('abort', aborted)
   return () => signal.removeEventListener('abort', aborted)
-}
-
-function readCapabilities(bar: NpuBar): NpuCapabilities {
-  const { major, minor, patch } = bar.VERSION.get()
-  const { queues, windows, readyTimeoutMs } = bar.CAP0.get()
-  const limits = bar.CAP1.get()
-  return {
-    version: `${major}.${minor}.${patch}`,
-    // Both are of 8 bits; this version of the register map has room for so many.
-    queues: Math.min(queues, bar.QUEUE.length),
-    windows: Math.min(windows, bar.QUEUE[0].WINDOW.length),
-    minRingEntries: 2 ** limits.minEntriesLog2,
-    maxRingEntries: 2 ** limits.maxEntriesLog2,
-    maxDimension: bar.MAX_DIM.read(),
-    maxElements: 2 ** limits.maxElementsLog2,
-    maxMacs: 2 ** limits.maxMacsLog2,
-    opcodes: (BigInt(bar.OPCODES_HI.read()) << 32n) | BigInt(bar.OPCODES_LO.read()),
-    dataTypes: bar.DTYPES.read(),
-    cardBytes: bar.LMEM_SIZE_LO.read() + bar.LMEM_SIZE_HI.read() * 2 ** 32,
-    clockKhz: bar.CLOCK_KHZ.read(),
-    readyTimeoutMs,
-  }
 }

@@ -1,38 +1,48 @@
-import { type Bar, type Mmio, poll } from '@uaccel/core'
-import { CompletionRing, type DmaDomain, type DmaRegion, memoryFence, ProducerRing } from '@uaccel/memory'
+import type { Mmio } from '@uaccel/core'
+import { CompletionRing, memoryFence, ProducerRing } from '@uaccel/memory'
 import { type AccelError, accelError } from '@uaccel/uapi'
-import type { Window } from './buffers.js'
 import { DESCRIPTOR_WORDS, type NpuJob } from './job.js'
-import type { NpuRegisters } from './registers.js'
 import { stepError } from './status.js'
-
-export type NpuBar = Bar<typeof NpuRegisters>
 
 /** Layout of docs/devices/npu.md, 5.3, 5.4 and 7.2. */
 const DESCRIPTOR_BYTES = 64
 const COMPLETION_BYTES = 16
 const STATUS_BYTES = 64
-const DOORBELL_PAGE_BYTES = 4096
 const DOORBELL = { SQ_TAIL: 0x0, CQ_HEAD: 0x4 } as const
 const PHASE = { word: 3, bit: 16 } as const
 
 /** Told when a job ends: without an error where all of its steps succeeded. `cycles` is what they took in the device, in sum. */
 export type JobDone = (error: AccelError | undefined, cycles: number) => void
 
-/** Limit for a queue to start or stop. */
-const STATE_TIMEOUT_MS = 2000
+/** Where the parts of a queue lie in its memory, in bytes. */
+export function queueLayout(entriesLog2: number) {
+  const entries = 1 << entriesLog2
+  const cq = entries * DESCRIPTOR_BYTES
+  // The status block starts on a multiple of 64, as the rings do.
+  const status = Math.ceil((cq + entries * COMPLETION_BYTES) / STATUS_BYTES) * STATUS_BYTES
+  return { entries, sq: 0, cq, status, sizeBytes: status + STATUS_BYTES }
+}
+
+/** What a queue works on, in the thread that uses it. */
+export interface QueuePort {
+  /** Both rings and the status block, as {@link queueLayout} says. */
+  readonly words: Int32Array
+  /** Holds its doorbell page, `page` bytes from the start. */
+  readonly doorbells: Mmio
+  readonly page: number
+  /** Writes the register WAKE. */
+  wake(): void
+}
 
 /**
- * One queue pair: rings, doorbell, jobs under way. Submission and completion make no objects and touch no register
- * while the device is awake.
+ * One queue pair as its user sees it: rings, doorbell, jobs under way. Submission and completion make no objects and touch
+ * no register while the device is awake. It is started and stopped by its `QueueControl`, which may be in another thread.
  */
 export class NpuQueue {
   readonly index: number
-  readonly #bar: NpuBar['QUEUE'][number]
+  readonly #port: QueuePort
   readonly #doorbells: Mmio
   readonly #page: number
-  readonly #entriesLog2: number
-  readonly #memory: readonly [sq: DmaRegion, cq: DmaRegion, status: DmaRegion]
   readonly #sq: ProducerRing
   readonly #cq: CompletionRing
   readonly #wakeAt: Int32Array
@@ -57,27 +67,23 @@ export class NpuQueue {
   /** Completions seen since the queue was made. */
   completions = 0
 
-  /** Takes rings of 2^`entriesLog2` entries; one entry stays free. */
-  constructor(index: number, bar: NpuBar, doorbells: Mmio, dma: DmaDomain, entriesLog2: number) {
-    const entries = 1 << entriesLog2
+  /** Rings of 2^`entriesLog2` entries; one entry stays free. */
+  constructor(index: number, entriesLog2: number, port: QueuePort) {
+    const { entries, cq, status } = queueLayout(entriesLog2)
+    const { words } = port
     this.index = index
-    this.#bar = bar.QUEUE[index]
-    this.#doorbells = doorbells
-    this.#page = DOORBELL_PAGE_BYTES * index
-    this.#entriesLog2 = entriesLog2
-    const sq = dma.alloc(entries * DESCRIPTOR_BYTES, { name: `NPU submission ring ${index}` })
-    const cq = dma.alloc(entries * COMPLETION_BYTES, { name: `NPU completion ring ${index}` })
-    const status = dma.alloc(STATUS_BYTES, { name: `NPU status block ${index}` })
-    this.#memory = [sq, cq, status]
-    this.#sq = new ProducerRing({ words: sq.i32, entries, entryBytes: DESCRIPTOR_BYTES })
+    this.#port = port
+    this.#doorbells = port.doorbells
+    this.#page = port.page
+    this.#sq = new ProducerRing({ words: words.subarray(0, cq / 4), entries, entryBytes: DESCRIPTOR_BYTES })
     this.#cq = new CompletionRing({
-      words: cq.i32,
+      words: words.subarray(cq / 4, status / 4),
       entries,
       entryBytes: COMPLETION_BYTES,
       phaseWord: PHASE.word,
       phaseBit: PHASE.bit,
     })
-    this.#wakeAt = status.i32
+    this.#wakeAt = words.subarray(status / 4, (status + STATUS_BYTES) / 4)
     this.#left = new Int32Array(entries)
     this.#jobs = new Array(entries).fill(undefined)
     this.#done = new Array(entries).fill(undefined)
@@ -105,51 +111,11 @@ export class NpuQueue {
     return this.#sq.entries - 1
   }
 
-  /** Programs the queue and starts it. `ERR_ACCEL_IO` with the device's cause where it refuses, `ERR_ACCEL_TIMEOUT`. */
-  async start(vector: number | undefined, signal?: AbortSignal): Promise<void> {
-    const [sq, cq, status] = this.#memory
+  /** Back to empty: its memory was cleared and the queue is started anew. */
+  reset(): void {
     this.#sq.reset()
     this.#cq.reset()
-    status.u8.fill(0)
     this.#tail = this.#rung = this.#head = 0
-    const bar = this.#bar
-    bar.SQ_BASE_LO.write(sq.iovaLow)
-    bar.SQ_BASE_HI.write(sq.iovaHigh)
-    bar.CQ_BASE_LO.write(cq.iovaLow)
-    bar.CQ_BASE_HI.write(cq.iovaHigh)
-    bar.STATUS_BASE_LO.write(status.iovaLow)
-    bar.STATUS_BASE_HI.write(status.iovaHigh)
-    bar.QSIZE.write({ entriesLog2: this.#entriesLog2 })
-    bar.QVECTOR.write(vector === undefined ? {} : { vector, enable: true })
-    bar.QCTL.write({ enable: true })
-    const { state, cause } = await poll(
-      () => bar.QSTS.get(),
-      (found) => found.state === 'running' || found.state === 'error',
-      { timeoutMs: STATE_TIMEOUT_MS, signal, what: `start of NPU queue ${this.index}` },
-    )
-    if (state === 'error') {
-      bar.QCTL.write({}) // back to disabled, for whoever gets the queue next
-      throw accelError('ERR_ACCEL_IO', `NPU queue ${this.index} refused to start: ${cause}`, {
-        details: { cause },
-      })
-    }
-  }
-
-  /** Lets the queue read, and unless told otherwise write, the memory of `window`; without one, takes window `at` back. */
-  allow(at: number, window?: Window, { write = true }: { readonly write?: boolean } = {}): void {
-    const bar = this.#bar.WINDOW[at]
-    bar.PERM.write({})
-    if (window === undefined) return
-    bar.BASE_LO.write(Number(window.first & 0xffff_ffffn))
-    bar.BASE_HI.write(Number(window.first >> 32n))
-    bar.LIMIT_LO.write(Number(window.last & 0xffff_ffffn))
-    bar.LIMIT_HI.write(Number(window.last >> 32n))
-    bar.PERM.write({ read: true, write })
-  }
-
-  /** The device's word on the queue. */
-  get state() {
-    return this.#bar.QSTS.get()
   }
 
   /** Puts the steps of a job into the ring, for {@link ring} to announce. The caller saw that `free` is enough. */
@@ -179,7 +145,7 @@ export class NpuQueue {
     this.#rung = tail
     this.#doorbells.write32(this.#page + DOORBELL.SQ_TAIL, tail)
     memoryFence()
-    if ((tail - this.#wakeAt[0] - 1) >>> 0 < (tail - old) >>> 0) this.#bar.WAKE.write(1)
+    if ((tail - this.#wakeAt[0] - 1) >>> 0 < (tail - old) >>> 0) this.#port.wake()
   }
 
   /**
@@ -213,20 +179,6 @@ export class NpuQueue {
     return count
   }
 
-  /** Asks the device to finish what it began and to abort the rest, and waits for it. `ERR_ACCEL_TIMEOUT`. */
-  async stop(): Promise<void> {
-    this.#bar.QCTL.write({})
-    await poll(
-      () => {
-        this.poll()
-        return this.#bar.QSTS.get().state
-      },
-      (state) => state === 'disabled',
-      { timeoutMs: STATE_TIMEOUT_MS, what: `stop of NPU queue ${this.index}` },
-    )
-    this.poll()
-  }
-
   /** Ends all jobs under way with `error`: the device will not answer for them. */
   fail(error: AccelError): void {
     for (let slot = 0; slot < this.#jobs.length; slot++) {
@@ -235,11 +187,6 @@ export class NpuQueue {
       this.#release(slot)
       done(error, 0)
     }
-  }
-
-  /** Gives the rings back. The queue is stopped, or the controller reset. */
-  destroy(): void {
-    for (const region of this.#memory) region.free()
   }
 
   /** Counts a completion to its job; false where there is no such job or step. It comes from another process. */

@@ -1,5 +1,10 @@
 import { bits, choice, flag, reg32, regArray, registers } from '@uaccel/core'
 
+/** BARs: docs/devices/npu.md, section 2. */
+export const BAR = { registers: 0, doorbells: 1, card: 2 } as const
+/** BAR 1 has such a page for each queue (5.3). */
+export const DOORBELL_PAGE_BYTES = 4096
+
 /** BAR 0 of the NPU: docs/devices/npu.md, section 4. */
 export const NpuRegisters = registers({
   ID: reg32(0x000, 'ro'),

@@ -2,6 +2,7 @@ import type { Test } from 'tap'
 import type { NpuContext } from '../src/context.js'
 import type { NpuJob, Step } from '../src/driver.js'
 import { channelTable } from '../src/operations.js'
+import { openWindow } from '../src/queue-control.js'
 import { endOf, type WithNpu } from './contract.js'
 
 /** Changes a job behind the driver's back: `words` are those of its only descriptor, `block` its parameter block. */
@@ -227,7 +228,7 @@ export function errorCases(t: Test, withNpu: WithNpu): void {
       // A window that ends beyond the on-card memory: the bus, not the window, refuses.
       const base = (BigInt(bar.LMEM_BASE_HI.read()) << 32n) | BigInt(bar.LMEM_BASE_LO.read())
       const beyond = base + BigInt(npu.capabilities.cardBytes)
-      context.queue.allow(6, { first: base, last: beyond + 0xffffn })
+      openWindow(queue.WINDOW[6], { first: base, last: beyond + 0xffffn })
       const job = context.encode([stepOf('copy', context)])
       const point = (index: number) => {
         job.words[index] = Number(beyond & 0xffffffffn)
@@ -244,7 +245,7 @@ export function errorCases(t: Test, withNpu: WithNpu): void {
   )
 
   t.test('a queue reaches its own windows only', (t) =>
-    withNpu(async ({ npu }) => {
+    withNpu(async ({ npu, device }) => {
       const [mine, other] = [await npu.createContext(), await npu.createContext()]
       const secret = other.allocate(64)
       secret.u8.fill(0x77)
@@ -271,12 +272,13 @@ export function errorCases(t: Test, withNpu: WithNpu): void {
       )
       // The same range, read only: a copy out of it works, one into it does not.
       const range = { first: secret.address, last: secret.address + 63n }
-      mine.queue.allow(6, range, { write: false })
+      const { queue } = await rawQueue(device, mine)
+      openWindow(queue.WINDOW[6], range, { write: false })
       t.equal(await endOf(mine.run(job)), 'WINDOW_WRITE 4')
       job.words.set(before)
       point(2)
       t.equal(await endOf(mine.run(job)), 'SUCCESS')
-      mine.queue.allow(6)
+      openWindow(queue.WINDOW[6])
       t.equal(await endOf(mine.run(job)), 'WINDOW_READ 1')
     }),
   )

@@ -1,10 +1,9 @@
 import { type Mmio, openDevice } from '@uaccel/core'
-import type { DmaDomain, DmaRegion } from '@uaccel/memory'
 import { loopback } from '@uaccel/model'
 import t from 'tap'
 import { npuModel } from '../model/index.js'
 import { Npu } from '../src/driver.js'
-import { type NpuBar, NpuQueue } from '../src/queue.js'
+import { NpuQueue, queueLayout } from '../src/queue.js'
 
 /** A queue whose device is the test: it sees what the driver wrote and forges completions. */
 async function forged({ record = true } = {}) {
@@ -12,25 +11,25 @@ async function forged({ record = true } = {}) {
   const device = await openDevice(transport)
   const npu = await Npu.start(device, { irq: 'poll' })
   const context = await npu.createContext()
-  const regions: DmaRegion[] = []
-  const alloc = (sizeBytes: number) => {
-    const region = device.dma.alloc(sizeBytes)
-    regions.push(region)
-    return region
-  }
   const written: string[] = []
   const write32 = (offset: number, value: number) => {
     if (record) written.push(`doorbell ${offset} ${value}`)
   }
-  const wake = { WAKE: { write: () => record && written.push('wake') } }
-  const queue = new NpuQueue(
-    0,
-    { QUEUE: [wake] } as unknown as NpuBar,
-    { write32 } as unknown as Mmio,
-    { alloc } as unknown as DmaDomain,
-    3,
-  )
-  const [sq, cq, status] = regions.map(({ i32 }) => i32)
+  const { cq: cqAt, status: statusAt, sizeBytes } = queueLayout(3)
+  const words = new Int32Array(sizeBytes / 4)
+  const queue = new NpuQueue(0, 3, {
+    words,
+    doorbells: { write32 } as unknown as Mmio,
+    page: 0,
+    wake: () => {
+      if (record) written.push('wake')
+    },
+  })
+  const [sq, cq, status] = [
+    words.subarray(0, cqAt / 4),
+    words.subarray(cqAt / 4),
+    words.subarray(statusAt / 4),
+  ]
   let posted = 0
   const post = (cid: number, statusCode = 0, step = 0) => {
     const at = (posted & 7) * 4

@@ -13,6 +13,7 @@ const EVENT_BYTES = 12
 function run({ provider, epfd, stopFd, done }: HelperData, post: (token: number) => void): void {
   const { raw } = systemCalls(provider).provider
   const events = Buffer.alloc(MAX_EVENTS * EVENT_BYTES)
+  post(STOP_TOKEN)
   for (;;) {
     const count = raw.epollWait(epfd, events, MAX_EVENTS, WAIT_MS)
     if (count < 0 && count !== EINTR) throw systemError('epoll_wait', count, 'event loop')

@@ -23,7 +23,7 @@ export interface HelperData {
   done: Int32Array
 }
 
-/** The token that ends the helper. Those of watches start behind it. */
+/** The token that ends the helper, and with which it says that it is up. Those of watches start behind it. */
 export const STOP_TOKEN = 0
 
 interface Armed {
@@ -42,6 +42,7 @@ class EpollLoop {
   /** struct epoll_event, packed on x86-64: events u32, data u64. include/uapi/linux/eventpoll.h */
   readonly #event = Buffer.alloc(12)
   readonly #done = new Int32Array(new SharedArrayBuffer(4))
+  readonly #started: Promise<void>
   #ended = false
   #lastToken = STOP_TOKEN
 
@@ -64,6 +65,10 @@ class EpollLoop {
       name: 'uaccel-epoll',
     })
     this.#worker.unref()
+    this.#started = new Promise((resolve) => {
+      this.#worker.once('message', () => resolve())
+      this.#worker.once('exit', () => resolve())
+    })
     this.#worker.on('message', (token: number) => this.#ready(token))
     helpers.add(this)
     this.#worker.once('exit', () => helpers.delete(this))
@@ -78,7 +83,7 @@ class EpollLoop {
 
   #ready(token: number): void {
     const watch = this.#watches.get(token)
-    if (watch === undefined) return // closed while the message was on its way
+    if (watch === undefined) return // the helper is up, or it was closed while the message was on its way
     watch.handler()
     if (this.#watches.has(token) && !this.#ended)
       this.#control(abi.EPOLL_CTL_MOD, watch.fd, watch.events, token)
@@ -105,6 +110,7 @@ class EpollLoop {
     return {
       fd,
       helper: { descriptors: [this.#epfd, this.#stop.fd], closed: this.#done },
+      started: this.#started,
       ref: () => setRef(true),
       unref: () => setRef(false),
       close: () => {

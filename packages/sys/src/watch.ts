@@ -31,6 +31,11 @@ export interface Watch {
   readonly fd: number
   /** Absent where the engine has no helper thread. */
   readonly helper?: WatchHelper
+  /**
+   * Resolves when the helper thread is up, where there is one. A thread that is terminated before that may leave descriptors of
+   * Node's module loader open, or end the process (koffi does, when it is interrupted while it loads).
+   */
+  readonly started?: Promise<void>
   /** The watch keeps the process (or worker) alive, as a server does. */
   ref(): void
   unref(): void

@@ -166,6 +166,14 @@ export class SharedDevice {
     for (const value of this.#unheard.splice(0)) listener(value)
   }
 
+  /** Resolves when {@link signal} is aborted. Keeps this thread alive until then. */
+  ended(): Promise<void> {
+    const { signal } = this.#abort
+    if (signal.aborted) return Promise.resolve()
+    this.#token.port.ref()
+    return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
+  }
+
   /** Lets go of everything. The owner may then free what it shared. Idempotent. */
   close(): void {
     this.#lose({ code: 'ERR_ACCEL_CLOSED', message: `${this.name} was closed in this thread` })
@@ -205,6 +213,7 @@ export class SharedDevice {
   #lose(sent: SentError): void {
     if (this.#detached) return
     const reason = received(sent)
+    this.#token.port.unref()
     this.#abort.abort(reason)
     // Listeners may still have said something.
     this.#detached = true
@@ -270,10 +279,11 @@ class WorkerLine extends EventLine {
     this.#post = post
   }
 
-  override handle(handler: IrqHandler): void {
-    super.handle(handler)
+  override async handle(handler: IrqHandler): Promise<void> {
+    const started = super.handle(handler)
     const helper = this.watching?.helper
     if (helper !== undefined) this.#post({ kind: 'watching', helper })
+    await started
   }
 }
 

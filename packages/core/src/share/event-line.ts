@@ -1,11 +1,13 @@
 import { EventFd, type Watch, watch } from '@uaccel/sys'
-import type { IrqHandler } from '../irq.js'
+import type { IrqCounts, IrqHandler } from '../irq.js'
 
 /** An eventfd between two threads of this process: one signals, the other handles. */
 export class EventLine {
   readonly #event: EventFd
   readonly #own: boolean
   #watch: Watch | undefined
+  #fired = 0
+  #handled = 0
 
   /** @internal @param fd Of another thread, which closes it; a new one where absent. */
   constructor(fd?: number) {
@@ -22,13 +24,25 @@ export class EventLine {
     this.#event.signal()
   }
 
-  /** Calls `handler` in this thread's event loop after the other side signalled, or the interrupt fired. Keeps the thread alive. */
-  handle(handler: IrqHandler): void {
+  /**
+   * Calls `handler` in this thread's event loop after the other side signalled, or the interrupt fired. Keeps the thread alive.
+   * Resolves when the thread may be terminated without harm: what waits for the kernel in its place is up then.
+   */
+  async handle(handler: IrqHandler): Promise<void> {
     this.#watch?.close()
     this.#watch = watch(this.#event.fd, () => {
       const count = this.#event.drain()
-      if (count > 0) handler(count)
+      if (count === 0) return
+      this.#fired += count
+      this.#handled++
+      handler(count)
     })
+    await this.#watch.started
+  }
+
+  /** What this side has seen. */
+  get counts(): IrqCounts {
+    return { fired: this.#fired, handled: this.#handled, coalesced: this.#fired - this.#handled }
   }
 
   /** @internal */

@@ -90,10 +90,20 @@ export class DeviceShare {
     this.#forget.push(() => host.signal.removeEventListener('abort', gone))
   }
 
-  /** Resolves when the worker has let go: it said so, it ended, or it never took the token. Keeps the process alive until then. */
-  detached(): Promise<void> {
-    this.#port.ref()
+  /** Resolves when the worker has let go: it said so, it ended, or it never took the token. */
+  get detached(): Promise<void> {
     return this.#detached
+  }
+
+  /** True from when a worker took the token. */
+  get taken(): boolean {
+    return Atomics.load(this.#words, CLAIM) === Claim.TAKEN
+  }
+
+  /** Whether waiting for {@link detached} keeps the process alive. It does not, unless told. */
+  ref(): this {
+    this.#port.ref()
+    return this
   }
 
   /**

@@ -97,7 +97,7 @@ t.test('registers and device memory, from both threads', async (t) => {
   await end()
   t.match(await hand.next('aborted'), { aborted: 'ERR_ACCEL_NO_DEVICE' })
   t.same(await exited, [0], 'it ends by itself')
-  await share.detached()
+  await share.ref().detached
 })
 
 t.test('what cannot be shared', async (t) => {
@@ -112,7 +112,7 @@ t.test('what cannot be shared', async (t) => {
   })
   share.close()
   t.throws(() => share.bar(0), { code: 'ERR_ACCEL_CLOSED' })
-  await share.detached()
+  await share.ref().detached
   const late = new Hand(share.token)
   t.match(await late.next('error'), { error: 'ERR_ACCEL_CLOSED' }, 'a token that was taken back')
   await end()
@@ -166,7 +166,7 @@ t.test('an interrupt vector fires in the worker, also after a reset, and comes b
   t.same(here, [0], 'each has its own')
   hand.worker.postMessage(['close'])
   t.match(await hand.next('aborted'), { aborted: 'ERR_ACCEL_CLOSED' })
-  await share.detached()
+  await share.ref().detached
   irqs.handle(1, () => here.push(1))
   fire(1)
   t.ok(await until(() => here.length > 1))
@@ -199,7 +199,7 @@ t.test('a reset under a worker that never reaches its event loop', async (t) => 
   t.not(transport.bar.window.u32[2], 0xdead)
   transport.lose(accelError('ERR_ACCEL_NO_DEVICE', 'pulled out'))
   t.equal(await ended, 'ERR_ACCEL_NO_DEVICE', 'a loss ends its loop')
-  await share.detached()
+  await share.ref().detached
   await end()
 })
 
@@ -217,7 +217,7 @@ t.test('a worker that is terminated leaves nothing behind', async (t) => {
     void hand.ask('busy')
     await until(() => Atomics.load(hand.progress, 0) > 1000)
     await hand.worker.terminate()
-    await share.detached()
+    await share.ref().detached
     await end()
   }
   await round()

@@ -81,7 +81,7 @@ try {
   device.onMessage = (value) => port.postMessage({ said: value })
   if (bar !== undefined) mmio = device.bar(bar).memory()
   if (memoryToken !== undefined) memory = device.memory(memoryToken)
-  if (event !== undefined) device.event(event).handle((count) => port.postMessage({ fired: count }))
+  if (event !== undefined) await device.event(event).handle((count) => port.postMessage({ fired: count }))
   port.postMessage({ answer: 'ready' })
 } catch (error) {
   port.postMessage({ error: code(error) })
