@@ -53,7 +53,19 @@ async function serve(
 t.test('help, version, and a command line that is not understood', async (t) => {
   const help = await run('--help')
   t.match(help, { code: 0, stderr: '' })
-  for (const word of ['list', 'config', 'reg', 'reset', 'model', 'lab', 'infer', 'NO_COLOR'])
+  for (const word of [
+    'list',
+    'bind',
+    'unbind',
+    'doctor',
+    'config',
+    'reg',
+    'reset',
+    'model',
+    'lab',
+    'infer',
+    'NO_COLOR',
+  ])
     t.match(help.stdout, word)
   t.match(help.stdout, /Exit codes:\n {2}0 {2}done\n {2}1 {2}.*\n {2}2 {2}.*\n {2}3 {2}/)
   t.strictSame(await run('--version'), { code: 0, stdout: '0.1.0\n', stderr: '' })
@@ -83,6 +95,32 @@ t.test('list', async (t) => {
     t.ok(Array.isArray(bars))
   }
   t.match(await run('list', '--all'), { code: 0 })
+})
+
+t.test('bind, unbind and doctor', async (t) => {
+  for (const command of ['bind', 'unbind', 'doctor']) {
+    failed(t, await run(command, '5.0'), { code: 1, stderr: /"5.0" is not a PCI address.*INVALID_ARGUMENT/ })
+    failed(t, await run(command, 'fffe:ff:1f.7'), {
+      code: 3,
+      stderr: /no PCI device fffe:ff:1f.7.*NOT_FOUND/,
+    })
+    t.match(await run(command, '--help'), { code: 0, stdout: /Examples:\n {2}uaccel / })
+  }
+  failed(t, await run('bind'), { code: 2, stderr: /missing required argument 'address'/ })
+  failed(t, await run('bind', '00:05.0', '--limit', '0'), { code: 2, stderr: /Seconds are wanted/ })
+  for (const [owner, code, stderr] of [
+    ['a b', 1, /"a b" is no owner.*INVALID_ARGUMENT/],
+    ['no-such-user', 3, /no user no-such-user.*NOT_FOUND/],
+    [':no-such-group', 3, /no group no-such-group.*NOT_FOUND/],
+  ] as const)
+    failed(t, await run('bind', 'fffe:ff:1f.7', '--owner', owner), { code, stderr })
+
+  const json = await run('doctor', '--json')
+  const { ok, findings } = JSON.parse(json.stdout) as { ok: boolean; findings: Record<string, unknown>[] }
+  t.equal(json.code, ok ? 0 : 1)
+  for (const finding of findings)
+    t.match(finding, { id: /^[a-z-]+$/, status: /^(ok|warning|failed|unknown)$/ })
+  t.match(await run('doctor'), { code: json.code, stderr: '', stdout: /Platform: linux x64, Node / })
 })
 
 t.test('registers and config space of a model in another process', async (t) => {

@@ -1,12 +1,15 @@
 import { createRequire } from 'node:module'
 import { Command, CommanderError } from 'commander'
+import { bindCommand } from './commands/bind.js'
 import { configCommand } from './commands/config.js'
+import { doctorCommand } from './commands/doctor.js'
 import { inferCommand } from './commands/infer.js'
 import { labCommand } from './commands/lab.js'
 import { listCommand } from './commands/list.js'
 import { modelCommand } from './commands/model.js'
 import { regCommand } from './commands/reg.js'
 import { resetCommand } from './commands/reset.js'
+import { unbindCommand } from './commands/unbind.js'
 import { exitCodes, report } from './output.js'
 
 const { version } = createRequire(import.meta.url)('../package.json') as { version: string }
@@ -30,6 +33,9 @@ Data goes to stdout, all else to stderr. NO_COLOR switches colours off.`,
 
 for (const command of [
   listCommand,
+  bindCommand,
+  unbindCommand,
+  doctorCommand,
   configCommand,
   regCommand,
   resetCommand,

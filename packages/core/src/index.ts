@@ -20,6 +20,8 @@ export {
   type ReleaseOptions,
   type ResetOptions,
 } from './device.js'
+export type { CheckResult, Finding, Fix, Status } from './doctor/check.js'
+export { type DeviceDiagnosis, type Diagnosis, examineDevice, examineMachine } from './doctor/doctor.js'
 export {
   type BitsField,
   bits,
@@ -35,6 +37,15 @@ export {
 export type { DeviceIdentity } from './identity.js'
 export { type IrqCounts, type IrqHandler, type IrqRequest, IrqVectors, type VectorType } from './irq.js'
 export type { Mmio } from './mmio.js'
+export { bindCommands, type SysfsWrite, shellCommand } from './pci/bind-plan.js'
+export {
+  type Binding,
+  type BindOptions,
+  bindDevice,
+  bindGroup,
+  type UnbindOptions,
+  unbindDevice,
+} from './pci/binding.js'
 export {
   type BarPlace,
   type ConfigBar,
@@ -43,7 +54,9 @@ export {
   decodeConfigSpace,
   type ExtendedCapability,
 } from './pci/decode.js'
+export { type MachinePaths, machinePaths } from './pci/machine.js'
 export { PciNames, pciNames } from './pci/names.js'
+export type { NodeOwner } from './pci/node-owner.js'
 export {
   type IommuGroup,
   listPciDevices,
@@ -53,6 +66,7 @@ export {
   parseBdf,
   readPciDevice,
 } from './pci/sysfs.js'
+export type { SysfsAccess } from './pci/sysfs-write.js'
 export {
   latestSeqnum,
   type Overrun,
@@ -63,6 +77,7 @@ export {
   ueventActions,
   watchUevents,
 } from './pci/uevents.js'
+export { type DeviceUse, usesOf } from './pci/uses.js'
 export {
   type Access,
   type Bar,

@@ -111,7 +111,7 @@ export function openType1(calls: VfioCalls, group: IommuGroup, paths: VfioPaths)
       path: join(paths.devfs, 'vfio', name),
       what,
       udev: 'SUBSYSTEM=="vfio"',
-      missing: ['ERR_ACCEL_NOT_FOUND', 'Load the driver: `sudo modprobe vfio-pci`'],
+      missing: ['ERR_ACCEL_NOT_FOUND', 'Load the driver, as root: `modprobe vfio-pci`'],
     })
   const fd = node(String(group.id), `IOMMU group ${group.id}`)
   let container: number | undefined
@@ -182,7 +182,7 @@ function attach(calls: VfioCalls, group: number, container: number): void {
   ) {
     throw accelError(
       'ERR_ACCEL_UNSUPPORTED',
-      'the kernel has no type 1 IOMMU driver for VFIO: `sudo modprobe vfio_iommu_type1`',
+      'the kernel has no type 1 IOMMU driver for VFIO; as root: `modprobe vfio_iommu_type1`',
     )
   }
   const argument = Buffer.alloc(4)

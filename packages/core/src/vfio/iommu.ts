@@ -2,7 +2,9 @@ import { join } from 'node:path'
 import type { DmaMapper } from '@uaccel/memory'
 import { abi } from '@uaccel/sys'
 import { type AccelError, accelError, type ErrorCode, isAccelError } from '@uaccel/uapi'
+import { unbindCommands } from '../pci/bind-plan.js'
 import { type IommuGroup, type PciDeviceInfo, readPciDevice } from '../pci/sysfs.js'
+import { chownCommand } from '../pci/user.js'
 import type { IommuKind } from '../transport.js'
 import type { VfioCalls } from './calls.js'
 import type { IommufdDevice } from './iommufd-device.js'
@@ -123,7 +125,7 @@ export function openNode(calls: VfioCalls, { path, what, udev, missing }: Device
     if (isAccelError(cause, 'ERR_ACCEL_PERMISSION')) {
       throw accelError(
         'ERR_ACCEL_PERMISSION',
-        `${what}: no right to open ${path}. Give it to this user: \`sudo chown $USER ${path}\`, or for good with a udev rule ` +
+        `${what}: no right to open ${path}. Give it to this user, as root: \`${chownCommand(path)}\`, or for good with a udev rule ` +
           `${udev}, GROUP="vfio", MODE="0660" and membership in that group`,
         { cause, details: { path } },
       )
@@ -160,13 +162,15 @@ export function blockersOf({ members }: IommuGroup, { sysfs }: VfioPaths): PciDe
 
 /** The error for a group that kernel drivers use, which names them. */
 export function notViable(group: IommuGroup, paths: VfioPaths, cause?: unknown): AccelError {
-  const blockers = blockersOf(group, paths).map(({ bdf, driver }) => ({ bdf, driver }))
+  const blockers = blockersOf(group, paths).map(({ bdf, driver }) => ({ bdf, driver: driver! }))
   const named = blockers.map(({ bdf, driver }) => `${bdf} (driver ${driver})`).join(', ')
+  const commands = blockers.flatMap(unbindCommands)
   return accelError(
     'ERR_ACCEL_GROUP_NOT_VIABLE',
     `IOMMU group ${group.id} cannot be given to a program while kernel drivers hold devices of it: ${named || 'sysfs does not say which'}. ` +
-      'Bind each to vfio-pci, or unbind it: `echo BDF | sudo tee /sys/bus/pci/devices/BDF/driver/unbind`',
-    { ...(cause === undefined ? {} : { cause }), details: { group: group.id, blockers } },
+      `Bind all with \`uaccel bind --group ${group.members[0]}\`, which refuses devices in use, or unbind them as root:\n` +
+      commands.map((command) => `  ${command}`).join('\n'),
+    { ...(cause === undefined ? {} : { cause }), details: { group: group.id, blockers, commands } },
   )
 }
 

@@ -135,7 +135,7 @@ function iommuNode({ devfs }: VfioPaths): DeviceNode {
     udev: 'KERNEL=="iommu", SUBSYSTEM=="misc"',
     missing: [
       'ERR_ACCEL_UNSUPPORTED',
-      "Load it: `sudo modprobe iommufd`; where the kernel was built without CONFIG_IOMMUFD, open with `iommu: 'type1'` or 'auto'",
+      "Load it, as root: `modprobe iommufd`; where the kernel was built without CONFIG_IOMMUFD, open with `iommu: 'type1'` or 'auto'",
     ],
   }
 }

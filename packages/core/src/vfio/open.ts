@@ -1,4 +1,5 @@
 import { accelError, isAccelError } from '@uaccel/uapi'
+import { bindCommands } from '../pci/bind-plan.js'
 import { type IommuGroup, type PciDeviceInfo, readPciDevice } from '../pci/sysfs.js'
 import { type IommuKind, iommuKinds } from '../transport.js'
 import { kernelCalls, type VfioCalls, within } from './calls.js'
@@ -59,10 +60,10 @@ export async function openVfio(address: string, options: VfioOptions = {}): Prom
     throw accelError(
       'ERR_ACCEL_NO_IOMMU',
       `${bdf} stands behind no IOMMU, and without one a device can reach all memory. Switch VT-d or AMD-Vi on in the firmware ` +
-        'and boot with `intel_iommu=on` (Intel; AMD needs no option)',
+        `and boot with \`intel_iommu=on\` (Intel; AMD needs no option); \`uaccel doctor ${bdf}\` tells what is missing here`,
     )
   }
-  checkDriver(device)
+  checkDriver(device, paths)
   const kind = iommu === 'auto' ? choose(calls, bdf, iommuGroup, paths) : iommu
   const group = SharedGroup.acquire(calls, bdf, iommuGroup, paths, kind, () =>
     ways[kind](calls, iommuGroup, paths),
@@ -98,17 +99,13 @@ function choose(calls: VfioCalls, bdf: string, group: IommuGroup, paths: VfioPat
   return open?.iommu.kind ?? (iommufdUsable(calls, bdf, paths) ? 'iommufd' : 'type1')
 }
 
-function checkDriver({ bdf, driver }: PciDeviceInfo): void {
+function checkDriver({ bdf, driver }: PciDeviceInfo, { sysfs }: VfioPaths): void {
   if (driver !== undefined && isVfioDriver(driver)) return
-  const commands = [
-    'sudo modprobe vfio-pci',
-    `echo vfio-pci | sudo tee /sys/bus/pci/devices/${bdf}/driver_override`,
-    ...(driver === undefined ? [] : [`echo ${bdf} | sudo tee /sys/bus/pci/devices/${bdf}/driver/unbind`]),
-    `echo ${bdf} | sudo tee /sys/bus/pci/drivers_probe`,
-  ]
+  const commands = bindCommands({ bdf, ...(driver === undefined ? {} : { driver }) }, 'vfio-pci', sysfs)
   throw accelError(
     'ERR_ACCEL_WRONG_DRIVER',
-    `${bdf} is bound to ${driver === undefined ? 'no driver' : `the kernel's ${driver}`}, wanted vfio-pci. Bind it, and whatever needs the device stops:\n` +
+    `${bdf} is bound to ${driver === undefined ? 'no driver' : `the kernel's ${driver}`}, wanted vfio-pci. ` +
+      `Bind it with \`uaccel bind ${bdf}\`, which refuses a device in use, or as root, and whatever needs the device stops:\n` +
       commands.map((command) => `  ${command}`).join('\n'),
     { details: { bdf, ...(driver === undefined ? {} : { driver }), commands } },
   )

@@ -1,0 +1,39 @@
+import { execFileSync } from 'node:child_process'
+import { closeSync, openSync } from 'node:fs'
+import { bindDevice, type CheckResult, examineDevice, examineMachine } from '@uaccel/core'
+import { parseDevices } from '@uaccel/lab'
+import t from 'tap'
+import { uaccel } from './uaccel.js'
+
+/** Runs in the lab, on a machine without an IOMMU, with an edu that nobody has bound. */
+const bdf = parseDevices(process.env.UACCEL_LAB_DEVICES ?? '').find(({ name }) => name === 'edu')!.bdf
+
+t.setTimeout(400_000)
+
+const inShell = (commands: readonly string[]) =>
+  execFileSync('sh', ['-e'], { input: commands.join('\n'), stdio: ['pipe', 'ignore', 'inherit'] })
+
+t.test('a machine without an IOMMU', async (t) => {
+  await t.rejects(bindDevice(bdf), { code: 'ERR_ACCEL_NO_IOMMU', message: `uaccel doctor ${bdf}` })
+  const { code, stdout } = await uaccel(['doctor', bdf, '--json'])
+  t.equal(code, 1)
+  const { ok, findings } = JSON.parse(stdout) as { ok: boolean; findings: CheckResult[] }
+  t.equal(ok, false)
+  const iommu = findings.find(({ id }) => id === 'iommu')!
+  t.match(iommu, { status: 'failed', found: /^none: the firmware describes no IOMMU/ })
+  t.match(iommu.fixes![0], { reboot: true }, 'the right way')
+  const unsafe = iommu.fixes!.find((fix) => fix.unsafe)!
+  t.match(unsafe.commands, ['echo 1 > /sys/module/vfio/parameters/enable_unsafe_noiommu_mode'])
+
+  inShell(unsafe.commands)
+  t.match(examineMachine(), { ok: true })
+  t.equal(examineMachine().findings.find(({ id }) => id === 'iommu')!.status, 'warning')
+
+  const driver = examineDevice(bdf).findings.find(({ id }) => id === 'driver')!
+  t.equal(driver.status, 'failed')
+  inShell(driver.fixes![0]!.commands)
+  t.match(examineDevice(bdf), { ok: true, device: { driver: 'vfio-pci' } })
+  const binding = await bindDevice(bdf)
+  t.match(binding, { changed: false, nodes: [/\/noiommu-\d+$/] })
+  closeSync(openSync(binding.nodes[0]!, 'r+'))
+})
