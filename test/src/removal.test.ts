@@ -10,7 +10,7 @@ import type { Transport } from '@uaccel/core'
 import edu from '@uaccel/driver-edu'
 import { eduModel } from '@uaccel/driver-edu/model'
 import { eduUapi } from '@uaccel/driver-edu/uapi'
-import { type Npu, npuDriver, npuUapi } from '@uaccel/driver-npu'
+import { channelTable, type Npu, type NpuContext, type NpuJob, npuDriver, npuUapi } from '@uaccel/driver-npu'
 import { npuModel } from '@uaccel/driver-npu/model'
 import { Faults, loopback } from '@uaccel/model'
 import { leavesNothing } from '@uaccel/testkit'
@@ -36,52 +36,67 @@ const errorOf = async (work: Promise<unknown>): Promise<AccelError> => {
   throw error
 }
 
-/**
- * Puts 256 jobs under way and takes the device away, by `surprise`, which answers when the loss could be known. All jobs
- * and calls end with the removal error in time, and the node goes.
- */
-async function loseUnderLoad(
-  t: Test,
-  transport: Transport,
-  surprise: () => Promise<void> | void,
-): Promise<void> {
+/** A subsystem that drives NPUs. */
+function subsystem() {
   const npus: Npu[] = []
   const accel = new Accel()
   const told: string[] = []
   accel.on('error', (error) => told.push(error.message))
   accel.register(npuDriver({ onReady: (npu) => npus.push(npu) }))
-  await accel.add(transport)
+  return { accel, npus, told }
+}
+
+/** A product of two square matrices: with 200 rows some 10 ms, for the device and, in its thread, the model. */
+function slowJob(context: NpuContext, size: number): NpuJob {
+  const tensor = () => ({ at: { buffer: context.allocate(size * size) }, type: 'uint8' }) as const
+  const table = channelTable(new Array(size).fill(0), new Array(size).fill(1))
+  const channels = { buffer: context.allocateFrom(table) }
+  return context.encode([
+    { op: 'matmul', m: size, k: size, n: size, a: tensor(), b: tensor(), channels, y: tensor() },
+  ])
+}
+
+/**
+ * Adds an NPU, has it work, puts 256 jobs under way, and takes the device away by `surprise`. All jobs and calls end with the
+ * removal error in time, and the node goes.
+ */
+async function loseUnderLoad(
+  t: Test,
+  { accel, npus, told }: ReturnType<typeof subsystem>,
+  transport: Transport,
+  surprise: () => void,
+): Promise<void> {
+  const { name } = await accel.add(transport)
+  t.equal(name, 'accel0')
   const removed = new Promise<void>((resolve) => accel.once('removed', () => resolve()))
-  const client = accel.open(npuUapi, 'accel0')
-  const context = await npus[0]!.createContext({ ringEntries: 512 })
-  const buffer = context.allocate(1 << 20)
-  const job = context.encode([{ op: 'fill', y: { buffer }, length: 1 << 20, pattern: 1 }])
+  const client = accel.open(npuUapi, name)
+  const context = await npus.at(-1)!.createContext({ ringEntries: 512 })
+  const job = slowJob(context, transport.identity.kind === 'loopback' ? 80 : 200)
+  await context.run(job)
   let detectedAt = 0
   void client.lost.then(() => {
     detectedAt = performance.now()
   })
-  const ends = Array.from({ length: JOBS }, () => errorOf(context.run(job)))
+  const ends = Promise.allSettled(Array.from({ length: JOBS }, () => context.run(job)))
   t.equal(context.inFlight, JOBS)
-  await surprise()
-  const errors = await Promise.all(ends)
+  surprise()
+  const outcomes = await ends
   const endedAt = performance.now()
   await client.lost
+  // Those at the front may have been done before it happened; the device works in order.
+  const lost = outcomes.slice(outcomes.findIndex(({ status }) => status === 'rejected'))
+  t.ok(lost.length > JOBS / 2, 'it was under load')
   t.ok(
-    errors.every(({ code }) => code === 'ERR_ACCEL_NO_DEVICE'),
-    `${JOBS} jobs ended with the removal error`,
+    lost.every((end) => end.status === 'rejected' && isAccelError(end.reason, 'ERR_ACCEL_NO_DEVICE')),
+    'all jobs ended with the removal error',
   )
-  t.ok(
-    endedAt - detectedAt < LIMIT_MS,
-    `all ended ${Math.max(0, endedAt - detectedAt)} ms after it was known`,
-  )
+  t.ok(endedAt - detectedAt < LIMIT_MS, 'all ended as soon as it was known')
   await removed
-  t.ok(performance.now() - detectedAt < LIMIT_MS, 'and everything was given back')
   t.match(await errorOf(client.call('identify', {})), { code: 'ERR_ACCEL_NO_DEVICE' })
   t.throws(() => context.encode([{ op: 'nop' }]), { code: 'ERR_ACCEL_NO_DEVICE' })
   await context.close()
   await client.close()
   t.same(told, [], 'nothing else was to report')
-  await accel.close()
 }
 
 async function serveNpu(path: string): Promise<ChildProcess> {
@@ -90,18 +105,31 @@ async function serveNpu(path: string): Promise<ChildProcess> {
   return model
 }
 
-t.test('a server of the NPU is killed under load, over and over on the same socket', async (t) => {
-  const folder = mkdtempSync(join(tmpdir(), 'uaccel-'))
-  t.teardown(() => rmSync(folder, { recursive: true }))
-  const path = join(folder, 'npu.sock')
-  const round = async () => {
-    const model = await serveNpu(path)
-    const gone = once(model, 'exit')
-    await loseUnderLoad(t, await connectVfioUser(path), () => void model.kill('SIGKILL'))
-    await gone
-  }
-  await leavesNothing(t, round, rounds)
-})
+for (const [how, surprise] of [
+  ['is killed', (model: ChildProcess) => void model.kill('SIGKILL')],
+  ['answers all ones', (model: ChildProcess) => void model.send('allOnes')],
+] as const) {
+  t.test(
+    `a vfio-user server of the NPU ${how} under load; the next on its socket is probed again`,
+    async (t) => {
+      const folder = mkdtempSync(join(tmpdir(), 'uaccel-'))
+      t.teardown(() => rmSync(folder, { recursive: true }))
+      const path = join(folder, 'npu.sock')
+      const round = async () => {
+        const system = subsystem()
+        for (let server = 0; server < 2; server++) {
+          const model = await serveNpu(path)
+          const gone = once(model, 'exit')
+          await loseUnderLoad(t, system, await connectVfioUser(path), () => surprise(model))
+          model.kill('SIGKILL')
+          await gone
+        }
+        await system.accel.close()
+      }
+      await leavesNothing(t, round, rounds)
+    },
+  )
+}
 
 for (const [how, surprise] of [
   ['vanishes', (faults: Faults) => faults.vanish()],
@@ -110,9 +138,10 @@ for (const [how, surprise] of [
   t.test(`the NPU ${how} under load`, async (t) => {
     await leavesNothing(
       t,
-      () => {
-        const faults = new Faults()
-        return loseUnderLoad(t, loopback(npuModel, { faults }), () => surprise(faults))
+      async () => {
+        const [system, faults] = [subsystem(), new Faults()]
+        await loseUnderLoad(t, system, loopback(npuModel, { faults }), () => surprise(faults))
+        await system.accel.close()
       },
       rounds,
     )
