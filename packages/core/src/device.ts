@@ -331,7 +331,7 @@ export class Device {
 
   /** Says that the device is about to be released, so that nobody waits for its work any more: aborts {@link signal}. */
   withdraw(reason: AccelError): void {
-    this.#abort.abort(reason)
+    this.#abort.abort(this.#noDevice(reason))
   }
 
   /**
@@ -405,12 +405,14 @@ export class Device {
   #lose(reason: AccelError): void {
     if (this.#gone !== undefined) return
     this.#lost = true
-    this.#gone =
-      reason.code === 'ERR_ACCEL_NO_DEVICE'
-        ? reason
-        : accelError('ERR_ACCEL_NO_DEVICE', `${this.#name()} was lost: ${reason.message}`, { cause: reason })
+    this.#gone = this.#noDevice(reason)
     this.#cutOff(this.#gone)
     this.#abort.abort(this.#gone)
+  }
+
+  #noDevice(reason: AccelError): AccelError {
+    if (reason.code === 'ERR_ACCEL_NO_DEVICE') return reason
+    return accelError('ERR_ACCEL_NO_DEVICE', `${this.#name()} was lost: ${reason.message}`, { cause: reason })
   }
 
   /** Ends all access through what was handed out. */
