@@ -230,7 +230,7 @@ export class Device {
     }
     try {
       const dmaBuf = DmaBuf.adopt(fd)
-      this.defer(() => dmaBuf.close())
+      dmaBuf.onDestroy(this.defer(() => dmaBuf.close()))
       return dmaBuf
     } catch (error) {
       sys.close(fd)

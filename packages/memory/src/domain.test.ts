@@ -6,8 +6,9 @@ import fc from 'fast-check'
 import t from 'tap'
 import { arenaBytes } from './arena.js'
 import { DmaBuffer } from './buffer.js'
+import type { DmaBuf } from './dma-buf.js'
 import { DmaDomain } from './domain.js'
-import type { DmaCopy, DmaMapper, DmaMapRequest, Iova, IovaRange } from './types.js'
+import type { DmaBufMapRequest, DmaCopy, DmaMapper, DmaMapRequest, Iova, IovaRange } from './types.js'
 
 /** A mapper that does what an IOMMU driver checks. */
 class FakeMapper implements DmaMapper {
@@ -273,6 +274,43 @@ t.test('a mapping is copied within one kind of mapper, and goes with its memory'
   t.throws(() => two.copy(original), { code: 'ERR_ACCEL_INVALID_ARGUMENT' })
   buffer.destroy()
   t.equal(to.live.size, 0)
+})
+
+t.test('a dma-buf is mapped where the transport can, without being locked, until it is closed', async (t) => {
+  class Importing extends FakeMapper {
+    mapDmaBuf(request: DmaBufMapRequest): void {
+      this.map({ ...request, address: 0n, fdOffset: 0 })
+    }
+  }
+  const mapper = new Importing()
+  mapper.locksMemory = true
+  const memlock = () => ({ limitBytes: 0, lockedBytes: 0, exempt: false })
+  const domain = new DmaDomain(mapper, { memlock })
+  // As DmaBuf is: a real one needs a kernel that makes some, which the lab's does.
+  const unmaps = new Set<() => void>()
+  const dmaBuf = {
+    fd: 5,
+    sizeBytes: 0x3000,
+    onDestroy(unmap: () => void) {
+      unmaps.add(unmap)
+      return () => void unmaps.delete(unmap)
+    },
+  } as unknown as DmaBuf
+  const mapping = domain.importDmaBuf(dmaBuf, { access: 'read', alignBytes: 0x8000 })
+  t.match(mapping, { iova: 0x8000n, sizeBytes: 0x3000, access: 'read', dmaBuf })
+  t.match([...mapper.live.values()], [{ fd: 5, access: 'read', iova: 0x8000n, sizeBytes: 0x3000 }])
+  t.equal(unmaps.size, 1)
+  for (const unmap of unmaps) unmap()
+  t.same([mapper.live.size, domain.mappings, domain.mappedBytes, unmaps.size], [0, 0, 0, 0])
+  mapper.fail = accelError('ERR_ACCEL_NO_MEMORY', 'no tables')
+  t.throws(() => domain.importDmaBuf(dmaBuf), { code: 'ERR_ACCEL_NO_MEMORY' })
+  mapper.fail = undefined
+  t.equal(domain.importDmaBuf(dmaBuf).iova, 0x1000n, 'a failure leaves nothing behind')
+  domain.destroy()
+  t.equal(unmaps.size, 0)
+  const plain = new DmaDomain(new FakeMapper())
+  t.throws(() => plain.importDmaBuf(dmaBuf), { code: 'ERR_ACCEL_UNSUPPORTED', message: /iommu: 'iommufd'/ })
+  t.throws(() => domain.importDmaBuf(dmaBuf), { code: 'ERR_ACCEL_NO_DEVICE' })
 })
 
 t.test('an unmap that fails keeps its address taken; a device that is gone needs none', async (t) => {

@@ -1,5 +1,6 @@
+import { accelError } from '@uaccel/uapi'
 import * as iommufd from './iommufd-abi.js'
-import type { IommufdContext } from './iommufd-context.js'
+import type { IommufdObject } from './iommufd-context.js'
 
 /** How many requests one read can bring: a group that does not fit stays in the kernel. */
 const maxRequests = 128
@@ -26,26 +27,39 @@ export interface PageRequest {
 
 /** Page requests of the devices that are attached to page tables with this queue. */
 export class FaultQueue {
-  /** Readable while requests wait: `watch(queue.fd, ...)`. */
-  readonly fd: number
-  /** @internal */
-  readonly id: number
-  readonly #context: IommufdContext
-  readonly #forget: () => void
+  readonly #object: IommufdObject
+  readonly #fd: number
+  #users = 0
   #closed = false
 
   /** @internal */
-  constructor(context: IommufdContext, id: number, fd: number, forget: () => void) {
-    this.#context = context
-    this.id = id
-    this.fd = fd
-    this.#forget = forget
+  constructor(object: IommufdObject, fd: number) {
+    this.#object = object
+    this.#fd = fd
+  }
+
+  /** @internal */
+  get id(): number {
+    return this.#object.id
+  }
+
+  /** Readable while requests wait: `watch(queue.fd, ...)`. `ERR_ACCEL_CLOSED` after {@link close}. */
+  get fd(): number {
+    if (this.#closed)
+      throw accelError('ERR_ACCEL_CLOSED', 'a fault queue of iommufd was closed and then used')
+    return this.#fd
+  }
+
+  /** @internal A page table delivers here. Answers what ends that. */
+  use(): () => void {
+    this.#users++
+    return () => void this.#users--
   }
 
   /** What waits, whole groups, oldest first; empty where nothing does. */
   read(): PageRequest[] {
     const bytes = Buffer.alloc(maxRequests * iommufd.pageFaultBytes)
-    const count = Math.floor((this.#context.calls.read(this.fd, bytes) ?? 0) / iommufd.pageFaultBytes)
+    const count = Math.floor((this.#object.context.calls.read(this.fd, bytes) ?? 0) / iommufd.pageFaultBytes)
     return Array.from({ length: count }, (_, i) => decode(bytes.subarray(i * iommufd.pageFaultBytes)))
   }
 
@@ -54,15 +68,15 @@ export class FaultQueue {
     const response = Buffer.alloc(iommufd.pageResponseBytes)
     response.writeUInt32LE(cookie, 0)
     response.writeUInt32LE(mapped ? iommufd.IOMMUFD_PAGE_RESP_SUCCESS : iommufd.IOMMUFD_PAGE_RESP_INVALID, 4)
-    this.#context.calls.write(this.fd, response)
+    this.#object.context.calls.write(this.fd, response)
   }
 
-  /** What waits is refused. `ERR_ACCEL_BUSY` while a page table uses it. */
+  /** What waits is refused. `ERR_ACCEL_BUSY` while a page table uses it. Idempotent. */
   close(): void {
-    if (!this.#closed) this.#context.calls.close(this.fd) // the kernel keeps the queue while its file is open
+    if (this.#users > 0) throw this.#object.busy()
+    if (!this.#closed) this.#object.context.calls.close(this.#fd) // the kernel keeps the queue while its file is open
     this.#closed = true
-    this.#context.destroy(this.id, 'a fault queue')
-    this.#forget()
+    this.#object.close()
   }
 }
 

@@ -10,7 +10,7 @@ import type {
 import { abi, sys } from '@uaccel/sys'
 import { accelError, isAccelError } from '@uaccel/uapi'
 import * as iommufd from './iommufd-abi.js'
-import { type IommufdContext, probed } from './iommufd-context.js'
+import { type IommufdContext, type IommufdObject, probed } from './iommufd-context.js'
 
 /** Ranges that fit the first question and any: the kernel has one more than there are reserved windows. */
 const usualRanges = 32
@@ -22,13 +22,22 @@ export class IoasMapper implements DmaMapper {
   readonly maxMappings = Number.POSITIVE_INFINITY
   readonly locksMemory = true
   readonly #context: IommufdContext
-  readonly #ioas: number
+  readonly #space: IommufdObject
   #mapsFiles = true
   #rangesVersion = 0
 
-  constructor(context: IommufdContext, ioas: number) {
-    this.#context = context
-    this.#ioas = ioas
+  constructor(space: IommufdObject) {
+    this.#context = space.context
+    this.#space = space
+  }
+
+  /** Once the space is closed nothing is mapped in it, as with a device that is gone. */
+  get #id(): number {
+    try {
+      return this.#space.id
+    } catch (cause) {
+      throw accelError('ERR_ACCEL_NO_DEVICE', 'the I/O address space was closed', { cause })
+    }
   }
 
   get rangesVersion(): number {
@@ -92,8 +101,8 @@ export class IoasMapper implements DmaMapper {
     }
     const request = Buffer.alloc(iommufd.ioasCopyBytes)
     request.writeUInt32LE(mapFlags(access), 4)
-    request.writeUInt32LE(this.#ioas, 8)
-    request.writeUInt32LE(source.#ioas, 12)
+    request.writeUInt32LE(this.#id, 8)
+    request.writeUInt32LE(source.#id, 12)
     request.writeBigUInt64LE(BigInt(sizeBytes), 16)
     request.writeBigUInt64LE(iova, 24)
     request.writeBigUInt64LE(sourceIova, 32)
@@ -104,7 +113,7 @@ export class IoasMapper implements DmaMapper {
   #map(ioctl: number, { iova, sizeBytes, access }: DmaCopy, fd: number, start: bigint): void {
     const request = Buffer.alloc(iommufd.ioasMapBytes)
     request.writeUInt32LE(mapFlags(access), 4)
-    request.writeUInt32LE(this.#ioas, 8)
+    request.writeUInt32LE(this.#id, 8)
     request.writeInt32LE(fd, 12)
     request.writeBigUInt64LE(start, 16)
     request.writeBigUInt64LE(BigInt(sizeBytes), 24)
@@ -115,7 +124,7 @@ export class IoasMapper implements DmaMapper {
 
   unmap(iova: Iova, sizeBytes: number): void {
     const request = Buffer.alloc(iommufd.ioasUnmapBytes)
-    request.writeUInt32LE(this.#ioas, 4)
+    request.writeUInt32LE(this.#id, 4)
     request.writeBigUInt64LE(iova, 8)
     request.writeBigUInt64LE(BigInt(sizeBytes), 16)
     const what = `IOMMU_IOAS_UNMAP of ${sizeBytes} bytes at 0x${iova.toString(16)}`
@@ -132,7 +141,7 @@ export class IoasMapper implements DmaMapper {
   #aperture(room = usualRanges): { readonly ranges: readonly IovaRange[]; readonly alignBytes: number } {
     const list = Buffer.alloc(16 * room)
     const request = Buffer.alloc(iommufd.iovaRangesBytes)
-    request.writeUInt32LE(this.#ioas, 4)
+    request.writeUInt32LE(this.#id, 4)
     request.writeUInt32LE(room, 8)
     request.writeBigUInt64LE(sys.addressOf(list), 16)
     try {

@@ -1,4 +1,4 @@
-import { accelError, isAccelError } from '@uaccel/uapi'
+import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
 import type { VfioCalls } from './calls.js'
 import * as iommufd from './iommufd-abi.js'
 
@@ -36,25 +36,55 @@ export class IommufdContext {
     return request.readUInt32LE(8)
   }
 
-  destroy(id: number, what: string): void {
-    const request = Buffer.alloc(iommufd.destroyBytes)
-    request.writeUInt32LE(id, 4)
-    try {
-      this.ioctl(iommufd.IOMMU_DESTROY, request, `IOMMU_DESTROY of ${what}`)
-    } catch (cause) {
-      if (!isAccelError(cause, 'ERR_ACCEL_BUSY')) throw cause
-      throw accelError(
-        'ERR_ACCEL_BUSY',
-        `${what} was to be closed, and a device or page table still uses it`,
-        { cause },
-      )
-    }
-  }
-
   close(): void {
     if (this.#closed) return
     this.#closed = true
     this.calls.close(this.#fd)
+  }
+}
+
+/** An object of a context. The kernel gives its number out again once it is destroyed: nothing may use it then. */
+export class IommufdObject {
+  readonly context: IommufdContext
+  readonly #id: number
+  readonly #what: string
+  readonly #forget: () => void
+  #closed = false
+
+  /** @param what For errors, such as `a page table`. */
+  constructor(context: IommufdContext, id: number, what: string, forget: () => void) {
+    this.context = context
+    this.#id = id
+    this.#what = what
+    this.#forget = forget
+  }
+
+  /** `ERR_ACCEL_CLOSED` after {@link close}. */
+  get id(): number {
+    if (this.#closed)
+      throw accelError('ERR_ACCEL_CLOSED', `${this.#what} of iommufd was closed and then used`)
+    return this.#id
+  }
+
+  /** `ERR_ACCEL_BUSY` while something uses it. Idempotent. */
+  close(): void {
+    if (this.#closed) return
+    const request = Buffer.alloc(iommufd.destroyBytes)
+    request.writeUInt32LE(this.#id, 4)
+    try {
+      this.context.ioctl(iommufd.IOMMU_DESTROY, request, `IOMMU_DESTROY of ${this.#what}`)
+    } catch (cause) {
+      if (isAccelError(cause, 'ERR_ACCEL_BUSY')) throw this.busy(cause)
+      // With its context it is gone.
+      if (!isAccelError(cause, 'ERR_ACCEL_NO_DEVICE')) throw cause
+    }
+    this.#closed = true
+    this.#forget()
+  }
+
+  busy(cause?: unknown): AccelError {
+    const message = `${this.#what} was to be closed, and a device or page table still uses it`
+    return accelError('ERR_ACCEL_BUSY', message, { ...(cause === undefined ? {} : { cause }) })
   }
 }
 

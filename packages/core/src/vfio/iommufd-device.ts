@@ -3,9 +3,8 @@ import { accelError, isAccelError } from '@uaccel/uapi'
 import * as vfio from './abi.js'
 import { FaultQueue } from './fault-queue.js'
 import { decodeHardwareInfo, type IommuHardwareInfo } from './hardware-info.js'
-import { IoasMapper } from './ioas.js'
 import * as iommufd from './iommufd-abi.js'
-import { type IommufdContext, probed } from './iommufd-context.js'
+import { type IommufdContext, IommufdObject, probed } from './iommufd-context.js'
 import { AddressSpace, PageTable, type PageTableOptions } from './iommufd-objects.js'
 
 /** What hardware information may take. Intel's has 24 bytes. */
@@ -66,12 +65,11 @@ export class IommufdDevice {
 
   /** Makes another address space, for a PASID or to take turns with the device's own. */
   createSpace(): AddressSpace {
-    const id = this.#context.allocSpace()
-    const space = new AddressSpace(this.#context, id, new IoasMapper(this.#context, id), () =>
-      this.#made.delete(space),
+    return this.#make(
+      this.#context.allocSpace(),
+      'an I/O address space',
+      (object) => new AddressSpace(object),
     )
-    this.#made.add(space)
-    return space
   }
 
   /**
@@ -99,11 +97,8 @@ export class IommufdDevice {
       () => this.#context.ioctl(iommufd.IOMMU_HWPT_ALLOC, request, `IOMMU_HWPT_ALLOC for ${this.#name}`),
       `${this.#name}: its IOMMU, or this kernel, has no page table ${wanted.filter(Boolean).join(', ') || 'of its own'}`,
     )
-    const table: PageTable = new PageTable(this.#context, request.readUInt32LE(16), space, options, () =>
-      this.#made.delete(table),
-    )
-    this.#made.add(table)
-    return table
+    const id = request.readUInt32LE(16)
+    return this.#make(id, 'a page table', (object) => new PageTable(object, space, options))
   }
 
   /** Makes a queue for page requests. `ERR_ACCEL_UNSUPPORTED` before kernel 6.10. */
@@ -113,14 +108,8 @@ export class IommufdDevice {
       () => this.#context.ioctl(iommufd.IOMMU_FAULT_QUEUE_ALLOC, request, 'IOMMU_FAULT_QUEUE_ALLOC'),
       'this kernel has no fault queues (6.10 and later do)',
     )
-    const queue: FaultQueue = new FaultQueue(
-      this.#context,
-      request.readUInt32LE(8),
-      request.readInt32LE(12),
-      () => this.#made.delete(queue),
-    )
-    this.#made.add(queue)
-    return queue
+    const fd = request.readInt32LE(12)
+    return this.#make(request.readUInt32LE(8), 'a fault queue', (object) => new FaultQueue(object, fd))
   }
 
   /**
@@ -129,6 +118,7 @@ export class IommufdDevice {
    * device, `ERR_ACCEL_UNSUPPORTED` where the device makes no page requests for a table's queue.
    */
   attach(target: AddressSpace | PageTable = this.space): void {
+    void target.id // ERR_ACCEL_CLOSED before the device is touched
     try {
       this.#attach(target)
     } catch (error) {
@@ -203,6 +193,12 @@ export class IommufdDevice {
         // another device of the group uses it: it goes with the context
       }
     }
+  }
+
+  #make<T extends { close(): void }>(id: number, what: string, create: (object: IommufdObject) => T): T {
+    const made = create(new IommufdObject(this.#context, id, what, () => this.#made.delete(made)))
+    this.#made.add(made)
+    return made
   }
 
   #attach(target: AddressSpace | PageTable, pasid?: number): void {

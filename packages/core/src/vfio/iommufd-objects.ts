@@ -1,9 +1,9 @@
 import type { DmaMapper } from '@uaccel/memory'
 import { sys } from '@uaccel/sys'
 import type { FaultQueue } from './fault-queue.js'
-import type { IoasMapper } from './ioas.js'
+import { IoasMapper } from './ioas.js'
 import * as iommufd from './iommufd-abi.js'
-import { type IommufdContext, probed } from './iommufd-context.js'
+import { type IommufdObject, probed } from './iommufd-context.js'
 
 /** How a page table is wanted. */
 export interface PageTableOptions {
@@ -18,19 +18,21 @@ export interface PageTableOptions {
 /** An I/O address space: mappings that any number of devices can be attached to. `new DmaDomain(space.dma)` maps memory in it. */
 export class AddressSpace {
   readonly dma: DmaMapper
-  /** @internal */
-  readonly id: number
-  readonly #context: IommufdContext
+  readonly #object: IommufdObject
   readonly #mapper: IoasMapper
-  readonly #forget: () => void
+  readonly #shared: boolean
+
+  /** @internal A shared one belongs to the group. */
+  constructor(object: IommufdObject, shared = false) {
+    this.#object = object
+    this.#mapper = new IoasMapper(object)
+    this.dma = this.#mapper
+    this.#shared = shared
+  }
 
   /** @internal */
-  constructor(context: IommufdContext, id: number, mapper: IoasMapper, forget: () => void) {
-    this.dma = mapper
-    this.id = id
-    this.#context = context
-    this.#mapper = mapper
-    this.#forget = forget
+  get id(): number {
+    return this.#object.id
   }
 
   /** @internal */
@@ -43,10 +45,10 @@ export class AddressSpace {
     this.#mapper.attachmentChanged()
   }
 
-  /** Unmaps all and gives it back. `ERR_ACCEL_BUSY` while a device or page table uses it. */
+  /** Unmaps all and gives it back. `ERR_ACCEL_BUSY` while a device or page table uses it, and for the device's own. Idempotent. */
   close(): void {
-    this.#context.destroy(this.id, 'an I/O address space')
-    this.#forget()
+    if (this.#shared) throw this.#object.busy()
+    this.#object.close()
   }
 }
 
@@ -55,25 +57,21 @@ export class PageTable {
   readonly space: AddressSpace
   readonly pasid: boolean
   readonly faultQueue: FaultQueue | undefined
-  /** @internal */
-  readonly id: number
-  readonly #context: IommufdContext
-  readonly #forget: () => void
+  readonly #object: IommufdObject
+  #leaveQueue: (() => void) | undefined
 
   /** @internal */
-  constructor(
-    context: IommufdContext,
-    id: number,
-    space: AddressSpace,
-    options: PageTableOptions,
-    forget: () => void,
-  ) {
-    this.id = id
+  constructor(object: IommufdObject, space: AddressSpace, { pasid = false, faultQueue }: PageTableOptions) {
+    this.#object = object
     this.space = space
-    this.pasid = options.pasid ?? false
-    this.faultQueue = options.faultQueue
-    this.#context = context
-    this.#forget = forget
+    this.pasid = pasid
+    this.faultQueue = faultQueue
+    this.#leaveQueue = faultQueue?.use()
+  }
+
+  /** @internal */
+  get id(): number {
+    return this.#object.id
   }
 
   /** Has the IOMMU record which pages are written, from now on. `ERR_ACCEL_UNSUPPORTED` for a table that was not made so. */
@@ -83,7 +81,11 @@ export class PageTable {
     request.writeUInt32LE(this.id, 8)
     probed(
       () =>
-        this.#context.ioctl(iommufd.IOMMU_HWPT_SET_DIRTY_TRACKING, request, 'IOMMU_HWPT_SET_DIRTY_TRACKING'),
+        this.#object.context.ioctl(
+          iommufd.IOMMU_HWPT_SET_DIRTY_TRACKING,
+          request,
+          'IOMMU_HWPT_SET_DIRTY_TRACKING',
+        ),
       'the IOMMU does not record the pages that are written through this page table: make it with { dirtyTracking: true }',
       ['EINVAL'],
     )
@@ -103,15 +105,21 @@ export class PageTable {
     request.writeBigUInt64LE(BigInt(pageSizeBytes), 32)
     request.writeBigUInt64LE(sys.addressOf(bitmap), 40)
     probed(
-      () => this.#context.ioctl(iommufd.IOMMU_HWPT_GET_DIRTY_BITMAP, request, 'IOMMU_HWPT_GET_DIRTY_BITMAP'),
+      () =>
+        this.#object.context.ioctl(
+          iommufd.IOMMU_HWPT_GET_DIRTY_BITMAP,
+          request,
+          'IOMMU_HWPT_GET_DIRTY_BITMAP',
+        ),
       'the IOMMU has not recorded the pages that were written through this page table: setDirtyTracking(true) first',
     )
     return bitmap
   }
 
-  /** `ERR_ACCEL_BUSY` while a device is attached to it. */
+  /** `ERR_ACCEL_BUSY` while a device is attached to it. Idempotent. */
   close(): void {
-    this.#context.destroy(this.id, 'a page table')
-    this.#forget()
+    this.#object.close()
+    this.#leaveQueue?.()
+    this.#leaveQueue = undefined
   }
 }

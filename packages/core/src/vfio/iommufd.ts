@@ -1,12 +1,12 @@
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
+import type { DmaMapper } from '@uaccel/memory'
 import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
 import type { IommuGroup } from '../pci/sysfs.js'
 import * as vfio from './abi.js'
 import type { VfioCalls } from './calls.js'
-import { IoasMapper } from './ioas.js'
 import { blockersOf, type DeviceNode, type GroupIommu, notViable, openNode, type VfioPaths } from './iommu.js'
-import { IommufdContext } from './iommufd-context.js'
+import { IommufdContext, IommufdObject } from './iommufd-context.js'
 import { IommufdDevice } from './iommufd-device.js'
 import { AddressSpace } from './iommufd-objects.js'
 
@@ -38,7 +38,7 @@ export function iommufdUsable(calls: VfioCalls, bdf: string, paths: VfioPaths): 
 
 class IommufdGroup implements GroupIommu {
   readonly kind = 'iommufd'
-  readonly mapper: IoasMapper
+  readonly mapper: DmaMapper
   readonly #calls: VfioCalls
   readonly #group: IommuGroup
   readonly #paths: VfioPaths
@@ -51,8 +51,11 @@ class IommufdGroup implements GroupIommu {
     this.#group = group
     this.#paths = paths
     this.#context = context
-    this.mapper = new IoasMapper(context, ioas)
-    this.#space = new AddressSpace(context, ioas, this.mapper, () => {})
+    this.#space = new AddressSpace(
+      new IommufdObject(context, ioas, "the device's own I/O address space", () => {}),
+      true,
+    )
+    this.mapper = this.#space.dma
   }
 
   async openDevice(bdf: string): Promise<number> {
