@@ -9,6 +9,7 @@ import { errorCases } from './errors.js'
 import { lifeCases } from './life.js'
 
 export { type QueuesContractOptions, queuesContract } from './queues.js'
+export { npuBench } from './bench.js'
 
 /** How the suite reaches an NPU, and how patient it is. */
 export interface NpuContractOptions<T extends Transport> {

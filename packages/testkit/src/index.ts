@@ -1,4 +1,7 @@
+export { type Bench, type BenchDevice, eduBench } from './bench.js'
 export { type EduContractOptions, eduContract } from './edu.js'
+export { irqFailures, irqsContract } from './irqs.js'
+export { type ResetContractOptions, resetContract } from './reset.js'
 export { leaks, leavesNothing, type Resources, resources } from './resources.js'
 export { withIrqs } from './restrict.js'
 export { type TransportContractOptions, transportContract } from './transport.js'

@@ -10,7 +10,14 @@ import edu from '@uaccel/driver-edu'
 import { eduUapi } from '@uaccel/driver-edu/uapi'
 import { connectVfioUser } from '@uaccel/vfio-user'
 import t, { type Test } from 'tap'
-import { eduContract, leavesNothing, transportContract } from './index.js'
+import {
+  eduBench,
+  eduContract,
+  irqsContract,
+  leavesNothing,
+  resetContract,
+  transportContract,
+} from './index.js'
 
 const program = fileURLToPath(new URL('./edu.test.process.js', import.meta.url))
 
@@ -56,6 +63,14 @@ for (const [how, shareMemory] of [
     })
   })
 }
+
+t.test('interrupts and resets of edu over vfio-user', async (t) => {
+  const { path, model } = await serve(t)
+  t.teardown(() => stop(model))
+  const open = () => connectVfioUser(path)
+  for (const type of ['intx', 'msi'] as const) irqsContract(t, type, open, eduBench)
+  resetContract(t, open, eduBench)
+})
 
 t.test('the device process is killed with commands in flight', async (t) => {
   let round = 0
