@@ -28,7 +28,7 @@ export const npuBench = {
         return { context, small, job: fill(small), load: fill(large) }
       }),
     )
-    // Each queue that starts is an event (5.6), which may be on its way still.
+    // Each queue that starts is an event (4.1.13), which may be on its way still.
     for (let seen = -1; seen !== taken.counts(0).fired; await sleep(50)) seen = taken.counts(0).fired
     return {
       irqs: taken,

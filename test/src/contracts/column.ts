@@ -1,6 +1,6 @@
 import type { Transport } from '@uaccel/core'
-import { npuContract } from '@uaccel/driver-npu/contract'
-import { eduContract, transportContract } from '@uaccel/testkit'
+import { npuBench, npuContract } from '@uaccel/driver-npu/contract'
+import { eduBench, eduContract, irqsContract, resetContract, transportContract } from '@uaccel/testkit'
 import type { Test } from 'tap'
 import { runCell } from './cells.js'
 import { type Column, impossible, type Suite, suites } from './matrix.js'
@@ -25,6 +25,13 @@ const runners: Readonly<Record<Suite, (t: Test, ways: Ways) => void>> = {
   transport: (t, { edu }) => transportContract(t, edu, eduIdentity),
   edu: (t, { edu, runs }) => eduContract(t, edu, { transfers: runs }),
   npu: (t, { npu, runs }) => npuContract(t, npu, { runs }),
+  intx: (t, { edu }) => irqsContract(t, 'intx', edu, eduBench),
+  msi: (t, { edu }) => irqsContract(t, 'msi', edu, eduBench),
+  msix: (t, { npu }) => irqsContract(t, 'msix', npu, npuBench),
+  reset: (t, { edu, npu }) => {
+    resetContract(t, edu, eduBench, { rounds: 3 })
+    resetContract(t, npu, npuBench, { rounds: 3 })
+  },
 }
 
 /** Runs every suite that can be on one way to a device. */
