@@ -8,8 +8,8 @@ import { type Case, cases, type Places } from './cases.js'
 import { errorCases } from './errors.js'
 import { lifeCases } from './life.js'
 
-export { type QueuesContractOptions, queuesContract } from './queues.js'
 export { npuBench } from './bench.js'
+export { type QueuesContractOptions, queuesContract } from './queues.js'
 
 /** How the suite reaches an NPU, and how patient it is. */
 export interface NpuContractOptions<T extends Transport> {
