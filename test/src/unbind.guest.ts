@@ -1,6 +1,7 @@
+import { chownSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Accel } from '@uaccel/accel'
-import { parseBdf, readPciDevice, vfioSource } from '@uaccel/core'
+import { openVfio, parseBdf, readPciDevice, vfioSource } from '@uaccel/core'
 import edu from '@uaccel/driver-edu'
 import { parseDevices } from '@uaccel/lab'
 import { leavesNothing } from '@uaccel/testkit'
@@ -15,6 +16,8 @@ if (!found) throw new Error('UACCEL_LAB_DEVICES names no edu: run this in the la
 const bdf = parseBdf(found.bdf)
 const driver = '/sys/bus/pci/drivers/vfio-pci'
 const rounds = Number(process.env.UACCEL_REMOVAL_ROUNDS ?? 5)
+/** A user without any right. */
+const NOBODY = 65534
 /** What an unbind may take while the device is in use, in ms: issue 3 of the project. */
 const UNBIND_MS = 2000
 
@@ -57,3 +60,44 @@ for (const { iommu, skip } of lanes()) {
     t.ok(worst < UNBIND_MS, `${times.length} unbinds took at most ${worst} ms`)
   })
 }
+
+t.test(
+  'a device that somebody holds, and one that the user has no right to, are added when that has passed',
+  async (t) => {
+    const source = vfioSource({ iommu: 'type1' })
+    const group = `/dev/vfio/${readPciDevice(bdf).iommuGroup!.id}`
+    const obstacles: readonly (readonly [code: string, put: () => Promise<() => unknown>])[] = [
+      [
+        'ERR_ACCEL_BUSY',
+        async () => {
+          const transport = await openVfio(bdf, { iommu: 'type1' })
+          return () => transport.close()
+        },
+      ],
+      [
+        'ERR_ACCEL_PERMISSION',
+        async () => {
+          process.seteuid!(NOBODY)
+          return () => {
+            process.seteuid!(0)
+            chownSync(group, NOBODY, NOBODY)
+            process.seteuid!(NOBODY)
+          }
+        },
+      ],
+    ]
+    for (const [code, put] of obstacles) {
+      const remove = await put()
+      const accel = new Accel()
+      accel.register(edu)
+      const discovery = await accel.discover({ sources: [source], ref: true })
+      t.match(discovery.skipped, [{ device: { transport: { address: bdf } }, error: { code } }])
+      const added = new Promise((resolve) => accel.once('added', resolve))
+      await remove()
+      await added
+      t.same(discovery.skipped, [])
+      await accel.close()
+    }
+    process.seteuid!(0)
+  },
+)
