@@ -1,5 +1,5 @@
 import { accelError, isAccelError } from '@uaccel/uapi'
-import { DmaBuffer } from './buffer.js'
+import type { DmaBuffer } from './buffer.js'
 import type { DmaDomain, DmaMapping } from './domain.js'
 import { hugePageBytes, isPowerOfTwo } from './iova.js'
 import { RangeAllocator } from './ranges.js'
@@ -150,7 +150,7 @@ export class Arenas {
   }
 
   #map(sizeBytes: number, name: string, options: { alignBytes?: number }): DmaMapping {
-    const buffer = DmaBuffer.create(sizeBytes, { name })
+    const buffer = this.#domain.createBuffer(sizeBytes, { name })
     try {
       const mapping = this.#domain.map(buffer, options)
       this.#buffers.add(buffer)

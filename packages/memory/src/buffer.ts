@@ -1,5 +1,6 @@
+import { readFileSync } from 'node:fs'
 import { abi, createSealedMemory, Mapping, type SharedRange, sys } from '@uaccel/sys'
-import { accelError } from '@uaccel/uapi'
+import { accelError, isAccelError } from '@uaccel/uapi'
 import { createUdmabuf, type DmaBuf } from './dma-buf.js'
 import { hugePageBytes } from './iova.js'
 import { MemoryViews } from './views.js'
@@ -8,6 +9,11 @@ import { MemoryViews } from './views.js'
 export interface DmaBufferOptions {
   /** For errors and /proc/PID/maps. */
   readonly name?: string
+  /**
+   * Takes memory from the kernel's reserve of 2 MiB pages, which stay where they are; default false. A device without an
+   * IOMMU needs that: `DmaDomain.createBuffer` knows when.
+   */
+  readonly hugePages?: boolean
 }
 
 /**
@@ -28,24 +34,45 @@ export class DmaBuffer extends MemoryViews {
     this.#mapping = mapping
   }
 
-  /** Allocates zeroed memory, its size rounded up to whole pages. `ERR_ACCEL_NO_MEMORY` where there is none. */
-  static create(sizeBytes: number, { name = 'uaccel-dma' }: DmaBufferOptions = {}): DmaBuffer {
+  /**
+   * Allocates zeroed memory, its size rounded up to whole pages (of 2 MiB with `hugePages`). `ERR_ACCEL_NO_MEMORY` where there
+   * is none.
+   */
+  static create(
+    sizeBytes: number,
+    { name = 'uaccel-dma', hugePages = false }: DmaBufferOptions = {},
+  ): DmaBuffer {
     if (!Number.isSafeInteger(sizeBytes) || sizeBytes <= 0) {
       throw accelError(
         'ERR_ACCEL_INVALID_ARGUMENT',
         `a DMA buffer of ${sizeBytes} bytes: wanted a positive integer`,
       )
     }
-    const rounded = Math.ceil(sizeBytes / abi.PAGE_SIZE_BYTES) * abi.PAGE_SIZE_BYTES
-    const { fd } = createSealedMemory(name, rounded)
+    const unit = hugePages ? hugePageBytes : abi.PAGE_SIZE_BYTES
+    const rounded = Math.ceil(sizeBytes / unit) * unit
     try {
-      const alignBytes = rounded >= hugePageBytes ? hugePageBytes : abi.PAGE_SIZE_BYTES
-      return new DmaBuffer(
-        name,
-        fd,
-        Mapping.map({ fd, offset: 0, sizeBytes: rounded, alignBytes, label: `DMA buffer ${name}` }),
-      )
+      return DmaBuffer.#create(name, rounded, hugePages)
     } catch (error) {
+      throw hugePages ? hugePagesError(rounded, error) : error
+    }
+  }
+
+  static #create(name: string, sizeBytes: number, hugePages: boolean): DmaBuffer {
+    const { fd } = createSealedMemory(
+      name,
+      sizeBytes,
+      sys,
+      hugePages ? abi.MFD_HUGETLB | abi.MFD_HUGE_2MB : 0,
+    )
+    let mapping: Mapping | undefined
+    try {
+      const alignBytes = sizeBytes >= hugePageBytes ? hugePageBytes : abi.PAGE_SIZE_BYTES
+      mapping = Mapping.map({ fd, offset: 0, sizeBytes, alignBytes, label: `DMA buffer ${name}` })
+      // Now, with an error: at the first touch, a page that cannot be had would end the process (SIGBUS).
+      if (hugePages) sys.madvise(mapping.address, sizeBytes, abi.MADV_POPULATE_WRITE)
+      return new DmaBuffer(name, fd, mapping)
+    } catch (error) {
+      mapping?.revoke()
       sys.close(fd)
       throw error
     }
@@ -110,4 +137,38 @@ export class DmaBuffer extends MemoryViews {
       throw accelError('ERR_ACCEL_REVOKED', `DMA buffer ${this.name} was destroyed and then touched`)
     return this.#mapping.window.u8
   }
+}
+
+const hugePageFolder = '/sys/kernel/mm/hugepages/hugepages-2048kB'
+
+/** The error for memory of huge pages that cannot be had, with the way to get some. */
+function hugePagesError(sizeBytes: number, cause: unknown): unknown {
+  if (!isAccelError(cause) || cause.syscall === undefined) return cause
+  const wanted = sizeBytes / hugePageBytes
+  const count = (name: string) => {
+    try {
+      return Number(readFileSync(`${hugePageFolder}/${name}`, 'latin1'))
+    } catch {
+      return undefined
+    }
+  }
+  const [reserved, free] = [count('nr_hugepages'), count('free_hugepages')]
+  if (reserved === undefined || free === undefined) {
+    return accelError(
+      'ERR_ACCEL_UNSUPPORTED',
+      `memory of 2 MiB pages was wanted, and ${hugePageFolder} is not there: the kernel has no hugetlbfs (CONFIG_HUGETLBFS)`,
+      { cause },
+    )
+  }
+  // EINVAL of madvise: MADV_POPULATE_WRITE came with 5.14.
+  if (cause.errno === 'EINVAL') {
+    return accelError('ERR_ACCEL_UNSUPPORTED', 'memory of 2 MiB pages needs Linux 5.14 or later', { cause })
+  }
+  if (!isAccelError(cause, 'ERR_ACCEL_NO_MEMORY')) return cause
+  return accelError(
+    'ERR_ACCEL_NO_MEMORY',
+    `${wanted} huge pages of 2 MiB were wanted, ${free} of the ${reserved} that the kernel keeps in reserve are free. ` +
+      `Reserve more: \`echo ${Math.max(64, reserved + wanted)} | sudo tee /proc/sys/vm/nr_hugepages\``,
+    { cause, details: { wanted, free, reserved } },
+  )
 }

@@ -1,10 +1,10 @@
 import { accelError, isAccelError } from '@uaccel/uapi'
 import { Arenas, type DmaRegion, type DmaRegionOptions } from './arena.js'
-import type { DmaBuffer } from './buffer.js'
+import { DmaBuffer } from './buffer.js'
 import type { DmaBuf } from './dma-buf.js'
 import { IovaAllocator } from './iova.js'
 import { type MemlockState, mayLock, memlockError, readMemlock } from './memlock.js'
-import type { DmaAccess, DmaMapper, Iova } from './types.js'
+import type { DmaAccess, DmaMapper, DmaMemory, Iova } from './types.js'
 
 /** How a buffer is mapped. */
 export interface DmaMapOptions {
@@ -48,6 +48,9 @@ interface IovaSpace {
   mappings: number
 }
 
+/** How often memory is taken anew in search of some that the device can reach. */
+const maxUnfit = 64
+
 const spaces = new WeakMap<DmaMapper, IovaSpace>()
 
 /** Which mapper holds a mapping. */
@@ -63,6 +66,8 @@ interface Placing {
   readonly alignBytes: number | undefined
   /** It counts against the limit on locked memory. */
   readonly locks: boolean
+  /** What is mapped, where it may have an address of its own. */
+  readonly memory?: DmaMemory
 }
 
 /** The memory that one device can reach. */
@@ -101,7 +106,8 @@ export class DmaDomain {
     if (buffer.destroyed)
       throw accelError('ERR_ACCEL_REVOKED', `DMA buffer ${buffer.name} was destroyed and cannot be mapped`)
     const { sizeBytes, address, fd } = buffer
-    const placed = this.#place({ sizeBytes, access, alignBytes, locks: this.#mapper.locksMemory }, (iova) =>
+    const locks = this.#mapper.locksMemory
+    const placed = this.#place({ sizeBytes, access, alignBytes, locks, memory: buffer }, (iova) =>
       this.#mapper.map({ iova, sizeBytes, access, address, fd, fdOffset: 0 }),
     )
     return this.#keep({ ...placed, buffer }, buffer)
@@ -161,6 +167,35 @@ export class DmaDomain {
   }
 
   /**
+   * Makes a buffer of zeroed memory that {@link map} takes, whatever stands before the device: without an IOMMU that is huge
+   * pages where its address bits reach. The caller destroys it. Errors as for {@link map}, and `ERR_ACCEL_NO_MEMORY`.
+   */
+  createBuffer(sizeBytes: number, { name = 'uaccel-dma' }: { readonly name?: string } = {}): DmaBuffer {
+    this.#checkAlive()
+    if (this.#mapper.locate === undefined) return DmaBuffer.create(sizeBytes, { name })
+    const unfit: DmaBuffer[] = []
+    let misfit: unknown
+    try {
+      while (true) {
+        const buffer = DmaBuffer.create(sizeBytes, { name, hugePages: true })
+        try {
+          this.#locate(buffer)
+          return buffer
+        } catch (error) {
+          // Kept until the search is over, or it would be found again.
+          unfit.push(buffer)
+          if (!isAccelError(error, 'ERR_ACCEL_NO_IOVA') || unfit.length === maxUnfit) throw error
+          misfit = error
+        }
+      }
+    } catch (error) {
+      throw misfit !== undefined && isAccelError(error, 'ERR_ACCEL_NO_MEMORY') ? misfit : error
+    } finally {
+      for (const buffer of unfit) buffer.destroy()
+    }
+  }
+
+  /**
    * Allocates zeroed memory that the device may read and write. Small regions share 2 MiB arenas, so that they do not cost a mapping each;
    * `buffer` and `offset` say where a region lies. Errors as for {@link map}.
    */
@@ -197,17 +232,20 @@ export class DmaDomain {
   }
 
   /** Takes addresses and has `map` fill them. A failure leaves nothing behind. */
-  #place({ sizeBytes, access, alignBytes, locks }: Placing, map: (iova: Iova) => void): Placed {
+  #place({ sizeBytes, access, alignBytes, locks, memory }: Placing, map: (iova: Iova) => void): Placed {
     const space = this.#space()
     this.#checkLimits(space, sizeBytes, locks)
-    const iova = space.iovas.alloc(sizeBytes, {
-      addressBits: this.addressBits,
-      ...(alignBytes === undefined ? {} : { alignBytes }),
-    })
+    const iova =
+      this.#mapper.locate !== undefined && memory !== undefined
+        ? this.#locate(memory, alignBytes)
+        : space.iovas.alloc(sizeBytes, {
+            addressBits: this.addressBits,
+            ...(alignBytes === undefined ? {} : { alignBytes }),
+          })
     try {
       map(iova)
     } catch (error) {
-      space.iovas.free(iova, sizeBytes)
+      this.#giveBack(space, iova, sizeBytes)
       // The kernel counts in a way that no look beforehand can match fully (other threads, other containers).
       if (!isAccelError(error, 'ERR_ACCEL_NO_MEMORY') || !locks) throw error
       const state = this.#memlock()
@@ -216,6 +254,25 @@ export class DmaDomain {
     space.mappings++
     this.#mappedBytes += sizeBytes
     return { iova, sizeBytes, access }
+  }
+
+  /** The address that memory has by its place, where the device can put it on the bus. */
+  #locate(memory: DmaMemory, alignBytes = 1): Iova {
+    const { addressBits } = this
+    const iova = this.#mapper.locate!(memory)
+    const end = iova + BigInt(memory.sizeBytes)
+    if (end <= 1n << BigInt(addressBits) && iova % BigInt(alignBytes) === 0n) return iova
+    throw accelError(
+      'ERR_ACCEL_NO_IOVA',
+      `memory is at physical address 0x${iova.toString(16)}, and was wanted within ${addressBits} address bits, aligned to ` +
+        `${alignBytes}: no IOMMU translates for this device. Reserve huge pages early (\`hugepages=64\` on the kernel's ` +
+        'command line), or use a machine with an IOMMU',
+      { details: { address: iova, sizeBytes: memory.sizeBytes, alignBytes, addressBits } },
+    )
+  }
+
+  #giveBack(space: IovaSpace, iova: Iova, sizeBytes: number): void {
+    if (this.#mapper.locate === undefined) space.iovas.free(iova, sizeBytes)
   }
 
   /** Makes the handle of what was mapped, which goes when its memory does. */
@@ -275,6 +332,6 @@ export class DmaDomain {
       if (!isAccelError(error, 'ERR_ACCEL_NO_DEVICE')) throw error
     }
     space.mappings--
-    space.iovas.free(mapping.iova, mapping.sizeBytes)
+    this.#giveBack(space, mapping.iova, mapping.sizeBytes)
   }
 }

@@ -18,6 +18,7 @@ export {
 } from './iova.js'
 export { type MemlockState, readMemlock } from './memlock.js'
 export { offsetInPage, PageMap, type PageRange, pageOf } from './page-map.js'
+export { PhysicalMapper, type PhysicalMapperOptions, type PhysicalMemory } from './physical.js'
 export { RangeAllocator, type UnitRange } from './ranges.js'
 export { type CompletionLayout, CompletionRing, memoryFence, ProducerRing, type RingLayout } from './rings.js'
 export * from './types.js'

@@ -12,15 +12,19 @@ export interface IovaRange {
 /** What a device may do with a mapping, seen from the device. */
 export type DmaAccess = 'read' | 'write' | 'readwrite'
 
-/** One contiguous piece of memory to make reachable for a device. All sizes and addresses are multiples of the mapper's page size. */
-export interface DmaMapRequest {
-  readonly iova: Iova
+/** Memory of this process that has a file behind it. */
+export interface DmaMemory {
   readonly sizeBytes: number
-  readonly access: DmaAccess
   /** Where this process sees the memory (what VFIO type1 and IOMMU_IOAS_MAP take). */
   readonly address: bigint
   /** The file behind the memory (what vfio-user and IOMMU_IOAS_MAP_FILE take), from `fdOffset` on. */
   readonly fd: number
+}
+
+/** One contiguous piece of memory to make reachable for a device. All sizes and addresses are multiples of the mapper's page size. */
+export interface DmaMapRequest extends DmaMemory {
+  readonly iova: Iova
+  readonly access: DmaAccess
   readonly fdOffset: number
 }
 
@@ -44,6 +48,12 @@ export interface DmaMapper {
   ranges(): readonly IovaRange[]
   /** Counts the times that {@link ranges} may have changed. Absent where it never does. */
   readonly rangesVersion?: number
+  /**
+   * Only where nothing translates (no IOMMU): the I/O address that memory has by its place, at which alone it can be mapped.
+   * Memory stays in its place only where it is made of huge pages; other memory is refused. Absent where the
+   * domain chooses the addresses, and memory may be of any kind.
+   */
+  locate?(memory: DmaMemory): Iova
   map(request: DmaMapRequest): void
   /** Absent where the transport cannot map what it has no address for. */
   mapDmaBuf?(request: DmaBufMapRequest): void

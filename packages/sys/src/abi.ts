@@ -24,10 +24,21 @@ export const MAP_NORESERVE = 0x4000
 
 /** madvise(2). include/uapi/asm-generic/mman-common.h */
 export const MADV_DONTFORK = 10
+export const MADV_POPULATE_WRITE = 23
 
 /** memfd_create(2). include/uapi/linux/memfd.h */
 export const MFD_CLOEXEC = 1
 export const MFD_ALLOW_SEALING = 2
+export const MFD_HUGETLB = 4
+/** MFD_HUGE_2MB: the base-2 logarithm of the page's size from bit 26 on. */
+export const MFD_HUGE_2MB = 21 << 26
+
+/** flock(2). include/uapi/asm-generic/fcntl.h */
+export const LOCK_EX = 2
+export const LOCK_NB = 4
+
+/** statfs(2). include/uapi/linux/magic.h */
+export const HUGETLBFS_MAGIC = 0x958458f6
 
 /** fcntl(2). include/uapi/asm-generic/fcntl.h, include/uapi/linux/fcntl.h */
 export const F_GETFL = 3

@@ -40,6 +40,21 @@ for (const name of ['koffi', 'ffi-rs'] as ProviderName[]) {
     t.teardown(() => rmSync(folder, { recursive: true }))
     const fdsBefore = openFds()
 
+    t.test('a locked file', async (t) => {
+      const path = join(folder, 'locked')
+      const [first, second] = [0, 1].map(() => calls.open(path, abi.O_RDWR | abi.O_CREAT))
+      t.ok(calls.lockFile(first))
+      t.ok(calls.lockFile(first), 'whoever holds it may ask again')
+      t.notOk(calls.lockFile(second))
+      calls.close(first)
+      t.ok(calls.lockFile(second), 'closing it gives it back')
+      calls.close(second)
+      t.same(
+        failure(() => calls.lockFile(second)),
+        ['ERR_ACCEL_SYSTEM', 'EBADF', 'flock'],
+      )
+    })
+
     t.test('open and close', async (t) => {
       const path = join(folder, 'file')
       const fd = calls.open(path, abi.O_RDWR | abi.O_CREAT, 0o640)

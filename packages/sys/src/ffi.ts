@@ -28,6 +28,7 @@ export const signatures = {
   pread: sig('pread64', 'i64', 'i32', 'buffer', 'u64', 'u64'),
   pwrite: sig('pwrite64', 'i64', 'i32', 'buffer', 'u64', 'u64'),
   fcntl: sig('fcntl64', 'i32', 'i32', 'i32', 'u64'),
+  flock: sig('flock', 'i32', 'i32', 'i32'),
   ftruncate: sig('ftruncate64', 'i32', 'i32', 'u64'),
   ioctl: sig('ioctl', 'i32', 'i32', 'u64', 'u64'),
   ioctlBuffer: sig('ioctl', 'i32', 'i32', 'u64', 'buffer'),
@@ -70,6 +71,7 @@ export interface RawCalls {
   preadv2(fd: number, vectors: Uint8Array, count: number, offset: Word, flags: number): number
   pwrite(fd: number, buffer: Uint8Array, sizeBytes: number, offset: Word): number
   fcntl(fd: number, command: number, arg: Word): number
+  flock(fd: number, operation: number): number
   ftruncate(fd: number, sizeBytes: Word): number
   ioctl(fd: number, request: Word, arg: Word): number
   ioctlBuffer(fd: number, request: Word, arg: Uint8Array): number

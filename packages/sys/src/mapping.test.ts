@@ -389,6 +389,32 @@ for (const name of ['koffi', 'ffi-rs'] as ProviderName[]) {
       },
     )
 
+    t.test('a part of what can only be mapped from its start', async (t) => {
+      const fd = file(4 * 4096)
+      const whole = Mapping.map({ fd, offset: 0, sizeBytes: 4 * 4096, label: 'uaccel-test' }, calls)
+      for (let page = 0; page < 4; page++) whole.window.u32[page * 1024] = page
+      const part = Mapping.map({ fd, offset: 4096, leadBytes: 4096, sizeBytes: 8192 }, calls)
+      t.same([part.sizeBytes, part.window.u32[0], part.window.u32[1024]], [8192, 2, 3])
+      t.notOk(isMapped(part.address - 4096n), 'what was before it is given back')
+      t.equal(
+        codeOf(() => Mapping.map({ fd, offset: 8192, leadBytes: 4096, sizeBytes: 8192 }, calls)),
+        'ERR_ACCEL_OUT_OF_RANGE',
+        'the end of the file is where it was',
+      )
+      t.equal(
+        codeOf(() => Mapping.map({ fd, offset: 0, leadBytes: 100, sizeBytes: 4096 }, calls)),
+        'ERR_ACCEL_INVALID_ARGUMENT',
+      )
+      part.revoke()
+      t.equal(
+        codeOf(() => part.remap(fd, 4096)),
+        'ERR_ACCEL_INVALID_ARGUMENT',
+        'its place before is not its own any more',
+      )
+      whole.revoke()
+      calls.close(fd)
+    })
+
     t.test('sealed memory', async (t) => {
       const { fd, sizeBytes } = createSealedMemory('x', 8192, calls)
       t.equal(sizeBytes, 8192)

@@ -91,6 +91,11 @@ export interface MapOptions {
   prot?: number
   /** Writes reach the file and its other users; true unless told. */
   shared?: boolean
+  /**
+   * How far behind `offset` what is wanted begins, a multiple of the page size, in files that are mapped from their start or
+   * not at all (UIO's): the bytes before it are mapped too, and given back at once. Not for what is to be mapped again.
+   */
+  leadBytes?: number
   /** Keeps the range out of forked children: for BARs, which a child must not touch. */
   dontFork?: boolean
   /** Alignment of the address, a power of two of at least a page: 2 MiB lets an IOMMU use large pages. */
@@ -223,13 +228,17 @@ export class Mapping {
     const { sizeBytes, alignBytes = abi.PAGE_SIZE_BYTES, label = `fd ${options.fd}` } = options
     checkSize(sizeBytes)
     checkAlignment(alignBytes)
-    const address = reserve(calls, sizeBytes, alignBytes)
-    const range = { address, sizeBytes, calls, holders: 0, collected: false }
+    const { leadBytes = 0 } = options
+    if (leadBytes !== 0) checkPages(leadBytes, 'What is mapped before it')
+    const start = reserve(calls, leadBytes + sizeBytes, alignBytes)
+    const range = { address: start + BigInt(leadBytes), sizeBytes, calls, holders: 0, collected: false }
     try {
-      place(range, options)
-      return new Mapping(range, label, options)
+      place({ ...range, address: start, sizeBytes: leadBytes + sizeBytes }, options)
+      const mapping = new Mapping(range, label, options)
+      if (leadBytes > 0) calls.munmap(start, leadBytes)
+      return mapping
     } catch (error) {
-      calls.munmap(address, sizeBytes)
+      calls.munmap(start, leadBytes + sizeBytes)
       throw error
     }
   }
@@ -318,10 +327,10 @@ export class Mapping {
    * Its windows work again, except those revoked by themselves.
    */
   remap(fd: number, offset: number | bigint): void {
-    if (this.#options === undefined) {
+    if (this.#options === undefined || (this.#options.leadBytes ?? 0) > 0) {
       throw accelError(
         'ERR_ACCEL_INVALID_ARGUMENT',
-        `${this.label} is not of a file and cannot be mapped again.`,
+        `${this.label} is not of a file, or has no place of its own in it, and cannot be mapped again.`,
       )
     }
     place(this.#range, { ...this.#options, fd, offset })
@@ -337,7 +346,7 @@ export class Mapping {
 
 function place({ address, sizeBytes, calls }: Range, options: MapOptions): void {
   const { fd, offset, prot = abi.PROT_READ | abi.PROT_WRITE, shared = true, dontFork = false } = options
-  checkEnd(calls, options)
+  checkEnd(calls, { ...options, sizeBytes })
   calls.mmap(
     address,
     sizeBytes,

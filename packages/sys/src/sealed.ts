@@ -6,13 +6,15 @@ import { type SystemCalls, sys } from './system-calls.js'
  * Anonymous memory behind a descriptor that can be shared, with its size sealed for good.
  *
  * @param name Shown in /proc/PID/maps.
+ * @param flags More of `abi.MFD_*`, such as those for huge pages; `sizeBytes` is then a multiple of their size.
  */
 export function createSealedMemory(
   name: string,
   sizeBytes: number,
   calls: SystemCalls = sys,
+  flags = 0,
 ): { fd: number; sizeBytes: number } {
-  const fd = calls.memfdCreate(name, abi.MFD_ALLOW_SEALING)
+  const fd = calls.memfdCreate(name, abi.MFD_ALLOW_SEALING | flags)
   try {
     calls.ftruncate(fd, sizeBytes)
     calls.addSeals(fd, abi.F_SEAL_SHRINK | abi.F_SEAL_GROW | abi.F_SEAL_SEAL)

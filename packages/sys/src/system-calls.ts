@@ -236,6 +236,19 @@ export class SystemCalls {
     this.#check('fcntl', this.provider.raw.fcntl(fd, abi.F_SETFL, wanted), `flags of fd ${fd}`)
   }
 
+  /**
+   * Locks an open file for its opener alone, until it is closed by all who have this opening of it (children included).
+   *
+   * @returns False where another opening of the file, in this process or another, holds the lock.
+   */
+  lockFile(fd: number): boolean {
+    let result = EINTR
+    while (result === EINTR) result = this.provider.raw.flock(fd, abi.LOCK_EX | abi.LOCK_NB)
+    if (result === EAGAIN) return false
+    this.#check('flock', result, `fd ${fd}`)
+    return true
+  }
+
   eventfd(initial = 0, flags = abi.EFD_NONBLOCK): number {
     return this.#check('eventfd2', this.provider.raw.eventfd(initial, flags | abi.EFD_CLOEXEC), 'eventfd')
   }
