@@ -5,6 +5,9 @@ import type { AccelNode } from './node.js'
 type CommonCommands = typeof commonUapi.commands
 type Answer<K extends keyof CommonCommands> = Parameters<CommonCommands[K]['out']['encode']>[0]
 
+/** What else has no such numbers: `bus` says so. */
+const noPciIds = { vendor: 0, device: 0, classCode: 0 }
+
 /** What a node says to the commands that every device answers. */
 const answers: { readonly [K in keyof CommonCommands]: (node: AccelNode) => Answer<K> } = {
   version: ({ driver: { uapi } }) => ({
@@ -14,6 +17,7 @@ const answers: { readonly [K in keyof CommonCommands]: (node: AccelNode) => Answ
     digest: new Uint8Array(Buffer.from(uapi.digest, 'hex')),
   }),
   info: ({ name, driver, identity: { transport, ...id } }) => ({
+    ...(id.bus === 'pci' ? { vendor: id.vendor, device: id.device, classCode: id.classCode } : noPciIds),
     node: name,
     driver: driver.name,
     transport: transport.kind,
@@ -21,9 +25,6 @@ const answers: { readonly [K in keyof CommonCommands]: (node: AccelNode) => Answ
     tainted: fit(transport.tainted ?? ''),
     emulated: transport.emulated === undefined ? 'unknown' : transport.emulated ? 'yes' : 'no',
     bus: id.bus,
-    vendor: id.vendor,
-    device: id.device,
-    classCode: id.classCode,
     iommu: transport.iommu ?? '',
   }),
 }

@@ -68,7 +68,7 @@ class Machine implements DeviceSource {
     await obstacle
     const slot = this.slots.get(address)
     if (slot === undefined) throw accelError('ERR_ACCEL_NOT_FOUND', 'unplugged')
-    const transport = new FakeTransport({ vendor: slot.identity.vendor })
+    const transport = new FakeTransport(slot.identity.bus === 'pci' ? { vendor: slot.identity.vendor } : {})
     this.transports.push(transport)
     return transport
   }

@@ -39,6 +39,9 @@ t.test('ids that match everything or nothing are refused', async (t) => {
   t.throws(() => checkId({ bus: 'pci', device: 1 }, 'x'), { code })
   t.throws(() => checkId({ bus: 'pci', vendor: 1, classMask: 0xff0000 }, 'x'), { code })
   t.throws(() => checkId({ bus: 'pci', classCode: 0x120001, classMask: 0xffff00 }, 'x'), { code })
+  t.throws(() => checkId({ bus: 'platform', name: '' }, 'x'), { code })
+  t.throws(() => checkId({ bus: 'platform' } as never, 'x'), { code })
+  checkId({ bus: 'platform', name: 'npu' }, 'x')
   t.throws(() => checkId({ bus: 'usb' } as never, 'x'), { code, message: /usb/ })
   checkId({ bus: 'pci', classCode: 0x120000, classMask: 0xffff00 }, 'x')
 })
@@ -46,4 +49,19 @@ t.test('ids that match everything or nothing are refused', async (t) => {
 t.test('ids in words', async (t) => {
   t.equal(describeId(npu), 'pci 1234:5678 class 120001')
   t.equal(describeId({ bus: 'pci', classCode: 0x120000, classMask: 0xffff00 }), 'pci *:* class 120000/ffff00')
+})
+
+t.test('a device of another bus is known by its name', async (t) => {
+  const fpga = {
+    bus: 'platform',
+    name: 'npu',
+    version: '1.0',
+    transport: { kind: 'uio', address: 'uio:npu' },
+  } as const
+  t.ok(matches({ bus: 'platform', name: 'npu' }, fpga))
+  t.notOk(matches({ bus: 'platform', name: 'npu2' }, fpga))
+  t.notOk(matches({ bus: 'pci', vendor: 0x1234 }, fpga))
+  t.notOk(matches({ bus: 'platform', name: 'npu' }, npu))
+  t.equal(describeId({ bus: 'platform', name: 'npu' }), 'platform npu')
+  t.equal(specificity({ bus: 'platform', name: 'npu' }), 1)
 })

@@ -1,11 +1,17 @@
 import type { DeviceIdentity } from '@uaccel/core'
 import { accelError } from '@uaccel/uapi'
 
-/**
- * Which devices a driver takes: each member that is given must agree. A driver of a whole class names
- * `classCode`, with `classMask` for the bits that count (all 24 unless told).
- */
-export interface DeviceId {
+/** Which devices a driver takes: each member that is given must agree. */
+export type DeviceId = PciId | PlatformId
+
+/** A device that is not PCI, by the name that its kernel driver gives it (`/sys/class/uio/uioN/name`). */
+export interface PlatformId {
+  readonly bus: 'platform'
+  readonly name: string
+}
+
+/** A PCI device. A driver of a whole class names `classCode`, with `classMask` for the bits that count (all 24 unless told). */
+export interface PciId {
   readonly bus: 'pci'
   readonly vendor?: number
   readonly device?: number
@@ -21,7 +27,11 @@ const WHOLE_CLASS = 0xff_ffff
 export function checkId(id: DeviceId, driver: string): void {
   const bad = (problem: string) =>
     accelError('ERR_ACCEL_INVALID_ARGUMENT', `Driver ${driver}: id ${describeId(id)} ${problem}`)
-  if (id.bus !== 'pci') throw bad('is of a bus that is not known; known: pci')
+  if (id.bus === 'platform') {
+    if (typeof id.name !== 'string' || id.name === '') throw bad('names no device')
+    return
+  }
+  if (id.bus !== 'pci') throw bad('is of a bus that is not known; known: pci, platform')
   if (id.vendor === undefined && id.classCode === undefined) throw bad('names neither vendor nor class')
   if (id.device !== undefined && id.vendor === undefined) throw bad('names a device without its vendor')
   if (id.classMask !== undefined && id.classCode === undefined)
@@ -33,9 +43,10 @@ export function checkId(id: DeviceId, driver: string): void {
 
 /** Whether `id` covers the device. */
 export function matches(id: DeviceId, identity: DeviceIdentity): boolean {
+  if (id.bus === 'platform') return identity.bus === 'platform' && id.name === identity.name
+  if (identity.bus !== 'pci') return false
   const agrees = (wanted: number | undefined, found: number) => wanted === undefined || wanted === found
   return (
-    id.bus === identity.bus &&
     agrees(id.vendor, identity.vendor) &&
     agrees(id.device, identity.device) &&
     agrees(id.subsystemVendor, identity.subsystemVendor) &&
@@ -46,14 +57,16 @@ export function matches(id: DeviceId, identity: DeviceIdentity): boolean {
 
 /** How many members of the id name something: of several drivers that match, the most specific gets the device. */
 export function specificity(id: DeviceId): number {
+  if (id.bus === 'platform') return 1
   const members = [id.vendor, id.device, id.subsystemVendor, id.subsystem, id.classCode]
   return members.filter((member) => member !== undefined).length
 }
 
 const hex = (value: number, digits: number) => value.toString(16).padStart(digits, '0')
 
-/** `pci 1234:11e8 class 00ff00`, for messages; `*` where an id leaves it open. */
+/** `pci 1234:11e8 class 00ff00` or `platform npu`, for messages; `*` where an id leaves it open. */
 export function describeId(id: DeviceId): string {
+  if (id.bus === 'platform') return `platform ${id.name}`
   const vendor = id.vendor === undefined ? '*' : hex(id.vendor, 4)
   const device = id.device === undefined ? '*' : hex(id.device, 4)
   const mask = id.classMask === undefined ? '' : `/${hex(id.classMask, 6)}`

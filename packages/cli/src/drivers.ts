@@ -33,10 +33,19 @@ export function knownByName(name: string): Known {
   )
 }
 
+/** What drivers know a device by. */
+export type Ids =
+  | { readonly bus: 'pci'; readonly vendor: number; readonly device: number }
+  | { readonly bus: 'platform'; readonly name: string }
+
 /** The accelerator whose driver takes a device of these ids. */
-export function knownById(vendor: number, device: number): { name: string; known: Known } | undefined {
+export function knownById(ids: Ids): { name: string; known: Known } | undefined {
   const entry = Object.entries(known).find(([, { driver }]) =>
-    driver.ids.some((id) => 'vendor' in id && id.vendor === vendor && id.device === device),
+    driver.ids.some((id) =>
+      id.bus === 'platform' || ids.bus === 'platform'
+        ? 'name' in id && 'name' in ids && id.name === ids.name
+        : id.vendor === ids.vendor && id.device === ids.device,
+    ),
   )
   return entry && { name: entry[0], known: entry[1] }
 }

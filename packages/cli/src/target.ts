@@ -1,17 +1,31 @@
-import { openVfio, parseBdf, type Transport } from '@uaccel/core'
+import { type NoIommuOptions, openPlatform, openUio, openVfio, parseBdf, type Transport } from '@uaccel/core'
 import { accelError, isAccelError } from '@uaccel/uapi'
 import { connectVfioUser } from '@uaccel/vfio-user'
 
 /** How a device is named on the command line, for help texts. */
 export const targetHelp =
-  'PCI address (0000:00:05.0 or 00:05.0), or path of a vfio-user socket, with a slash (./edu.sock)'
+  'PCI address (0000:00:05.0 or 00:05.0); path of a vfio-user socket, with a slash (./edu.sock); or uio: and what is behind ' +
+  'UIO, by its name (uio:NAME or uio:uio0) or PCI address (uio:0000:00:05.0)'
 
 /** A path has a slash in it, a PCI address has none. */
 export const isSocket = (text: string): boolean => text.includes('/')
 
 /** Opens what {@link targetHelp} says. */
-export async function openTarget(text: string): Promise<Transport> {
-  return isSocket(text) ? connectVfioUser(text) : openVfio(parseAddress(text))
+export async function openTarget(text: string, options: NoIommuOptions = {}): Promise<Transport> {
+  if (isSocket(text)) return connectVfioUser(text)
+  if (!text.startsWith(uioPrefix)) return openVfio(parseAddress(text), options)
+  const name = text.slice(uioPrefix.length)
+  return isBdf(name) ? openUio(name, options) : openPlatform(name, options)
+}
+
+const uioPrefix = 'uio:'
+
+function isBdf(text: string): boolean {
+  try {
+    return parseBdf(text) !== ''
+  } catch {
+    return false
+  }
 }
 
 /**

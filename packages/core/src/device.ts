@@ -93,7 +93,7 @@ export class Device {
     )
     this.#configTrap = new BarTrap(transport, PciRegion.CONFIG, `config space of ${this.#name()}`)
     this.config = new ConfigSpace(this.#configTrap, transport.regions[PciRegion.CONFIG].sizeBytes)
-    this.identity = identify(this.config, transport.identity)
+    this.identity = identify(this.config, transport)
     this.#presence = new Presence(transport, this.#presenceHost())
     this.#forgetLost = transport.onLost((reason) => this.#lose(reason))
   }
@@ -148,10 +148,11 @@ export class Device {
     this.#checkAlive()
   }
 
-  /** Switches memory decoding on and, where asked, lets the device master the bus (DMA and MSI need it). */
+  /** Switches memory decoding on and, where asked, lets the device master the bus (DMA and MSI need it). For PCI; elsewhere there is nothing to switch. */
   async enable({ busMaster = false }: { readonly busMaster?: boolean } = {}): Promise<void> {
     this.#checkReachable()
     const wanted = pciCommand.memory | (busMaster ? pciCommand.busMaster : 0)
+    if (this.config.sizeBytes === 0) return
     setCommand(this.config, this.config.read16(pciConfig.command) | wanted)
     if (busMaster) this.#own(() => this.#stopBusMaster())
   }
@@ -424,6 +425,7 @@ export class Device {
   }
 
   #stopBusMaster(): void {
+    if (this.config.sizeBytes === 0) return
     const command = this.config.read16(pciConfig.command)
     if ((command & pciCommand.busMaster) !== 0)
       this.config.write16(pciConfig.command, command & ~pciCommand.busMaster)

@@ -1,9 +1,18 @@
 import type { ConfigSpace } from './config-access.js'
 import { pciConfig } from './pci/constants.js'
-import type { TransportIdentity } from './transport.js'
+import type { PlatformName, Transport, TransportIdentity } from './transport.js'
 
 /** What a device says of itself, and how it is reached. */
-export interface DeviceIdentity {
+export type DeviceIdentity = PciIdentity | PlatformIdentity
+
+/** A device that is not PCI: it says nothing, its kernel driver does. */
+export interface PlatformIdentity extends PlatformName {
+  readonly bus: 'platform'
+  readonly transport: TransportIdentity
+}
+
+/** What a PCI device says in its config space. */
+export interface PciIdentity {
   readonly bus: 'pci'
   readonly vendor: number
   readonly device: number
@@ -15,8 +24,12 @@ export interface DeviceIdentity {
   readonly transport: TransportIdentity
 }
 
-/** Reads it from config space. */
-export function identify(config: ConfigSpace, transport: TransportIdentity): DeviceIdentity {
+/** Reads it from config space, where there is one. */
+export function identify(
+  config: ConfigSpace,
+  { identity: transport, platform }: Pick<Transport, 'identity' | 'platform'>,
+): DeviceIdentity {
+  if (platform !== undefined) return { bus: 'platform', ...platform, transport }
   const classAndRevision = config.read32(pciConfig.classRevision)
   return {
     bus: 'pci',

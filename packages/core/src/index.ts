@@ -34,9 +34,10 @@ export {
   type FlagField,
   flag,
 } from './fields.js'
-export type { DeviceIdentity } from './identity.js'
+export type { DeviceIdentity, PciIdentity, PlatformIdentity } from './identity.js'
 export { type IrqCounts, type IrqHandler, type IrqRequest, IrqVectors, type VectorType } from './irq.js'
 export type { Mmio } from './mmio.js'
+export type { NoIommuOptions } from './no-iommu.js'
 export { bindCommands, type SysfsWrite, shellCommand } from './pci/bind-plan.js'
 export {
   type Binding,
@@ -101,6 +102,9 @@ export type { DeviceShare, ShareBarOptions } from './share/owner.js'
 export type { SharedBarToken, SharedEventToken, SharedMemoryToken, ShareToken } from './share/tokens.js'
 export type { DeviceSource } from './source.js'
 export * from './transport.js'
+export { openUio, type UioOptions } from './uio/open.js'
+export { openPlatform, type PlatformOptions } from './uio/platform.js'
+export { listUioDevices, type UioDeviceInfo, type UioMap } from './uio/sysfs.js'
 export type { VfioCalls } from './vfio/calls.js'
 export type { FaultQueue, PageRequest } from './vfio/fault-queue.js'
 export type { IommuHardwareInfo, VtdInfo } from './vfio/hardware-info.js'

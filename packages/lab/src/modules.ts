@@ -23,7 +23,7 @@ export const labModules = {
     'vfio_iommu_type1',
     'uio_pci_generic',
   ],
-  optional: ['virtio_rng', 'iommufd', 'udmabuf', 'cuse'],
+  optional: ['virtio_rng', 'iommufd', 'udmabuf', 'cuse', 'uio_pdrv_genirq', 'uio_mf624'],
 } as const
 
 /** `vfio-pci` and `vfio_pci` are one module. */

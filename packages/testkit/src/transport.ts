@@ -1,5 +1,5 @@
 import { type AccessWidth, irqTypes, PciRegion, type Transport } from '@uaccel/core'
-import type { DmaMapRequest, Iova } from '@uaccel/memory'
+import { DmaBuffer, type DmaMapRequest, type Iova } from '@uaccel/memory'
 import { createSealedMemory, EventFd, Mapping, sys } from '@uaccel/sys'
 import type { Test } from 'tap'
 import { leavesNothing } from './resources.js'
@@ -146,6 +146,7 @@ export function transportContract(
     for (const [i, { first, last }] of ranges.entries()) {
       t.ok(first <= last && (i === 0 || first > ranges[i - 1].last), 'ranges ascend')
     }
+    if (dma.locate !== undefined) return
     const page = dma.pageSizeBytes
     const sizeBytes = 4 * page
     const { fd } = createSealedMemory('transport-contract', sizeBytes)
@@ -188,6 +189,26 @@ export function transportContract(
       await transport.close()
       memory.revoke()
       sys.close(fd)
+    }
+  })
+
+  test('without an IOMMU memory is where it is, in huge pages', async (t, { dma }) => {
+    if (dma.locate === undefined) return
+    const [ordinary, huge] = [false, true].map((hugePages) => DmaBuffer.create(4096, { hugePages }))
+    try {
+      refuses(t, 'ERR_ACCEL_INVALID_ARGUMENT', 'ordinary memory', () => dma.locate!(ordinary))
+      const iova = dma.locate(huge)
+      t.equal(iova % BigInt(huge.sizeBytes), 0n)
+      const { address, fd, sizeBytes } = huge
+      const request = { iova, sizeBytes, access: 'readwrite', address, fd, fdOffset: 0 } as const
+      dma.map(request)
+      dma.unmap(iova, sizeBytes)
+      refuses(t, 'ERR_ACCEL_INVALID_ARGUMENT', 'another address', () =>
+        dma.map({ ...request, iova: (iova + 0x20_0000n) as Iova }),
+      )
+    } finally {
+      ordinary.destroy()
+      huge.destroy()
     }
   })
 

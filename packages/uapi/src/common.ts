@@ -17,7 +17,8 @@ export const commonUapi = buildUapi(
       info: cmd(0x01, {
         doc:
           'Which device this is. An empty `tainted` means that an IOMMU isolates it; `iommu` names the interface to ' +
-          'the IOMMU (type1, iommufd, or none) and is empty where the device is not behind the kernel.',
+          'the IOMMU (type1, iommufd, or none) and is empty where the device is not behind the kernel. `vendor`, `device` and ' +
+          '`classCode` are those of PCI, and 0 on other buses.',
         out: {
           node: string(32),
           driver: string(32),
@@ -25,7 +26,7 @@ export const commonUapi = buildUapi(
           address: string(256),
           tainted: string(256),
           emulated: enumeration({ unknown: 0, no: 1, yes: 2 }),
-          bus: enumeration({ pci: 0 }),
+          bus: enumeration({ pci: 0, platform: 1 }),
           vendor: u16,
           device: u16,
           classCode: u32,

@@ -1,4 +1,11 @@
-import { listPciDevices, type PciDeviceInfo, pciNames, vfioInterface } from '@uaccel/core'
+import {
+  listPciDevices,
+  listUioDevices,
+  type PciDeviceInfo,
+  pciNames,
+  type UioDeviceInfo,
+  vfioInterface,
+} from '@uaccel/core'
 import { Command } from 'commander'
 import { knownById } from '../drivers.js'
 import { hex, note, printJson } from '../output.js'
@@ -7,21 +14,30 @@ import { table } from '../table.js'
 /** `uaccel list`: what is on the PCI bus, and who has it. */
 export function listCommand(): Command {
   return new Command('list')
-    .description('PCI devices: who holds them, and which driver here would take them')
+    .description('PCI devices, and those of UIO: who holds them, and which driver here would take them')
     .option('-a, --all', 'all devices; otherwise bridges and the chipset are left out')
     .option('--json', 'as JSON, all devices')
     .action(({ all, json }: { all?: boolean; json?: boolean }) => {
       const names = pciNames()
       const devices = listPciDevices({ names })
-      if (json)
-        printJson(
-          devices.map((device) => ({
+      const others = listUioDevices().filter(hasItsOwnDriver)
+      if (json) {
+        printJson([
+          ...devices.map((device) => ({
             ...device,
             iommu: vfioInterface(device),
             uaccelDriver: matching(device),
           })),
-        )
-      else show(all ? devices : devices.filter(isEndpoint), devices.length)
+          ...others.map((device) => ({
+            bus: 'platform',
+            ...device,
+            uaccelDriver: matchingName(device),
+          })),
+        ])
+      } else {
+        show(all ? devices : devices.filter(isEndpoint), devices.length)
+        showOthers(others)
+      }
       if (!json && !names)
         note('Names come from the file pci.ids, which is not on this machine (package pci.ids).')
     })
@@ -30,7 +46,11 @@ export function listCommand(): Command {
 /** Base class 6: bridges; 8: base system peripherals; 5: memory controllers (PCI Code and ID Assignment, 1.). */
 const isEndpoint = ({ classCode }: PciDeviceInfo) => ![0x05, 0x06, 0x08].includes(classCode >>> 16)
 
-const matching = ({ vendor, device }: PciDeviceInfo) => knownById(vendor, device)?.name
+/** uio_pci_generic only passes PCI devices on, which are listed as such. */
+const hasItsOwnDriver = ({ name }: UioDeviceInfo) => name !== 'uio_pci_generic'
+
+const matching = ({ vendor, device }: PciDeviceInfo) => knownById({ bus: 'pci', vendor, device })?.name
+const matchingName = ({ name }: UioDeviceInfo) => knownById({ bus: 'platform', name })?.name
 
 function show(devices: readonly PciDeviceInfo[], total: number): void {
   const rows = devices.map((device) => [
@@ -51,6 +71,21 @@ function show(devices: readonly PciDeviceInfo[], total: number): void {
   if (rows.length < total) note(`Not shown: bridges and chipset (${total - rows.length}); --all shows them.`)
   if (total === 0)
     note('There is no PCI device on this machine. `uaccel lab --device edu -- uaccel list` emulates one.')
+}
+
+function showOthers(devices: readonly UioDeviceInfo[]): void {
+  if (devices.length === 0) return
+  const rows = devices.map((device) => [
+    `uio:${device.name}`,
+    device.uio,
+    device.version || '-',
+    device.maps.map(({ sizeBytes }) => `${sizeBytes}`).join(', ') || '-',
+    device.bdf ?? '-',
+    matchingName(device) ?? '-',
+  ])
+  process.stdout.write(
+    `\n${table(['DEVICE OF UIO', 'NODE', 'VERSION', 'BYTES OF ITS MAPS', 'PCI ADDRESS', 'UACCEL DRIVER'], rows)}`,
+  )
 }
 
 const digits = (value: number, count: number) => hex(value, count).slice(2)

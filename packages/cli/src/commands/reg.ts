@@ -1,6 +1,7 @@
 import {
   type Access,
   type Device,
+  type NoIommuOptions,
   openDevice,
   type RegisterEntry,
   type RegisterMap,
@@ -25,15 +26,15 @@ export function regCommand(): Command {
     .command('list <device>')
     .description('the registers that the driver declares')
     .option('--json', 'as JSON')
-    .action((target: string, { json }: { json?: boolean }) =>
-      withDevice(target, (_, maps) => list(maps, json)),
+    .action((target: string, { json, ...how }: { json?: boolean } & NoIommuOptions) =>
+      withDevice(target, how, (_, maps) => list(maps, json)),
     )
   reg
     .command('read <device> <names...>')
     .description('read registers and decode their fields')
     .option('--json', 'as JSON')
-    .action((target: string, names: string[], { json }: { json?: boolean }) =>
-      withDevice(target, (transport, maps) => show(transport, findReadable(maps, names), json)),
+    .action((target: string, names: string[], { json, ...how }: { json?: boolean } & NoIommuOptions) =>
+      withDevice(target, how, (transport, maps) => show(transport, findReadable(maps, names), json)),
     )
   reg
     .command('write <device> <name> <value>')
@@ -45,9 +46,9 @@ export function regCommand(): Command {
         target: string,
         name: string,
         value: string,
-        { read = [], json }: { read?: string[]; json?: boolean },
+        { read = [], json, ...how }: { read?: string[]; json?: boolean } & NoIommuOptions,
       ) =>
-        withDevice(target, (transport, maps) => {
+        withDevice(target, how, (transport, maps) => {
           const register = find(maps, name)
           requireAccess(register.entry, 'written', 'ro', 'rc')
           const raw = parseValue(value, register.entry)
@@ -61,6 +62,7 @@ export function regCommand(): Command {
       '\n  The device is reset when it is given back: what is written lasts for this command.',
     )
   for (const command of reg.commands) {
+    command.option('--allow-no-iommu', 'take a device that no IOMMU isolates: it can reach all memory')
     command.addHelpText(
       'after',
       `\n  device: ${targetHelp}\n  A register of an array is named like QUEUE[3].HEAD.`,
@@ -72,18 +74,19 @@ export function regCommand(): Command {
 /** Opens the device, hands it over with the maps of its driver, and gives it back. */
 async function withDevice(
   target: string,
+  how: NoIommuOptions,
   use: (transport: Transport, maps: Readonly<Record<number, RegisterMap>>) => void,
 ): Promise<void> {
-  const transport = await openTarget(target)
+  const transport = await openTarget(target, how)
   let device: Device | undefined
   try {
     device = openDevice(transport)
-    const { vendor, device: id } = device.identity
-    const found = knownById(vendor, id)
+    const { identity } = device
+    const found = knownById(identity)
     if (!found) {
       throw accelError(
         'ERR_ACCEL_NO_DRIVER',
-        `No driver here has a register map for ${hex(vendor, 4)}:${hex(id, 4)} (${target}).`,
+        `No driver here has a register map for ${identity.bus === 'pci' ? `${hex(identity.vendor, 4)}:${hex(identity.device, 4)}` : identity.name} (${target}).`,
       )
     }
     await device.enable()

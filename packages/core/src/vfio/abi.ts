@@ -26,6 +26,7 @@ export const VFIO_DEVICE_DETACH_IOMMUFD_PT = io(20)
 
 export const VFIO_API_VERSION = 0
 export const VFIO_TYPE1v2_IOMMU = 3
+export const VFIO_NOIOMMU_IOMMU = 8
 
 export const VFIO_GROUP_FLAGS_VIABLE = 1 << 0
 export const VFIO_DEVICE_FLAGS_RESET = 1 << 0

@@ -17,10 +17,12 @@ export interface VfioPaths {
 
 /** The devices of one IOMMU group and the memory that they reach: what the kernel's two interfaces do differently. */
 export interface GroupIommu {
-  readonly kind: IommuKind
+  readonly kind: IommuKind | 'none'
   readonly mapper: DmaMapper
   /** The group's own file, which proves whose it is. Absent where devices are opened by files of their own. */
   readonly groupFd?: number
+  /** Why its devices are not isolated; absent where they are. */
+  readonly tainted?: string
   /** A file of the device that answers, reaching the mapper's memory. Resets the device, on another thread. */
   openDevice(bdf: string): Promise<number>
   closeDevice(fd: number): Promise<void>
@@ -68,7 +70,7 @@ export class SharedGroup {
     bdf: string,
     group: IommuGroup,
     paths: VfioPaths,
-    kind: IommuKind,
+    kind: IommuKind | 'none',
     create: () => GroupIommu,
   ): SharedGroup {
     const groups = SharedGroup.#open.get(calls) ?? new Map<string, SharedGroup>()
@@ -118,7 +120,7 @@ export interface DeviceNode {
 }
 
 /** Opens a device node. `ERR_ACCEL_PERMISSION`, `ERR_ACCEL_BUSY`, and the node's own error where it is missing. */
-export function openNode(calls: VfioCalls, { path, what, udev, missing }: DeviceNode): number {
+export function openNode(calls: Pick<VfioCalls, 'open'>, { path, what, udev, missing }: DeviceNode): number {
   try {
     return calls.open(path, abi.O_RDWR)
   } catch (cause) {

@@ -26,6 +26,10 @@ t.test('what keeps a device from being opened, each with what to do', async (t) 
   await refused({}, { code: 'ERR_ACCEL_INVALID_ARGUMENT' }, 'edu')
   await refused({}, { code: 'ERR_ACCEL_NOT_FOUND', message: /0000:00:05\.0, 0000:00:06\.0/ }, '0000:01:00.0')
   await refused({}, { code: 'ERR_ACCEL_NO_IOMMU', message: /intel_iommu=on/ }, '0000:00:09.0')
+  await refused({}, { code: 'ERR_ACCEL_NO_IOMMU', message: /without CONFIG_VFIO_NOIOMMU/ }, '0000:00:09.0', {
+    iommu: 'auto',
+    allowNoIommu: true,
+  })
   await refused(
     {},
     {

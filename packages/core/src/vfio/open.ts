@@ -1,5 +1,6 @@
 import { accelError, isAccelError } from '@uaccel/uapi'
-import { bindCommands } from '../pci/bind-plan.js'
+import { type NoIommuOptions, requireConsent } from '../no-iommu.js'
+import { wrongDriver } from '../pci/driver.js'
 import { type IommuGroup, type PciDeviceInfo, readPciDevice } from '../pci/sysfs.js'
 import { type IommuKind, iommuKinds } from '../transport.js'
 import { kernelCalls, type VfioCalls, within } from './calls.js'
@@ -7,10 +8,11 @@ import { openType1 } from './group.js'
 import { inquire } from './inquiry.js'
 import { type GroupIommu, isVfioDriver, SharedGroup, type VfioPaths } from './iommu.js'
 import { iommufdUsable, openIommufd } from './iommufd.js'
+import { enableNoIommu, isMadeUp, openNoIommu } from './noiommu.js'
 import { VfioTransport } from './transport.js'
 
 /** How a device is opened. */
-export interface VfioOptions {
+export interface VfioOptions extends NoIommuOptions {
   /**
    * Which of the kernel's interfaces to the IOMMU: `iommufd` with the device's own node, or `type1` with its group.
    * Default `auto`: iommufd where this process can open both nodes, else type1; the transport's identity tells which.
@@ -28,10 +30,10 @@ export interface VfioOptions {
   readonly calls?: VfioCalls
 }
 
-/** Both ways to a group's devices. */
+/** The ways to a group's devices. */
 const ways: Readonly<
-  Record<IommuKind, (calls: VfioCalls, group: IommuGroup, paths: VfioPaths) => GroupIommu>
-> = { type1: openType1, iommufd: openIommufd }
+  Record<IommuKind | 'none', (calls: VfioCalls, group: IommuGroup, paths: VfioPaths) => GroupIommu>
+> = { type1: openType1, iommufd: openIommufd, none: openNoIommu }
 
 /**
  * Opens a PCI device that is bound to vfio-pci. Binds and unbinds nothing.
@@ -56,15 +58,22 @@ export async function openVfio(address: string, options: VfioOptions = {}): Prom
   const paths = { sysfs, devfs }
   const device = readPciDevice(address, { sysfs })
   const { bdf, iommuGroup } = device
+  const isolated = iommuGroup !== undefined && !isMadeUp(iommuGroup, paths)
+  if (!isolated) {
+    const remedy =
+      'Switch VT-d or AMD-Vi on in the firmware and boot with `intel_iommu=on` (Intel; AMD needs no option); ' +
+      `\`uaccel doctor ${bdf}\` tells what is missing here`
+    // Who names an interface to the IOMMU wants one.
+    requireConsent(`PCI device ${bdf}`, iommu === 'auto' ? options : {}, remedy)
+  }
   if (iommuGroup === undefined) {
     throw accelError(
       'ERR_ACCEL_NO_IOMMU',
-      `${bdf} stands behind no IOMMU, and without one a device can reach all memory. Switch VT-d or AMD-Vi on in the firmware ` +
-        `and boot with \`intel_iommu=on\` (Intel; AMD needs no option); \`uaccel doctor ${bdf}\` tells what is missing here`,
+      `${bdf} stands behind no IOMMU, and vfio-pci was not allowed to take it so. ${enableNoIommu(bdf, paths)}`,
     )
   }
-  checkDriver(device, paths)
-  const kind = iommu === 'auto' ? choose(calls, bdf, iommuGroup, paths) : iommu
+  if (device.driver === undefined || !isVfioDriver(device.driver)) throw wrongDriver(device, 'vfio-pci', sysfs)
+  const kind = !isolated ? 'none' : iommu === 'auto' ? choose(calls, bdf, iommuGroup, paths) : iommu
   const group = SharedGroup.acquire(calls, bdf, iommuGroup, paths, kind, () =>
     ways[kind](calls, iommuGroup, paths),
   )
@@ -94,19 +103,7 @@ export function vfioInterface(
 }
 
 /** A group that is open already keeps its way: the kernel refuses to mix the two. */
-function choose(calls: VfioCalls, bdf: string, group: IommuGroup, paths: VfioPaths): IommuKind {
+function choose(calls: VfioCalls, bdf: string, group: IommuGroup, paths: VfioPaths): IommuKind | 'none' {
   const open = SharedGroup.find(calls, group, paths)
   return open?.iommu.kind ?? (iommufdUsable(calls, bdf, paths) ? 'iommufd' : 'type1')
-}
-
-function checkDriver({ bdf, driver }: PciDeviceInfo, { sysfs }: VfioPaths): void {
-  if (driver !== undefined && isVfioDriver(driver)) return
-  const commands = bindCommands({ bdf, ...(driver === undefined ? {} : { driver }) }, 'vfio-pci', sysfs)
-  throw accelError(
-    'ERR_ACCEL_WRONG_DRIVER',
-    `${bdf} is bound to ${driver === undefined ? 'no driver' : `the kernel's ${driver}`}, wanted vfio-pci. ` +
-      `Bind it with \`uaccel bind ${bdf}\`, which refuses a device in use, or as root, and whatever needs the device stops:\n` +
-      commands.map((command) => `  ${command}`).join('\n'),
-    { details: { bdf, ...(driver === undefined ? {} : { driver }), commands } },
-  )
 }

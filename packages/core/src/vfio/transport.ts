@@ -58,7 +58,8 @@ export class VfioTransport implements Transport {
     inquiry: Inquiry,
     resetTimeoutMs: number,
   ) {
-    this.identity = { kind: 'vfio', address: bdf, iommu: group.iommu.kind }
+    const { kind: iommu, tainted } = group.iommu
+    this.identity = { kind: 'vfio', address: bdf, iommu, ...(tainted !== undefined && { tainted }) }
     this.#calls = calls
     this.#group = group
     this.#fd = fd
