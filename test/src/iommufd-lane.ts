@@ -15,13 +15,18 @@ export function lanes(): Lane[] {
   return iommuKinds.map((iommu) => ({ iommu, skip: iommu === 'iommufd' && lacking }))
 }
 
+/** On the host: whether the guest boots the lab's own kernel, which has all that the tests want. */
+export async function smallKernel(): Promise<boolean> {
+  const source = (await findLab()).kernel?.source
+  return source === 'UACCEL_LAB_KERNEL' || source === 'built'
+}
+
 /**
  * On the host: repeats the guest's top-level results, in order, with its skips as skips of this run. In CI the lab's
  * small kernel has no excuse.
  */
 export async function repeatResults(t: Test, tap: string, names: readonly string[]): Promise<void> {
-  const source = (await findLab()).kernel?.source
-  const small = source === 'UACCEL_LAB_KERNEL' || source === 'built'
+  const small = await smallKernel()
   const results = [...tap.matchAll(/^(ok|not ok) \d+ - (.*?)(?: # time=.*| # SKIP ?(.*))?$/gm)]
   t.strictSame(
     results.map(([, , name]) => name),

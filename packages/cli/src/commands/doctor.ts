@@ -70,7 +70,7 @@ const isOfInterest = ({ classCode, driver, vendor, device }: PciDeviceInfo) =>
   classCode >>> 16 === 0x12 ||
   classCode >>> 8 === 0x0b40 ||
   (driver !== undefined && /vfio|^uio_pci_generic$/.test(driver)) ||
-  knownById(vendor, device) !== undefined
+  knownById({ bus: 'pci', vendor, device }) !== undefined
 
 const summary = ({ device, ok, findings }: DeviceDiagnosis) => ({ bdf: device.bdf, ok, findings })
 

@@ -72,7 +72,8 @@ export async function openVfio(address: string, options: VfioOptions = {}): Prom
       `${bdf} stands behind no IOMMU, and vfio-pci was not allowed to take it so. ${enableNoIommu(bdf, paths)}`,
     )
   }
-  if (device.driver === undefined || !isVfioDriver(device.driver)) throw wrongDriver(device, 'vfio-pci', sysfs)
+  if (device.driver === undefined || !isVfioDriver(device.driver))
+    throw wrongDriver(device, 'vfio-pci', sysfs)
   const kind = !isolated ? 'none' : iommu === 'auto' ? choose(calls, bdf, iommuGroup, paths) : iommu
   const group = SharedGroup.acquire(calls, bdf, iommuGroup, paths, kind, () =>
     ways[kind](calls, iommuGroup, paths),
@@ -92,14 +93,15 @@ export async function openVfio(address: string, options: VfioOptions = {}): Prom
 
 /**
  * Which interface to the IOMMU `auto` takes for a device. Opens and closes their nodes to see, which does nothing to the
- * device. Absent for one that is not bound to vfio-pci, or has no IOMMU.
+ * device. `none` for one in VFIO's no-IOMMU mode, absent for one that is not bound to vfio-pci or has no group.
  */
 export function vfioInterface(
   { bdf, driver, iommuGroup }: PciDeviceInfo,
   { sysfs = '/sys', devfs = '/dev', calls = kernelCalls }: VfioOptions = {},
-): IommuKind | undefined {
+): IommuKind | 'none' | undefined {
   if (driver === undefined || !isVfioDriver(driver) || iommuGroup === undefined) return undefined
-  return choose(calls, bdf, iommuGroup, { sysfs, devfs })
+  const paths = { sysfs, devfs }
+  return isMadeUp(iommuGroup, paths) ? 'none' : choose(calls, bdf, iommuGroup, paths)
 }
 
 /** A group that is open already keeps its way: the kernel refuses to mix the two. */
