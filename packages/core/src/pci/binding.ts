@@ -206,7 +206,7 @@ function checkUnused(device: PciDeviceInfo, wanted: string, paths: MachinePaths)
   throw accelError(
     'ERR_ACCEL_BUSY',
     `${device.bdf} is in use and was not ${wanted}:\n${lines.join('\n')}\n` +
-      'End that first, or take the device all the same (`force`; --force on the command line)',
+      'End that first, or take it all the same with `force` (--force)',
     { details: { bdf: device.bdf, uses } },
   )
 }
