@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process'
-import { closeSync, openSync } from 'node:fs'
-import { bindDevice, type CheckResult, examineDevice, examineMachine } from '@uaccel/core'
+import { closeSync, existsSync, openSync } from 'node:fs'
+import { bindDevice, type CheckResult, examineDevice, examineMachine, unbindDevice } from '@uaccel/core'
 import { parseDevices } from '@uaccel/lab'
 import t from 'tap'
 import { uaccel } from './uaccel.js'
@@ -13,6 +13,11 @@ t.setTimeout(400_000)
 const inShell = (commands: readonly string[]) =>
   execFileSync('sh', ['-e'], { input: commands.join('\n'), stdio: ['pipe', 'ignore', 'inherit'] })
 
+const finding = (id: string) =>
+  [...examineMachine().findings, ...examineDevice(bdf).findings].find((each) => each.id === id)!
+const unsafeMode = '/sys/module/vfio/parameters/enable_unsafe_noiommu_mode'
+const skip = existsSync(unsafeMode) ? false : 'this kernel was built without CONFIG_VFIO_NOIOMMU'
+
 t.test('a machine without an IOMMU', async (t) => {
   await t.rejects(bindDevice(bdf), { code: 'ERR_ACCEL_NO_IOMMU', message: `uaccel doctor ${bdf}` })
   const { code, stdout } = await uaccel(['doctor', bdf, '--json'])
@@ -22,16 +27,27 @@ t.test('a machine without an IOMMU', async (t) => {
   const iommu = findings.find(({ id }) => id === 'iommu')!
   t.match(iommu, { status: 'failed', found: /^none: the firmware describes no IOMMU/ })
   t.match(iommu.fixes![0], { reboot: true }, 'the right way')
-  const unsafe = iommu.fixes!.find((fix) => fix.unsafe)!
-  t.match(unsafe.commands, ['echo 1 > /sys/module/vfio/parameters/enable_unsafe_noiommu_mode'])
 
+  const { fixes } = findings.find(({ id }) => id === 'iommu-group')!
+  t.match(fixes, [{ unsafe: true }])
+  inShell(fixes![0]!.commands)
+  t.match(examineMachine(), { ok: true })
+  t.match(examineDevice(bdf), { ok: true, device: { driver: 'uio_pci_generic' } })
+  t.equal(finding('iommu').status, 'warning')
+  const { nodes } = await bindDevice(bdf, { driver: 'uio_pci_generic' })
+  t.match(nodes, [/^\/dev\/uio\d+$/])
+  closeSync(openSync(nodes[0]!, 'r+'))
+  await unbindDevice(bdf)
+})
+
+t.test('no-IOMMU VFIO', { skip }, async (t) => {
+  const unsafe = finding('iommu').fixes!.find((fix) => fix.unsafe)!
+  t.strictSame(unsafe.commands, [`echo 1 > ${unsafeMode}`])
   inShell(unsafe.commands)
   t.match(examineMachine(), { ok: true })
-  t.equal(examineMachine().findings.find(({ id }) => id === 'iommu')!.status, 'warning')
-
-  const driver = examineDevice(bdf).findings.find(({ id }) => id === 'driver')!
-  t.equal(driver.status, 'failed')
-  inShell(driver.fixes![0]!.commands)
+  t.equal(finding('iommu').status, 'warning')
+  t.equal(finding('driver').status, 'failed')
+  inShell(finding('driver').fixes![0]!.commands)
   t.match(examineDevice(bdf), { ok: true, device: { driver: 'vfio-pci' } })
   const binding = await bindDevice(bdf)
   t.match(binding, { changed: false, nodes: [/\/noiommu-\d+$/] })

@@ -131,6 +131,18 @@ t.test('what is wrong with the machine', async (t) => {
       { found: /booted with intel_iommu=off/, fixes: [{ what: /without intel_iommu=off/ }, unsafe] },
     ],
     [
+      'a kernel without no-IOMMU mode',
+      { ...bare, 'module/vfio/parameters/enable_unsafe_noiommu_mode': null, 'module/vfio/refcnt': '0\n' },
+      'iommu',
+      { status: 'failed', fixes: [{}, {}, { unsafe: true, commands: ['modprobe uio_pci_generic'] }] },
+    ],
+    [
+      'a device that no IOMMU stands before',
+      bare,
+      'iommu-group',
+      { status: 'failed', fixes: [{ unsafe: true, commands: { 0: 'modprobe uio_pci_generic', length: 4 } }] },
+    ],
+    [
       'done without, on request',
       { ...bare, 'module/vfio/parameters/enable_unsafe_noiommu_mode': 'Y\n' },
       'iommu',

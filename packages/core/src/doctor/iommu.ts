@@ -1,5 +1,6 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { bindCommands, loadCommands } from '../pci/bind-plan.js'
 import { linkName, type MachinePaths, readText } from '../pci/machine.js'
 import type { Check, DeviceContext, Finding, Fix, MachineContext } from './check.js'
 
@@ -44,6 +45,14 @@ export const iommu: Check<MachineContext> = {
           'a device can reach all memory of the machine, and drivers open one only when told so (`allowNoIommu`)',
       }
     }
+    if (namesIn(join(paths.sysfs, 'bus/pci/drivers/uio_pci_generic')).some((name) => name.includes(':'))) {
+      return {
+        status: 'warning',
+        found: 'none; devices are given to programs through UIO',
+        cause:
+          'they can reach all memory of the machine, and drivers open one only when told so (`allowNoIommu`)',
+      }
+    }
     return absent(paths)
   },
 }
@@ -76,12 +85,22 @@ function absent(paths: MachinePaths): Finding {
     status: 'failed',
     found,
     cause: 'VFIO gives a device to a program only behind an IOMMU, which keeps it out of all other memory',
-    fixes: [...fixes, unsafeMode(paths)],
+    fixes: [...fixes, withoutIommu(paths)],
   }
 }
 
-function unsafeMode({ sysfs }: MachinePaths): Fix {
-  const loaded = existsSync(unsafeModePath(sysfs))
+/** What does without an IOMMU, on this kernel: distributions leave no-IOMMU VFIO out (Debian's 6.1 does). */
+function withoutIommu({ sysfs }: MachinePaths): Fix {
+  const loaded = existsSync(join(sysfs, 'module/vfio'))
+  if (loaded && !existsSync(unsafeModePath(sysfs))) {
+    return {
+      what:
+        'or do without: a device on UIO can read and write all memory of the machine ' +
+        '(`uaccel bind ADDRESS --driver uio_pci_generic`)',
+      commands: loadCommands('uio_pci_generic', sysfs),
+      unsafe: true,
+    }
+  }
   return {
     what: 'or do without: the device can then read and write all memory of the machine, until the next boot',
     commands: [
@@ -187,14 +206,23 @@ export const deviceIommu: Check<DeviceContext> = {
         cause: 'the device can reach all memory',
       }
     }
-    return hasIommu(paths)
-      ? {
-          status: 'failed',
-          found: 'none: the machine has an IOMMU, and this device does not stand behind it',
-          cause: 'the firmware leaves it out, or the kernel was told to (`intel_iommu=igfx_off`, a quirk)',
-          fixes: [unsafeMode(paths)],
-        }
-      : { status: 'failed', found: 'none: see IOMMU' }
+    if (device.driver === 'uio_pci_generic') {
+      return { status: 'warning', found: 'none; the device is on UIO', cause: 'it can reach all memory' }
+    }
+    return {
+      status: 'failed',
+      found: hasIommu(paths)
+        ? 'none: the machine has an IOMMU, and this device does not stand behind it'
+        : 'none: see IOMMU',
+      cause: 'vfio-pci takes no such device',
+      fixes: [
+        {
+          what: 'do without, through UIO: it can then read and write all memory of the machine',
+          commands: bindCommands(device, 'uio_pci_generic', paths.sysfs),
+          unsafe: true,
+        },
+      ],
+    }
   },
 }
 
