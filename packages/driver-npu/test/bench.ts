@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Device, IrqRequest, IrqVectors, VectorType } from '@uaccel/core'
+import { type Device, type IrqRequest, type IrqVectors, poll, type VectorType } from '@uaccel/core'
 import { Npu, type NpuBuffer } from '../src/driver.js'
 
 /** Fills of this many elements take the emulated device a moment. */
@@ -28,8 +28,10 @@ export const npuBench = {
         return { context, small, job: fill(small), load: fill(large) }
       }),
     )
-    // Each queue that starts is an event (4.1.13), which may be on its way still.
-    for (let seen = -1; seen !== taken.counts(0).fired; await sleep(50)) seen = taken.counts(0).fired
+    // Each queue that starts is an event (4.1.13); the first may take as long as a thread that waits for interrupts takes to start.
+    const events = () => taken.counts(0).fired
+    await poll(events, (count) => count > 0, { timeoutMs: 5000, what: 'the event of a queue that starts' })
+    for (let seen = 0; seen !== events(); await sleep(50)) seen = events()
     return {
       irqs: taken,
       vectors,

@@ -1,0 +1,51 @@
+import { writeFileSync } from 'node:fs'
+import { openDevice, openVfio, parseBdf } from '@uaccel/core'
+import { parseDevices } from '@uaccel/lab'
+import { irqsContract, resetContract } from '@uaccel/testkit'
+import t from 'tap'
+import { e1000eBench } from './e1000e.js'
+import { lanes } from './iommufd-lane.js'
+
+/**
+ * Runs in the lab, with an e1000e (5 MSI-X vectors, MSI, INTx) and a USB controller of NEC's (16 MSI vectors). The argument says
+ * how many of those the machine grants.
+ */
+const granted = Number(process.argv[2])
+const [e1000e, usb] = parseDevices(process.env.UACCEL_LAB_DEVICES ?? '').map(({ bdf }) => parseBdf(bdf))
+
+t.setTimeout(400_000)
+
+// Without interrupt remapping the kernel wants to be told that this is meant.
+if (granted === 1) {
+  for (const module of ['vfio_iommu_type1', 'iommufd']) {
+    try {
+      writeFileSync(`/sys/module/${module}/parameters/allow_unsafe_interrupts`, 'Y')
+    } catch {} // no such interface in this kernel
+  }
+}
+
+for (const { iommu, skip } of lanes()) {
+  t.test(`MSI by ${iommu}: as many vectors as the system grants`, { skip }, async (t) => {
+    const transport = await openVfio(usb!, { iommu })
+    t.equal(transport.irqs.msi.count, 16)
+    const dev = openDevice(transport)
+    await dev.enable({ busMaster: true })
+    const irqs = await dev.allocIrqVectors({ min: 1, max: 16, types: ['msi'] })
+    t.equal(irqs.count, granted)
+    irqs.release()
+    const more = dev.allocIrqVectors({ min: 2, max: 16, types: ['msi', 'intx'] })
+    if (granted === 1) await t.rejects(more, { code: 'ERR_ACCEL_UNSUPPORTED' })
+    else t.equal((await more).count, granted)
+    await dev.release()
+    await transport.close()
+  })
+  if (granted === 1) continue
+
+  const open = () => openVfio(e1000e!, { iommu })
+  for (const type of ['msix', 'msi', 'intx'] as const) {
+    t.test(`${type} of e1000e by ${iommu}`, { skip }, async (t) => irqsContract(t, type, open, e1000eBench))
+  }
+  t.test(`resets and sleep of e1000e by ${iommu}`, { skip }, async (t) => {
+    resetContract(t, open, e1000eBench, { rounds: 3 })
+  })
+}
