@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Accel } from '@uaccel/accel'
-import { Scope } from '@uaccel/core'
+import { type IommuKind, openVfio, Scope, type Transport } from '@uaccel/core'
 import { type Npu, npuDriver } from '@uaccel/driver-npu'
 import { type CompiledGraph, npuAccelerator, Session } from '@uaccel/inference'
 import { accelError } from '@uaccel/uapi'
@@ -33,10 +33,19 @@ export async function cpuEngine(graph: CompiledGraph): Promise<Engine> {
 }
 
 /** The graph on an NPU that is modelled in a process of its own and driven over vfio-user. */
-export async function npuEngine(graph: CompiledGraph): Promise<Engine> {
+export function modelEngine(graph: CompiledGraph): Promise<Engine> {
+  return npuEngine(graph, async (scope) => connectVfioUser(await startModel(scope)))
+}
+
+/** The graph on an NPU of this machine, which is bound to vfio-pci; by the interface that the kernel has, unless one is named. */
+export function pciEngine(graph: CompiledGraph, bdf: string, iommu?: IommuKind): Promise<Engine> {
+  return npuEngine(graph, () => openVfio(bdf, { iommu: iommu ?? 'auto' }))
+}
+
+async function npuEngine(graph: CompiledGraph, open: (scope: Scope) => Promise<Transport>): Promise<Engine> {
   const scope = new Scope('the NPU of the example')
   try {
-    const path = await startModel(scope)
+    const transport = await open(scope)
     const accel = new Accel()
     scope.defer(() => accel.close())
     let npu: Npu | undefined
@@ -47,13 +56,13 @@ export async function npuEngine(graph: CompiledGraph): Promise<Engine> {
         },
       }),
     )
-    const transport = await connectVfioUser(path)
     const node = await accel.add(transport)
     const session = await Session.load(graph, { accelerator: npuAccelerator(npu!), slots })
     scope.defer(() => session.close())
+    const { kind, iommu, emulated } = transport.identity
     return {
-      device: `NPU-1 ${npu!.capabilities.version}, emulated (${node.name})`,
-      transport: transport.identity.kind,
+      device: `NPU-1 ${npu!.capabilities.version}${emulated ? ', emulated' : ''} (${node.name})`,
+      transport: iommu === undefined ? kind : `${kind}, ${iommu}`,
       session,
       close: () => scope.release(),
     }

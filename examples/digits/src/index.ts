@@ -1,1 +1,4 @@
-export {}
+// What tests take of the example.
+export { classify, countMismatches } from './classify.js'
+export { type Engine, modelEngine, pciEngine } from './engine.js'
+export { loadDigits } from './load.js'

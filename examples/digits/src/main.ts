@@ -1,23 +1,22 @@
 // Classifies the held-out handwritten digits and compares every result with a CPU reference computed in the same run.
-import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
-import { compile, loadOnnx } from '@uaccel/inference'
+import { type IommuKind, iommuKinds } from '@uaccel/core'
 import { isAccelError } from '@uaccel/uapi'
 import { classify, countMismatches } from './classify.js'
-import { cpuEngine, npuEngine } from './engine.js'
-import { decodeDigits } from './idx.js'
+import { cpuEngine, modelEngine, pciEngine } from './engine.js'
+import { loadDigits } from './load.js'
 import { printReport, summarise, withProgress } from './report.js'
-
-const here = (name: string) => readFileSync(new URL(`../${name}`, import.meta.url))
 
 const usage = `Usage: npm start [-- OPTIONS]
 
 Starts the model of an NPU in a process of its own, drives it over vfio-user, classifies the held-out handwritten
 digits on it, and compares every result with a CPU reference computed in the same run.
 
-  --json         one JSON object on stdout, and nothing else there
-  --device cpu   classifies on the CPU, without a device
-  -h, --help     this text
+  --json          one JSON object on stdout, and nothing else there
+  --device cpu    classifies on the CPU, without a device
+  --device BDF    on an NPU of this machine, bound to vfio-pci, such as 0000:01:00.0
+  --iommu KIND    by ${iommuKinds.join(' or ')}; left out, by what the kernel has
+  -h, --help      this text
 
 Exit codes: 0 all results equal the reference, 1 mismatches or an error, 2 wrong usage
 `
@@ -25,6 +24,7 @@ Exit codes: 0 all results equal the reference, 1 mismatches or an error, 2 wrong
 interface Options {
   json: boolean
   device: string
+  iommu: IommuKind | undefined
   help: boolean
 }
 
@@ -34,12 +34,16 @@ function readOptions(): Options | undefined {
       options: {
         json: { type: 'boolean', default: false },
         device: { type: 'string', default: 'npu' },
+        iommu: { type: 'string' },
         help: { type: 'boolean', short: 'h', default: false },
       },
     })
-    if (!['npu', 'cpu'].includes(values.device))
-      throw new Error(`--device wants npu or cpu, found ${values.device}`)
-    return values
+    if (!['npu', 'cpu'].includes(values.device) && !values.device.includes(':'))
+      throw new Error(`--device wants npu, cpu or the address of a PCI device, found ${values.device}`)
+    const iommu = iommuKinds.find((kind) => kind === values.iommu)
+    if (iommu !== values.iommu)
+      throw new Error(`--iommu wants ${iommuKinds.join(' or ')}, found ${values.iommu}`)
+    return { ...values, iommu }
   } catch (error) {
     process.stderr.write(`${error instanceof Error ? error.message : error}\n\n${usage}`)
     process.exitCode = 2
@@ -47,10 +51,14 @@ function readOptions(): Options | undefined {
   }
 }
 
-async function run({ json, device }: Options): Promise<void> {
-  const graph = compile(loadOnnx(here('digits.onnx')), { dimensions: { N: 1 } })
-  const digits = decodeDigits(here('test-images.idx3-ubyte'), here('test-labels.idx1-ubyte'))
-  const engine = device === 'cpu' ? await cpuEngine(graph) : await npuEngine(graph)
+async function run({ json, device, iommu }: Options): Promise<void> {
+  const { graph, digits } = loadDigits()
+  const engine =
+    device === 'cpu'
+      ? await cpuEngine(graph)
+      : device === 'npu'
+        ? await modelEngine(graph)
+        : await pciEngine(graph, device, iommu)
   try {
     const result = await withProgress('classifying', digits.count, (step) => classify(engine, digits, step))
     const mismatches = await withProgress('comparing', digits.count, (step) =>

@@ -36,6 +36,7 @@ export const npuModel: ModelDefinition<NpuOptions> = {
     },
     { index: 4, sizeBytes: PAGE, kind: 'mem32' },
   ],
+  capabilities: { express: true },
   interrupts: { intx: true, msix: { vectors: 1 + QUEUES, bar: 4, tableOffset: 0, pbaOffset: 0x800 } },
   create: (context, options) => new Controller(context, options),
 }

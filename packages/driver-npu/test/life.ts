@@ -186,7 +186,7 @@ export function lifeCases(t: Test, withNpu: WithNpu): void {
       withNpu(async ({ npu }) => {
         const context = await npu.createContext()
         const kept = context.allocateFrom(Uint8Array.of(1, 2, 3))
-        const late = context.run(rawJob(context, TEST_HANG, deaf), { timeoutMs: 300 })
+        const late = context.run(rawJob(context, TEST_HANG, deaf), { timeoutMs: 1000 })
         await t.rejects(late, { code: 'ERR_ACCEL_TIMEOUT', details: { heartbeat: false } })
         t.throws(() => context.allocate(1), { code: 'ERR_ACCEL_TIMEOUT' })
         await npu.recover()

@@ -102,7 +102,7 @@ class LiveFunction<Options> implements ModelFunction {
     this.#work = new WorkSet(this.clock, this.faults)
     this.#config = new ConfigSpace(definition, {
       interruptsChanged: () => this.#configChanged(),
-      resetRequested: () => this.reset(),
+      resetRequested: () => this.#reset(),
     })
     this.#interrupts = new Interrupts(definition.interrupts, {
       config: this.#config,
@@ -220,17 +220,8 @@ class LiveFunction<Options> implements ModelFunction {
   }
 
   reset(): void {
-    if (this.#gone !== undefined) return
-    if (this.#work.running) {
-      // Asked for over a link on which that work waits for memory: it would go on with a device that was reset under it.
-      this.#work.afterRunning(() => this.reset())
-      return
-    }
-    this.#work.cancel()
-    this.#interrupts.reset()
-    this.#config.reset()
-    this.#mastered = false
-    this.#behaviour.reset()
+    this.#interrupts.disarm()
+    this.#reset()
   }
 
   onLost(listener: (reason: AccelError) => void): () => void {
@@ -253,6 +244,21 @@ class LiveFunction<Options> implements ModelFunction {
     for (const bar of this.#bars) bar?.close()
     this.#lostListeners.clear()
     this.#requestListeners.clear()
+  }
+
+  /** What a function-level reset does, which leaves armed what is armed. */
+  #reset(): void {
+    if (this.#gone !== undefined) return
+    if (this.#work.running) {
+      // Asked for over a link on which that work waits for memory: it would go on with a device that was reset under it.
+      this.#work.afterRunning(() => this.#reset())
+      return
+    }
+    this.#work.cancel()
+    this.#config.reset()
+    this.#interrupts.reset()
+    this.#mastered = false
+    this.#behaviour.reset()
   }
 
   #request(reason: AccelError): void {

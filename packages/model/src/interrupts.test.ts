@@ -9,11 +9,12 @@ const TABLE = 0x400
 const PENDING = 0xc00
 const VECTORS = 70
 
-function open(t: Test, command = 0b110) {
+function open(t: Test, command = 0b110, express = false) {
   const made: { context?: ModelContext } = {}
   const definition: ModelDefinition = {
     identity: { name: 'bell', vendor: 1, device: 1, classCode: 0xff0000 },
     bars: [{ index: 0, sizeBytes: 4096, kind: 'mem32' }],
+    capabilities: { express },
     interrupts: {
       intx: true,
       msi: 4,
@@ -224,6 +225,23 @@ t.test('errors and requests are armed beside any other kind, and no reset takes 
   t.equal(reasons[1], 'ERR_ACCEL_IO', 'with nobody to tell, the device is lost')
   device.faults.request()
   t.equal(reasons.length, 2, 'a device that is gone asks for nothing')
+})
+
+t.test('a function-level reset takes no eventfd: a guest that asks for one has armed others', async (t) => {
+  for (const type of ['intx', 'msi', 'msix'] as const) {
+    const { device, context, config, configRead, events, fds } = open(t, 0b110, true)
+    device.setIrqs(type, 0, fds(1))
+    if (type === 'intx') context.setIntx(true)
+    t.equal(events[0]?.drain(), type === 'intx' ? 1 : 0)
+    const express = MSIX + 12
+    t.equal(configRead(express) & 0xff, 0x10)
+    config(express + 8, 0x8000)
+    config(4, 0b110)
+    t.equal(context.irqMode, type)
+    if (type === 'intx') context.setIntx(true)
+    else context.raise(0)
+    t.equal(events[0]?.drain(), 1, type)
+  }
 })
 
 t.test('an interrupt takes an eventfd, of which the device keeps its own copy', async (t) => {

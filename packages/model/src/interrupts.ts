@@ -211,12 +211,22 @@ export class Interrupts {
     for (const type of ['err', 'req'] as const) this.arm(type, 0, [])
   }
 
+  /**
+   * Back to power-on, after the config space. Eventfds are on the other side of the bus, and a kernel enables again what it had
+   * armed (pci_restore_state of drivers/pci/pci.c): a function-level reset that a guest asks for takes none.
+   */
   reset(): void {
-    this.disarm()
+    const { config } = this.#host
     this.#line = false
-    this.#host.config.intxStatus = false
-    new Uint8Array(this.#table.buffer).fill(0)
-    this.#maskTable()
+    this.#lineMasked = false
+    config.intxStatus = false
+    new Uint8Array(this.#pending.buffer).fill(0)
+    if (this.#armed === 'msi') config.enableMsi(this.#triggers.length)
+    if (this.#armed === 'msix') config.msixEnabled = true
+    else {
+      new Uint8Array(this.#table.buffer).fill(0)
+      this.#maskTable()
+    }
   }
 
   #setMask(type: IrqType, vector: number, masked: boolean): void {
