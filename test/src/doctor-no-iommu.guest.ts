@@ -1,6 +1,14 @@
 import { execFileSync } from 'node:child_process'
-import { closeSync, existsSync, openSync } from 'node:fs'
-import { bindDevice, type CheckResult, examineDevice, examineMachine, unbindDevice } from '@uaccel/core'
+import { existsSync } from 'node:fs'
+import {
+  bindDevice,
+  type CheckResult,
+  examineDevice,
+  examineMachine,
+  openUio,
+  openVfio,
+  unbindDevice,
+} from '@uaccel/core'
 import { parseDevices } from '@uaccel/lab'
 import t from 'tap'
 import { uaccel } from './uaccel.js'
@@ -36,7 +44,9 @@ t.test('a machine without an IOMMU', async (t) => {
   t.equal(finding('iommu').status, 'warning')
   const { nodes } = await bindDevice(bdf, { driver: 'uio_pci_generic' })
   t.match(nodes, [/^\/dev\/uio\d+$/])
-  closeSync(openSync(nodes[0]!, 'r+'))
+  const transport = await openUio(bdf, { allowNoIommu: true })
+  t.equal(transport.read(0, 0, 4), 0x010000ed, 'a driver can open it')
+  await transport.close()
   await unbindDevice(bdf)
 })
 
@@ -51,5 +61,7 @@ t.test('no-IOMMU VFIO', { skip }, async (t) => {
   t.match(examineDevice(bdf), { ok: true, device: { driver: 'vfio-pci' } })
   const binding = await bindDevice(bdf)
   t.match(binding, { changed: false, nodes: [/\/noiommu-\d+$/] })
-  closeSync(openSync(binding.nodes[0]!, 'r+'))
+  const transport = await openVfio(bdf, { allowNoIommu: true })
+  t.equal(transport.read(0, 0, 4), 0x010000ed, 'a driver can open it')
+  await transport.close()
 })
