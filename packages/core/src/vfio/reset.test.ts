@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { openDevice } from '../device.js'
 import { reg32, registers } from '../registers.js'
@@ -25,6 +26,29 @@ t.test('a function reset that the kernel cannot begin yet is tried again, within
   })
   await t.rejects(stuck.reset(), { code: /^ERR_ACCEL_(SYSTEM|TIMEOUT)$/ })
   await stuck.close()
+})
+
+t.test('no reset is tried again once nobody waits: its descriptor may be of another device', async (t) => {
+  for (const end of ['close', 'limit']) {
+    const kernel = new FakeKernel({ resetsAgain: Number.POSITIVE_INFINITY })
+    const transport = await open(kernel, bdf, { resetTimeoutMs: end === 'limit' ? 35 : 5000 })
+    let tried = 0
+    const ioctlAsync = kernel.ioctlAsync.bind(kernel)
+    kernel.ioctlAsync = (...args) => {
+      tried++
+      return ioctlAsync(...args)
+    }
+    const failed = t.rejects(transport.reset(), { code: /^ERR_ACCEL_(SYSTEM|TIMEOUT|NO_DEVICE)$/ })
+    await sleep(20)
+    if (end === 'close') await transport.close()
+    else await failed
+    const before = tried
+    await sleep(50)
+    t.ok(before > 0)
+    t.equal(tried, before, end)
+    await failed
+    await transport.close()
+  }
 })
 
 for (const iommu of iommuKinds) {

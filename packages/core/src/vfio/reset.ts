@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { abi } from '@uaccel/sys'
 import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
 import * as vfio from './abi.js'
 import { type VfioCalls, within } from './calls.js'
@@ -56,6 +57,8 @@ export interface ResetTarget {
   readonly group: SharedGroup
   readonly fd: number
   readonly limitMs: number
+  /** Throws once the device is closed: another may have its descriptor's number then. */
+  checkAlive(): void
 }
 
 /** Resets the function, and nothing else. */
@@ -120,7 +123,7 @@ function prove(
       let fd = known?.iommu.groupFd
       if (fd === undefined) {
         try {
-          fd = calls.open(join(group.paths.devfs, 'vfio', String(id)), 2) // O_RDWR
+          fd = calls.open(join(group.paths.devfs, 'vfio', String(id)), abi.O_RDWR)
         } catch (cause) {
           const theirs = others.filter((other) => other.group === id)
           throw refusal(bdf, theirs, `are in IOMMU group ${id}, which this process cannot open`, cause)
@@ -147,21 +150,21 @@ function refusal(bdf: string, others: readonly Affected[], why: string, cause?: 
 
 /** EAGAIN: somebody else holds the device's lock for a moment, such as a write to its sysfs files (pci_try_reset_function). */
 async function begin(
-  { calls, bdf, fd, limitMs }: ResetTarget,
+  { calls, bdf, fd, limitMs, checkAlive }: ResetTarget,
   name: string,
   request: number,
   arg: Uint8Array | number,
 ): Promise<void> {
   const what = `${name} of ${bdf}`
   const end = performance.now() + limitMs
-  const attempt = async (): Promise<void> => {
+  for (;;) {
     try {
-      await calls.ioctlAsync(fd, request, arg, what)
+      await within(Math.ceil(end - performance.now()), what, calls.ioctlAsync(fd, request, arg, what))
+      return
     } catch (error) {
-      if (!isAccelError(error) || error.errno !== 'EAGAIN' || performance.now() >= end) throw error
-      await sleep(RETRY_MS)
-      await attempt()
+      if (!isAccelError(error) || error.errno !== 'EAGAIN' || performance.now() + RETRY_MS >= end) throw error
     }
+    await sleep(RETRY_MS)
+    checkAlive()
   }
-  await within(limitMs, what, attempt())
 }

@@ -216,6 +216,7 @@ export class VfioTransport implements Transport {
       group: this.#group,
       fd: this.#fd,
       limitMs: this.#resetTimeoutMs,
+      checkAlive: () => this.#checkAlive(),
     }
     await (kind === 'hot' ? hotReset(target, SharedGroup.all(this.#calls)) : functionReset(target))
     this.#checkAlive()
