@@ -344,7 +344,7 @@ export class Device {
     if (this.#scope.released) return this.#scope.release()
     const reason = this.#gone ?? this.#released()
     this.#abort.abort(reason)
-    this.#scope.defer(() => this.#presence.settle(), { limited: true }) // the first of all steps
+    this.#scope.defer(() => this.#presence.wake(), { limited: true }) // the first of all steps, once no reset is under way
     try {
       await this.#scope.release(limitMs)
     } finally {

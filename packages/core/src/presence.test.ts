@@ -239,3 +239,31 @@ t.test('a device that is wanted back, and one that is withdrawn', async (t) => {
   t.throws(() => dev.onRequest(() => {}), { code: 'ERR_ACCEL_NO_DEVICE' })
   await transport.close()
 })
+
+t.test('one change at a time: what is asked for meanwhile waits', async (t) => {
+  const transport = new FakeTransport({ lowPower: true, irqs: { msix: { count: 1 } } })
+  const { dev, works } = await bringUp(transport)
+  const calls: string[] = []
+  const setLowPower = transport.setLowPower!
+  Object.assign(transport, {
+    async setLowPower(on: boolean) {
+      calls.push(on ? 'sleep begins' : 'wake begins')
+      await sleep(10)
+      await setLowPower(on)
+      calls.push(on ? 'asleep' : 'awake')
+    },
+  })
+  const sleeping = dev.sleep()
+  const [first, second] = [dev.wake(), dev.wake()]
+  await sleeping
+  await second
+  t.same(calls, ['sleep begins', 'asleep', 'wake begins', 'awake'])
+  await works(t, 'whoever asked last')
+  await first
+  const again = dev.sleep()
+  const released = dev.release()
+  await again
+  await released
+  t.same(calls.slice(4), ['sleep begins', 'asleep', 'wake begins', 'awake'], 'a release wakes it afterwards')
+  await transport.close()
+})

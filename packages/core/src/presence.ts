@@ -24,6 +24,8 @@ export class Presence {
   readonly #transport: Transport
   readonly #host: PresenceHost
   #away: AccelError | undefined
+  /** A reset, or the way into sleep or out of it: one at a time, or a device would be let into its low-power state under mapped BARs. */
+  #changing: Promise<void> | undefined
   #resetting: Promise<void> | undefined
   /** What config space was before the device was put to sleep. */
   #asleep: { readonly state: PciState | undefined } | undefined
@@ -38,17 +40,28 @@ export class Presence {
     return this.#away
   }
 
-  /** Ends when no reset is under way, and wakes the device. Errors: those of {@link wake}. */
-  async settle(): Promise<void> {
-    await this.#resetting?.catch(() => {}) // who asked for it gets its error
-    await this.wake()
-  }
-
   reset(kind?: ResetKind): Promise<void> {
-    this.#resetting ??= this.#reset(kind).finally(() => {
+    this.#resetting ??= this.#inTurn(() => this.#reset(kind)).finally(() => {
       this.#resetting = undefined
     })
     return this.#resetting
+  }
+
+  sleep(): Promise<void> {
+    return this.#inTurn(() => this.#sleep())
+  }
+
+  wake(): Promise<void> {
+    return this.#inTurn(() => this.#wake())
+  }
+
+  /** Begins at once where nothing is under way, else after it. */
+  async #inTurn(change: () => Promise<void>): Promise<void> {
+    while (this.#changing !== undefined) await this.#changing.catch(() => {}) // who asked for it gets its error
+    this.#changing = change().finally(() => {
+      this.#changing = undefined
+    })
+    return this.#changing
   }
 
   async #reset(wanted: ResetKind | undefined): Promise<void> {
@@ -69,7 +82,7 @@ export class Presence {
     await this.#comeBack('its reset', state, () => this.#transport.reset(kind))
   }
 
-  async sleep(): Promise<void> {
+  async #sleep(): Promise<void> {
     if (this.#asleep !== undefined) return
     const { name, config } = this.#host
     const { setLowPower } = this.#transport
@@ -85,12 +98,12 @@ export class Presence {
     try {
       await setLowPower.call(this.#transport, true)
     } catch (error) {
-      await this.wake()
+      await this.#wake()
       throw error
     }
   }
 
-  async wake(): Promise<void> {
+  async #wake(): Promise<void> {
     const asleep = this.#asleep
     if (asleep === undefined || this.#host.gone !== undefined) return
     this.#asleep = undefined

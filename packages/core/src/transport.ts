@@ -82,7 +82,7 @@ export type AccessWidth = 1 | 2 | 4
 /**
  * A way to a device. Drivers never see one: they get a `Device`, which an application made from a transport.
  *
- * All calls but `reset` and `close` are synchronous. After the device is lost or the transport closed, each throws
+ * All calls but `reset`, `setLowPower` and `close` are synchronous. After the device is lost or the transport closed, each throws
  * `ERR_ACCEL_NO_DEVICE` with the reason as `cause`. Offsets are checked against the region: `ERR_ACCEL_OUT_OF_RANGE`.
  */
 export interface Transport {
