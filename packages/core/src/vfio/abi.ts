@@ -69,7 +69,7 @@ export const VFIO_DMA_MAP_FLAG_WRITE = 1 << 1
 
 /** sizeof(struct vfio_group_status): argsz, flags. */
 export const groupStatusBytes = 8
-/** sizeof(struct vfio_device_info): argsz, flags, num_regions, num_irqs, cap_offset. */
+/** struct vfio_device_info without its padding: argsz, flags, num_regions, num_irqs, cap_offset. */
 export const deviceInfoBytes = 20
 /** sizeof(struct vfio_region_info): argsz, flags, index, cap_offset, u64 size, u64 offset. */
 export const regionInfoBytes = 32
@@ -93,7 +93,7 @@ export const hotResetBytes = 12
 export const featureBytes = 8
 /** sizeof(struct vfio_device_feature_dma_buf) with one range: region_index, open_flags, flags, nr_ranges, u64 offset, u64 length. */
 export const featureDmaBufBytes = 32
-/** sizeof(struct vfio_device_bind_iommufd): argsz, flags, s32 iommufd, out_devid. */
+/** struct vfio_device_bind_iommufd without the token that later kernels take: argsz, flags, s32 iommufd, out_devid. */
 export const bindIommufdBytes = 16
 /** sizeof(struct vfio_device_attach_iommufd_pt): argsz, flags, pt_id, and from kernel 6.15 on u32 pasid. */
 export const attachIommufdBytes = 12

@@ -1,6 +1,6 @@
 import { accelError } from '@uaccel/uapi'
 import * as iommufd from './iommufd-abi.js'
-import type { IommufdObject } from './iommufd-context.js'
+import type { IommufdContext, IommufdObject } from './iommufd-context.js'
 
 /** How many requests one read can bring: a group that does not fit stays in the kernel. */
 const maxRequests = 128
@@ -39,8 +39,8 @@ export class FaultQueue {
   }
 
   /** @internal */
-  get id(): number {
-    return this.#object.id
+  idIn(context: IommufdContext): number {
+    return this.#object.idIn(context)
   }
 
   /** Readable while requests wait: `watch(queue.fd, ...)`. `ERR_ACCEL_CLOSED` after {@link close}. */

@@ -66,6 +66,16 @@ export class IommufdObject {
     return this.#id
   }
 
+  /** For a request in that context. Errors as for {@link id}, and `ERR_ACCEL_INVALID_ARGUMENT` for another than its own. */
+  idIn(context: IommufdContext): number {
+    if (context === this.context) return this.id
+    throw accelError(
+      'ERR_ACCEL_INVALID_ARGUMENT',
+      `${this.#what} of another iommufd context was to be used, where its number means something else: only the devices of one ` +
+        'group share a context',
+    )
+  }
+
   /** `ERR_ACCEL_BUSY` while something uses it. Idempotent. */
   close(): void {
     if (this.#closed) return
@@ -86,6 +96,18 @@ export class IommufdObject {
     const message = `${this.#what} was to be closed, and a device or page table still uses it`
     return accelError('ERR_ACCEL_BUSY', message, { ...(cause === undefined ? {} : { cause }) })
   }
+}
+
+/** Closes objects in turn, and answers those that cannot be closed, as something uses them. */
+export function closeAll<T extends { close(): void }>(objects: readonly T[]): T[] {
+  return objects.filter((object) => {
+    try {
+      object.close()
+      return false
+    } catch {
+      return true
+    }
+  })
 }
 
 /** Errnos of a request, or a part of one, that this kernel or IOMMU does not have (the head of linux/iommufd.h). */

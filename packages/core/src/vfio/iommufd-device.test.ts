@@ -318,3 +318,68 @@ t.test('with type 1 there is none of this', async (t) => {
   t.equal(transport.dma.mapDmaBuf, undefined)
   await transport.close()
 })
+
+t.test('objects of another context are refused: their numbers mean something else here', async (t) => {
+  const kernel = new FakeKernel({ dirtyTracking: true })
+  const transport = await open(kernel, bdf, { iommu: 'iommufd' })
+  const other = await open(kernel, '0000:00:0b.0', { iommu: 'iommufd' })
+  const { iommufd } = transport
+  const foreign = other.iommufd!
+  const refused = { code: 'ERR_ACCEL_INVALID_ARGUMENT', message: /another iommufd context/ }
+  const faultQueue = foreign.createFaultQueue()
+  kernel.log.length = 0
+  t.throws(() => iommufd!.attach(foreign.space), refused)
+  t.throws(() => iommufd!.createPageTable({}, foreign.space), refused)
+  t.throws(() => iommufd!.createPageTable({ faultQueue }), refused)
+  t.same(kernel.log, [], 'and the kernel was not asked')
+  await transport.close()
+  await other.close()
+})
+
+t.test(
+  'after its transport is closed a device touches nothing: its descriptor may be somebody else',
+  async (t) => {
+    const { kernel, transport, iommufd } = await opened({ pasidBits: 20 })
+    const neighbour = await open(kernel, '0000:00:06.0', { iommu: 'iommufd' }) // the context stays
+    const table = iommufd.createPageTable({ pasid: true })
+    await transport.close()
+    kernel.log.length = 0
+    const gone = { code: 'ERR_ACCEL_NO_DEVICE' }
+    t.throws(() => iommufd.attach(), gone)
+    t.throws(() => iommufd.attachPasid(1, table), gone)
+    t.throws(() => iommufd.hardwareInfo(), gone)
+    t.throws(() => iommufd.createSpace(), gone)
+    t.throws(() => iommufd.createPageTable(), gone)
+    t.throws(() => iommufd.createFaultQueue(), gone)
+    t.same(kernel.log, [])
+    await neighbour.close()
+  },
+)
+
+t.test('a fault queue that a neighbour still uses when its device closes goes with the group', async (t) => {
+  const fds = openFds()
+  const { kernel, transport, iommufd } = await opened({ pageRequests: true })
+  const neighbour = await open(kernel, '0000:00:06.0', { iommu: 'iommufd' })
+  const queue = iommufd.createFaultQueue()
+  neighbour.iommufd!.createPageTable({ faultQueue: queue })
+  await transport.close()
+  t.ok(kernel.nodes.has(queue.fd), 'it is in use')
+  await neighbour.close()
+  t.equal(kernel.nodes.size, 0)
+  t.equal(openFds(), fds)
+})
+
+t.test('dirty pages: what the kernel would write beyond the bitmap is refused', async (t) => {
+  const { transport, iommufd } = await opened({ dirtyTracking: true })
+  const table = iommufd.createPageTable({ dirtyTracking: true })
+  for (const [sizeBytes, pageSizeBytes] of [
+    [64 * 12_288, 12_288], // the kernel takes its lowest bit for the page size
+    [4096, 0],
+    [0, 4096],
+    [4097, 4096],
+    [Number.NaN, 4096],
+    [2 ** 60, 4096],
+  ])
+    t.throws(() => table.takeDirtyPages(0n, sizeBytes, pageSizeBytes), { code: 'ERR_ACCEL_INVALID_ARGUMENT' })
+  await transport.close()
+})

@@ -4,7 +4,7 @@ import * as vfio from './abi.js'
 import { FaultQueue } from './fault-queue.js'
 import { decodeHardwareInfo, type IommuHardwareInfo } from './hardware-info.js'
 import * as iommufd from './iommufd-abi.js'
-import { type IommufdContext, IommufdObject, probed } from './iommufd-context.js'
+import { closeAll, type IommufdContext, IommufdObject, probed } from './iommufd-context.js'
 import { AddressSpace, PageTable, type PageTableOptions } from './iommufd-objects.js'
 
 /** What hardware information may take. Intel's has 24 bytes. */
@@ -41,6 +41,7 @@ export class IommufdDevice {
   readonly #pasids = new Map<number, PageTable>()
   #attached: AddressSpace | PageTable | undefined
   #faultQueues: boolean | undefined
+  #closed = false
 
   /** @internal */
   constructor(context: IommufdContext, fd: number, id: number, name: string, space: AddressSpace) {
@@ -65,6 +66,7 @@ export class IommufdDevice {
 
   /** Makes another address space, for a PASID or to take turns with the device's own. */
   createSpace(): AddressSpace {
+    this.#checkOpen()
     return this.#make(
       this.#context.allocSpace(),
       'an I/O address space',
@@ -74,9 +76,10 @@ export class IommufdDevice {
 
   /**
    * Makes a page table for this device of the mappings of a space. `ERR_ACCEL_UNSUPPORTED` where the IOMMU or the kernel has no
-   * such table.
+   * such table, `ERR_ACCEL_INVALID_ARGUMENT` for a space or queue of another iommufd context.
    */
   createPageTable(options: PageTableOptions = {}, space: AddressSpace = this.space): PageTable {
+    this.#checkOpen()
     const { pasid = false, dirtyTracking = false, faultQueue } = options
     const request = Buffer.alloc(iommufd.hwptAllocBytes)
     request.writeUInt32LE(
@@ -86,8 +89,8 @@ export class IommufdDevice {
       4,
     )
     request.writeUInt32LE(this.id, 8)
-    request.writeUInt32LE(space.id, 12)
-    request.writeUInt32LE(faultQueue?.id ?? 0, 40)
+    request.writeUInt32LE(space.idIn(this.#context), 12)
+    request.writeUInt32LE(faultQueue?.idIn(this.#context) ?? 0, 40)
     const wanted = [
       pasid && 'for PASIDs',
       dirtyTracking && 'with dirty tracking',
@@ -103,6 +106,7 @@ export class IommufdDevice {
 
   /** Makes a queue for page requests. `ERR_ACCEL_UNSUPPORTED` before kernel 6.10. */
   createFaultQueue(): FaultQueue {
+    this.#checkOpen()
     const request = Buffer.alloc(iommufd.faultAllocBytes)
     probed(
       () => this.#context.ioctl(iommufd.IOMMU_FAULT_QUEUE_ALLOC, request, 'IOMMU_FAULT_QUEUE_ALLOC'),
@@ -115,10 +119,12 @@ export class IommufdDevice {
   /**
    * Has the device reach another space or page table from now on, in one step; default is its own space. `transport.dma`
    * stays the mapper of that. `ERR_ACCEL_BUSY` where the space has memory mapped that the IOMMU cannot translate for this
-   * device, `ERR_ACCEL_UNSUPPORTED` where the device makes no page requests for a table's queue.
+   * device, `ERR_ACCEL_UNSUPPORTED` where the device makes no page requests for a table's queue, `ERR_ACCEL_INVALID_ARGUMENT`
+   * for a target of another iommufd context.
    */
   attach(target: AddressSpace | PageTable = this.space): void {
-    void target.id // ERR_ACCEL_CLOSED before the device is touched
+    this.#checkOpen()
+    target.idIn(this.#context) // throws before the device is touched
     try {
       this.#attach(target)
     } catch (error) {
@@ -163,6 +169,7 @@ export class IommufdDevice {
 
   /** Ends what {@link attachPasid} began. */
   detachPasid(pasid: number): void {
+    this.#checkOpen()
     const table = this.#pasids.get(pasid)
     if (table === undefined)
       throw accelError('ERR_ACCEL_NOT_FOUND', `${this.#name}: PASID ${pasid} is not attached`)
@@ -180,19 +187,19 @@ export class IommufdDevice {
         // closing the device detaches it
       }
     }
+    this.#closed = true
   }
 
-  /** @internal After the device was closed. */
-  closeObjects(): void {
+  /** @internal After the device was closed. Answers what another device of the group still uses. */
+  closeObjects(): { close(): void }[] {
     for (const space of new Set([...this.#pasids.values(), this.#attached].map((each) => each?.space)))
       space?.attachmentChanged()
-    for (const object of [...this.#made].reverse()) {
-      try {
-        object.close()
-      } catch {
-        // another device of the group uses it: it goes with the context
-      }
-    }
+    return closeAll([...this.#made].reverse())
+  }
+
+  /** The kernel gives the number of a closed descriptor to the next that is opened. */
+  #checkOpen(): void {
+    if (this.#closed) throw accelError('ERR_ACCEL_NO_DEVICE', `${this.#name}: its transport was closed`)
   }
 
   #make<T extends { close(): void }>(id: number, what: string, create: (object: IommufdObject) => T): T {
@@ -204,7 +211,7 @@ export class IommufdDevice {
   #attach(target: AddressSpace | PageTable, pasid?: number): void {
     const request = Buffer.alloc(pasid === undefined ? vfio.attachIommufdBytes : vfio.attachPasidBytes)
     request.writeUInt32LE(request.length, 0)
-    request.writeUInt32LE(target.id, 8)
+    request.writeUInt32LE(target.idIn(this.#context), 8)
     if (pasid !== undefined) {
       request.writeUInt32LE(vfio.VFIO_DEVICE_ATTACH_PASID, 4)
       request.writeUInt32LE(pasid, 12)
@@ -263,6 +270,7 @@ export class IommufdDevice {
   }
 
   #hardwareInfo(room: number): [answer: Buffer, data: Buffer] {
+    this.#checkOpen()
     const data = Buffer.alloc(room)
     const request = Buffer.alloc(iommufd.hwInfoBytes)
     request.writeUInt32LE(this.id, 8)

@@ -1,9 +1,13 @@
-import type { DmaMapper } from '@uaccel/memory'
+import { type DmaMapper, isPowerOfTwo } from '@uaccel/memory'
 import { sys } from '@uaccel/sys'
+import { accelError } from '@uaccel/uapi'
 import type { FaultQueue } from './fault-queue.js'
 import { IoasMapper } from './ioas.js'
 import * as iommufd from './iommufd-abi.js'
-import { type IommufdObject, probed } from './iommufd-context.js'
+import { type IommufdContext, type IommufdObject, probed } from './iommufd-context.js'
+
+/** What one look at dirty pages covers: 1 TiB in pages of 4 KiB, a bitmap of 32 MiB. */
+const maxDirtyPages = 2 ** 28
 
 /** How a page table is wanted. */
 export interface PageTableOptions {
@@ -31,8 +35,8 @@ export class AddressSpace {
   }
 
   /** @internal */
-  get id(): number {
-    return this.#object.id
+  idIn(context: IommufdContext): number {
+    return this.#object.idIn(context)
   }
 
   /** @internal */
@@ -70,15 +74,15 @@ export class PageTable {
   }
 
   /** @internal */
-  get id(): number {
-    return this.#object.id
+  idIn(context: IommufdContext): number {
+    return this.#object.idIn(context)
   }
 
   /** Has the IOMMU record which pages are written, from now on. `ERR_ACCEL_UNSUPPORTED` for a table that was not made so. */
   setDirtyTracking(on: boolean): void {
     const request = Buffer.alloc(iommufd.setDirtyTrackingBytes)
     request.writeUInt32LE(on ? iommufd.IOMMU_HWPT_DIRTY_TRACKING_ENABLE : 0, 4)
-    request.writeUInt32LE(this.id, 8)
+    request.writeUInt32LE(this.#object.id, 8)
     probed(
       () =>
         this.#object.context.ioctl(
@@ -93,13 +97,21 @@ export class PageTable {
 
   /**
    * Which pages were written since the last look: one bit each, the lowest address first in the lowest bit.
-   * `pageSizeBytes` is a power of two. `ERR_ACCEL_UNSUPPORTED` where nothing is recorded.
+   * `pageSizeBytes` is a power of two, `sizeBytes` a multiple of it. `ERR_ACCEL_UNSUPPORTED` where nothing is recorded.
    */
   takeDirtyPages(iova: bigint, sizeBytes: number, pageSizeBytes = 4096): Uint8Array {
+    // Of another page size the kernel takes the lowest bit, and would write more bits than there is room for.
+    const pages = sizeBytes / pageSizeBytes
+    if (!isPowerOfTwo(pageSizeBytes) || !Number.isInteger(pages) || pages < 1 || pages > maxDirtyPages) {
+      throw accelError(
+        'ERR_ACCEL_INVALID_ARGUMENT',
+        `dirty pages of ${sizeBytes} bytes in pages of ${pageSizeBytes}: wanted a power of two, and 1 to ${maxDirtyPages} such pages`,
+      )
+    }
     // In words of 64 bits (iova_bitmap_alloc in drivers/iommu/iommufd/iova_bitmap.c).
-    const bitmap = Buffer.alloc(Math.ceil(sizeBytes / pageSizeBytes / 64) * 8)
+    const bitmap = Buffer.alloc(Math.ceil(pages / 64) * 8)
     const request = Buffer.alloc(iommufd.getDirtyBitmapBytes)
-    request.writeUInt32LE(this.id, 4)
+    request.writeUInt32LE(this.#object.id, 4)
     request.writeBigUInt64LE(iova, 16)
     request.writeBigUInt64LE(BigInt(sizeBytes), 24)
     request.writeBigUInt64LE(BigInt(pageSizeBytes), 32)

@@ -6,7 +6,7 @@ import type { IommuGroup } from '../pci/sysfs.js'
 import * as vfio from './abi.js'
 import type { VfioCalls } from './calls.js'
 import { blockersOf, type DeviceNode, type GroupIommu, notViable, openNode, type VfioPaths } from './iommu.js'
-import { IommufdContext, IommufdObject } from './iommufd-context.js'
+import { closeAll, IommufdContext, IommufdObject } from './iommufd-context.js'
 import { IommufdDevice } from './iommufd-device.js'
 import { AddressSpace } from './iommufd-objects.js'
 
@@ -45,6 +45,8 @@ class IommufdGroup implements GroupIommu {
   readonly #context: IommufdContext
   readonly #space: AddressSpace
   readonly #devices = new Map<number, IommufdDevice>()
+  /** What devices made that are closed, and others still use. */
+  readonly #left: { close(): void }[] = []
 
   constructor(group: IommuGroup, paths: VfioPaths, context: IommufdContext, ioas: number) {
     this.#calls = context.calls
@@ -86,7 +88,7 @@ class IommufdGroup implements GroupIommu {
     this.#devices.delete(fd)
     device?.detach()
     await this.#calls.closeAsync(fd)
-    device?.closeObjects()
+    this.#left.push(...(device?.closeObjects() ?? []))
   }
 
   iommufdOf(fd: number): IommufdDevice | undefined {
@@ -94,6 +96,7 @@ class IommufdGroup implements GroupIommu {
   }
 
   close(): void {
+    closeAll(this.#left)
     this.#context.close()
   }
 
