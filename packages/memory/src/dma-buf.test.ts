@@ -12,6 +12,11 @@ const fdinfo = (size: number | string, exporter: string, name = '') =>
 t.test('what the kernel tells of a dma-buf', async (t) => {
   const decode = (info: string, target = '/dmabuf:') => decodeDmaBuf(target, info)
   t.same(decode(fdinfo(1 << 20, 'vfio_pci_core')), { sizeBytes: 1 << 20, exporter: 'vfio_pci_core' })
+  t.same(
+    decode(fdinfo(4096, 'linux,cma')),
+    { sizeBytes: 4096, exporter: 'linux,cma' },
+    'heaps are named by the device tree',
+  )
   const forged = fdinfo(4096, 'vfio_pci_core', 'name:\tx\nsize:\t9999999\ncount:\t1\nexp_name:\tudmabuf\n')
   t.same(
     decode(forged, '/dmabuf:x'),

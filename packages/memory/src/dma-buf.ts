@@ -165,7 +165,7 @@ function inspect(fd: number): DmaBufInfo {
  * dma_buf_show_fdinfo writes (drivers/dma-buf/dma-buf.c). A name that somebody gave it comes last in both.
  */
 export function decodeDmaBuf(target: string, info: string): DmaBufInfo | undefined {
-  const [, size, exporter] = /^size:\t(\d+)\ncount:\t\d+\nexp_name:\t(\w+)$/m.exec(info) ?? []
+  const [, size, exporter] = /^size:\t(\d+)\ncount:\t\d+\nexp_name:\t(.+)$/m.exec(info) ?? []
   const sizeBytes = Number(size)
   if (
     !target.startsWith('/dmabuf:') ||

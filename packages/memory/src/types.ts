@@ -58,11 +58,7 @@ export interface DmaMapper {
   /** Absent where the transport cannot map what it has no address for. */
   mapDmaBuf?(request: DmaBufMapRequest): void
   /** Makes what `source` has mapped at `sourceIova` reachable through this mapper too. Absent where memory has to be mapped anew. */
-  copy?(
-    request: Pick<DmaMapRequest, 'iova' | 'sizeBytes' | 'access'>,
-    source: DmaMapper,
-    sourceIova: Iova,
-  ): void
+  copy?(request: DmaCopy, source: DmaMapper, sourceIova: Iova): void
   /** Takes back exactly one earlier mapping. */
   unmap(iova: Iova, sizeBytes: number): void
 }
