@@ -305,6 +305,37 @@ t.test('what may pass is tried again after a while, and given up in the end', as
   await accel.close()
 })
 
+t.test('what happens on the bus takes none of the attempts that come by themselves', async (t) => {
+  const machine = new Machine()
+  machine.plug('a', { obstacle: 'ERR_ACCEL_PERMISSION' })
+  const { accel, discovery, log, names } = await start(machine, { retryMs: [50, 50], ref: true })
+  for (let i = 0; i < 4; i++) {
+    machine.announce('bind', 'other')
+    await settle(discovery)
+  }
+  t.equal(log.filter((line) => line === 'open a').length, 5)
+  delete machine.slots.get('a')!.obstacle
+  await sleep(200)
+  t.same(names(), ['accel0'], 'the node had its owner set meanwhile, of which no uevent tells')
+  await accel.close()
+})
+
+t.test('each source is asked what a uevent is about', async (t) => {
+  const machine = new Machine()
+  const { uevents } = machine
+  const deaf: DeviceSource = {
+    ...{ name: 'deaf', subsystems: ['pci'], scan: () => [], addressOf: () => undefined },
+    open: () => Promise.reject(new Error('nothing to open')),
+  }
+  machine.plug('a', { obstacle: 'ERR_ACCEL_UNSUPPORTED' })
+  const { accel, discovery, names } = await start(machine, { sources: [deaf, machine], uevents })
+  delete machine.slots.get('a')!.obstacle
+  machine.announce('change', 'a')
+  await settle(discovery)
+  t.same(names(), ['accel0'])
+  await accel.close()
+})
+
 t.test('a probe that fails is told, and tried again when the device is bound anew', async (t) => {
   const machine = new Machine()
   machine.plug('a')

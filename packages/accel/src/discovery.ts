@@ -79,6 +79,7 @@ interface Tracked {
   seqnum: number
   /** It went away while it was being opened or released. */
   vanished: boolean
+  /** Those that came by themselves, after {@link DiscoverOptions.retryMs}. */
   attempts: number
   node?: AccelNode
   error?: AccelError
@@ -190,8 +191,7 @@ export class Discovery extends EventEmitter<DiscoveryEvents> implements AsyncDis
       // One that was bound anew may be among them.
       for (const tracked of this.#tracked.values()) if (tracked.state === 'left') this.#forget(tracked)
     } else {
-      const source = this.#sources.find(({ subsystems }) => subsystems.includes(event.subsystem))
-      const tracked = this.#tracked.get(source?.addressOf(event) ?? '')
+      const tracked = this.#about(event)
       if (tracked !== undefined && event.seqnum > tracked.seqnum && !event.synthetic) {
         if (event.action === 'remove' || event.action === 'unbind') this.#vanished(tracked)
         else if (tracked.state === 'failed') this.#forget(tracked)
@@ -199,6 +199,16 @@ export class Discovery extends EventEmitter<DiscoveryEvents> implements AsyncDis
       }
     }
     this.#lookSoon()
+  }
+
+  /** The device that a uevent is about. */
+  #about(event: Uevent): Tracked | undefined {
+    for (const source of this.#sources) {
+      if (!source.subsystems.includes(event.subsystem)) continue
+      const tracked = this.#tracked.get(source.addressOf(event) ?? '')
+      if (tracked?.source === source) return tracked
+    }
+    return undefined
   }
 
   /** Once for all messages of this turn: a bus that is scanned sends many. */
@@ -269,9 +279,12 @@ export class Discovery extends EventEmitter<DiscoveryEvents> implements AsyncDis
     const retryInMs = passing.has(error.code)
       ? (this.#options.retryMs ?? DEFAULT_RETRY_MS)[attempts]
       : undefined
-    tracked.attempts++
     if (retryInMs !== undefined) {
-      tracked.timer = setTimeout(() => this.#begin(tracked), retryInMs)
+      const again = () => {
+        tracked.attempts++
+        this.#begin(tracked)
+      }
+      tracked.timer = setTimeout(again, retryInMs)
       if (!this.#options.ref) tracked.timer.unref()
     }
     if (error.code === before?.code) return
