@@ -2,26 +2,17 @@ import { DmaBuf, DmaDomain } from '@uaccel/memory'
 import { sys } from '@uaccel/sys'
 import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
 import type { Mapped, Trace } from './accessors.js'
-import { areasWithin, BarViews } from './bar-views.js'
+import { Bars, type MapBarOptions, type MapMemoryOptions } from './bars.js'
 import { ConfigSpace } from './config-access.js'
 import { type DeviceIdentity, identify } from './identity.js'
 import { type IrqRequest, IrqVectors } from './irq.js'
-import {
-  BarTrap,
-  buildBar,
-  contains,
-  goneError,
-  MappedMmio,
-  type Mmio,
-  pagesOf,
-  TrappedMmio,
-} from './mmio.js'
+import { BarTrap, goneError, type Mmio } from './mmio.js'
 import { pciCommand, pciConfig } from './pci/constants.js'
 import { setCommand } from './pci/state.js'
 import { Presence, type PresenceHost } from './presence.js'
 import type { RegisterMap } from './registers.js'
 import { type DeferOptions, type Disposer, Scope } from './scope.js'
-import { DeviceShare, type ShareHost } from './share/owner.js'
+import { DeviceShare } from './share/owner.js'
 import { PciRegion, type RegionInfo, type ResetKind, type Transport } from './transport.js'
 
 const RELEASE_MS = 30_000
@@ -32,20 +23,6 @@ export interface DeviceOptions {
   readonly trapBars?: boolean
   /** Called at each register access. Chosen when a BAR is mapped; without it accesses cost nothing more. */
   readonly trace?: Trace
-}
-
-/** How a BAR is mapped. */
-export interface MapBarOptions {
-  /** Reaches every register by calls. */
-  readonly trapped?: boolean
-}
-
-/** A part of a BAR. */
-export interface MapMemoryOptions extends MapBarOptions {
-  /** Bytes from the start of the BAR, a multiple of 8; default 0. */
-  readonly offset?: number
-  /** Default: up to the end of the BAR. */
-  readonly sizeBytes?: number
 }
 
 /** How a device is reset. */
@@ -68,10 +45,9 @@ export class Device {
   readonly identity: DeviceIdentity
   readonly config: ConfigSpace
   readonly #transport: Transport
-  readonly #options: DeviceOptions
   readonly #scope: Scope
   readonly #abort = new AbortController()
-  readonly #views: BarViews
+  readonly #bars: Bars
   readonly #presence: Presence
   readonly #shares = new Set<DeviceShare>()
   readonly #configTrap: BarTrap
@@ -84,13 +60,15 @@ export class Device {
 
   constructor(transport: Transport, options: DeviceOptions = {}) {
     this.#transport = transport
-    this.#options = options
     this.#scope = new Scope(this.#name())
-    this.#views = new BarViews(
-      transport,
-      (dispose) => this.#own(dispose),
-      () => this.#gone ?? this.#released(),
-    )
+    this.#bars = new Bars(transport, {
+      name: this.#name(),
+      trapBars: options.trapBars ?? false,
+      trace: options.trace,
+      checkReachable: () => this.#checkReachable(),
+      defer: (dispose) => this.#own(dispose),
+      gone: () => this.#gone ?? this.#released(),
+    })
     this.#configTrap = new BarTrap(transport, PciRegion.CONFIG, `config space of ${this.#name()}`)
     this.config = new ConfigSpace(this.#configTrap, transport.regions[PciRegion.CONFIG].sizeBytes)
     this.identity = identify(this.config, transport)
@@ -162,34 +140,13 @@ export class Device {
    * a page) are reached by calls, with the same accessors.
    * Errors: `ERR_ACCEL_NOT_FOUND` without such a BAR, `ERR_ACCEL_OUT_OF_RANGE` for registers beyond its end.
    */
-  async mapBar<D>(
-    index: number,
-    map: RegisterMap<D>,
-    { trapped = false }: MapBarOptions = {},
-  ): Promise<Mapped<D>> {
-    const region = this.#region(index, map.sizeBytes)
-    const mapped = !trapped && !this.#options.trapBars
-    const placeOf = this.#views.places(region, map.entries, this.#barName(index), mapped)
-    return buildBar(map, placeOf, this.#options.trace)
+  async mapBar<D>(index: number, map: RegisterMap<D>, options: MapBarOptions = {}): Promise<Mapped<D>> {
+    return this.#bars.registers(index, map, options)
   }
 
   /** Maps memory of the device, or a page of doorbells, to be reached by offset. Errors as for {@link mapBar}. */
   async mapMemory(index: number, options: MapMemoryOptions = {}): Promise<Mmio> {
-    const { offset = 0, trapped = false } = options
-    const sizeBytes = this.#checkPart(index, offset, options.sizeBytes)
-    const region = this.#region(index, offset + sizeBytes)
-    const area = region.mappable.find((a) => contains(a, offset, sizeBytes))
-    if (area === undefined || sizeBytes === 0 || trapped || this.#options.trapBars) {
-      return new TrappedMmio(
-        this.#views.trap(region, this.#barName(index)),
-        this.#barName(index),
-        offset,
-        sizeBytes,
-      )
-    }
-    const pages = pagesOf(area, offset, offset + sizeBytes)
-    const window = this.#views.window(region, pages, this.#barName(index))
-    return new MappedMmio(window, offset - window.area.offset, sizeBytes)
+    return this.#bars.memory(index, options)
   }
 
   /**
@@ -220,15 +177,7 @@ export class Device {
    * for all others. Errors as for {@link mapMemory}, and `ERR_ACCEL_UNSUPPORTED` where the transport exports nothing.
    */
   exportBar(index: number, options: Omit<MapMemoryOptions, 'trapped'> = {}): DmaBuf {
-    const { offset = 0, sizeBytes = (this.#transport.regions[index]?.sizeBytes ?? 0) - offset } = options
-    this.#region(index, offset + sizeBytes)
-    const fd = this.#transport.exportDmaBuf?.(index, { offset, sizeBytes })
-    if (fd === undefined) {
-      throw accelError(
-        'ERR_ACCEL_UNSUPPORTED',
-        `${this.#barName(index)} was to be exported as a dma-buf, which takes kernel VFIO of Linux 6.19 or later`,
-      )
-    }
+    const fd = this.#bars.exportDmaBuf(index, options)
     try {
       const dmaBuf = DmaBuf.adopt(fd)
       dmaBuf.onDestroy(this.defer(() => dmaBuf.close()))
@@ -272,7 +221,7 @@ export class Device {
     const share = new DeviceShare({
       name: this.#name(),
       signal: this.signal,
-      open: (index, offset, sizeBytes) => this.#openShared(index, offset, sizeBytes),
+      open: (index, offset, sizeBytes) => this.#bars.openShared(index, offset, sizeBytes),
       ended: () => this.#shares.delete(share),
     })
     this.#shares.add(share)
@@ -382,7 +331,7 @@ export class Device {
       cutOff: (reason) => this.#cutOff(reason),
       reachConfig: () => this.#configTrap.restore(),
       restore: () => {
-        this.#views.restore()
+        this.#bars.restore()
         for (const share of this.#shares) share.resume()
         this.#irqs?.rearm()
       },
@@ -419,7 +368,7 @@ export class Device {
   /** Ends all access through what was handed out. */
   #cutOff(reason: AccelError): void {
     for (const share of this.#shares) share.suspend(reason)
-    this.#views.revoke(reason)
+    this.#bars.revoke(reason)
     this.#configTrap.revoke(reason)
     this.#irqs?.silence()
   }
@@ -429,65 +378,6 @@ export class Device {
     const command = this.config.read16(pciConfig.command)
     if ((command & pciCommand.busMaster) !== 0)
       this.config.write16(pciConfig.command, command & ~pciCommand.busMaster)
-  }
-
-  /** All that can be mapped of a part of a BAR, in windows of its own. */
-  #openShared(index: number, offset: number, wanted?: number): ReturnType<ShareHost['open']> {
-    const sizeBytes = this.#checkPart(index, offset, wanted)
-    const region = this.#region(index, offset + sizeBytes)
-    const areas = areasWithin(region, offset, offset + sizeBytes)
-    if (areas.length === 0 || this.#options.trapBars) {
-      const why = this.#options.trapBars
-        ? 'this device was opened with trapBars'
-        : 'its transport maps nothing of it'
-      throw accelError(
-        'ERR_ACCEL_UNSUPPORTED',
-        `${this.#barName(index)} cannot be shared with a worker thread: ${why}, and calls of the transport belong to the thread that opened it`,
-      )
-    }
-    const label = this.#barName(index)
-    return { label, sizeBytes, windows: areas.map((area) => this.#views.open(region, area, label)) }
-  }
-
-  /** The size of a part of a BAR, by default up to its end. */
-  #checkPart(index: number, offset: number, wanted: number | undefined): number {
-    const sizeBytes = wanted ?? (this.#transport.regions[index]?.sizeBytes ?? 0) - offset
-    if (
-      Number.isSafeInteger(offset) &&
-      offset >= 0 &&
-      offset % 8 === 0 &&
-      Number.isSafeInteger(sizeBytes) &&
-      sizeBytes >= 0
-    )
-      return sizeBytes
-    throw accelError(
-      'ERR_ACCEL_INVALID_ARGUMENT',
-      `BAR ${index}: ${sizeBytes} bytes at offset ${offset}, wanted a multiple of 8 and a size`,
-    )
-  }
-
-  #region(index: number, endBytes: number): RegionInfo {
-    this.#checkReachable()
-    const region =
-      Number.isInteger(index) && index >= 0 && index <= PciRegion.BAR5
-        ? this.#transport.regions[index]
-        : undefined
-    if (region === undefined || region.sizeBytes === 0) {
-      const bars = this.#transport.regions
-        .filter((r) => r.index <= PciRegion.BAR5 && r.sizeBytes > 0)
-        .map((r) => r.index)
-      throw accelError(
-        'ERR_ACCEL_NOT_FOUND',
-        `${this.#name()} has no BAR ${index}; it has ${bars.join(', ') || 'none'}`,
-      )
-    }
-    if (endBytes > region.sizeBytes) {
-      throw accelError(
-        'ERR_ACCEL_OUT_OF_RANGE',
-        `${this.#barName(index)} has ${region.sizeBytes} bytes, and ${endBytes} were wanted: another device or revision?`,
-      )
-    }
-    return region
   }
 
   #checkAlive(): void {
@@ -505,10 +395,6 @@ export class Device {
   #name(): string {
     const { kind, address } = this.#transport.identity
     return `${kind} device ${address}`
-  }
-
-  #barName(index: number): string {
-    return `BAR ${index} of ${this.#name()}`
   }
 }
 

@@ -10,12 +10,11 @@ export type {
   UpdatableRegister,
   WritableRegister,
 } from './accessors.js'
+export type { MapBarOptions, MapMemoryOptions } from './bars.js'
 export type { ConfigSpace } from './config-access.js'
 export {
   Device,
   type DeviceOptions,
-  type MapBarOptions,
-  type MapMemoryOptions,
   openDevice,
   type ReleaseOptions,
   type ResetOptions,

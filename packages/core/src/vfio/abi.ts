@@ -40,7 +40,6 @@ export const VFIO_REGION_INFO_CAP_SPARSE_MMAP = 1
 export const VFIO_REGION_INFO_CAP_MSIX_MAPPABLE = 3
 
 export const VFIO_PCI_HOT_RESET_FLAG_DEV_ID = 1 << 0
-export const VFIO_PCI_HOT_RESET_FLAG_DEV_ID_OWNED = 1 << 1
 export const VFIO_PCI_DEVID_NOT_OWNED = 0xffff_ffff
 
 export const VFIO_DEVICE_FEATURE_GET = 1 << 16

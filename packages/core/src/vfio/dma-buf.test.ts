@@ -43,6 +43,7 @@ for (const iommu of iommuKinds) {
     t.throws(() => device.exportBar(0, { sizeBytes: 0x1000 }), { code: 'ERR_ACCEL_INVALID_ARGUMENT' })
     t.throws(() => device.exportBar(1), { code: 'ERR_ACCEL_NOT_FOUND' })
     t.throws(() => device.exportBar(0, { sizeBytes: 0x8000 }), { code: 'ERR_ACCEL_OUT_OF_RANGE' })
+    t.throws(() => device.exportBar(0, { offset: Number.NaN }), { code: 'ERR_ACCEL_INVALID_ARGUMENT' })
     t.equal(openFds(), before)
     await device.release()
     t.throws(() => device.exportBar(0), { code: 'ERR_ACCEL_NO_DEVICE' })
