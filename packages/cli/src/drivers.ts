@@ -1,10 +1,8 @@
 import type { AnyDriver } from '@uaccel/accel'
 import type { RegisterMap } from '@uaccel/core'
 import edu from '@uaccel/driver-edu'
-import { eduModel } from '@uaccel/driver-edu/model'
 import { Bar0 as eduBar0 } from '@uaccel/driver-edu/registers'
 import npu from '@uaccel/driver-npu'
-import { npuModel } from '@uaccel/driver-npu/model'
 import { NpuRegisters } from '@uaccel/driver-npu/registers'
 import type { ModelDefinition } from '@uaccel/model'
 import { accelError } from '@uaccel/uapi'
@@ -12,15 +10,23 @@ import { accelError } from '@uaccel/uapi'
 /** What the command knows of one kind of accelerator. */
 export interface Known {
   readonly driver: AnyDriver
-  readonly model: ModelDefinition
+  readonly loadModel: () => Promise<ModelDefinition>
   /** Register maps by BAR. */
   readonly bars: Readonly<Record<number, RegisterMap>>
 }
 
 /** Every accelerator that this command comes with, by its driver's name. */
 export const known: Readonly<Record<string, Known>> = {
-  edu: { driver: edu, model: eduModel, bars: { 0: eduBar0 } },
-  npu: { driver: npu, model: npuModel, bars: { 0: NpuRegisters } },
+  edu: {
+    driver: edu,
+    loadModel: async () => (await import('@uaccel/driver-edu/model')).eduModel,
+    bars: { 0: eduBar0 },
+  },
+  npu: {
+    driver: npu,
+    loadModel: async () => (await import('@uaccel/driver-npu/model')).npuModel,
+    bars: { 0: NpuRegisters },
+  },
 }
 
 /** The accelerator of that name. `ERR_ACCEL_NOT_FOUND` where there is none. */

@@ -1,15 +1,6 @@
 import { createRequire } from 'node:module'
 import { Command, CommanderError } from 'commander'
-import { bindCommand } from './commands/bind.js'
-import { configCommand } from './commands/config.js'
-import { doctorCommand } from './commands/doctor.js'
-import { inferCommand } from './commands/infer.js'
-import { labCommand } from './commands/lab.js'
-import { listCommand } from './commands/list.js'
-import { modelCommand } from './commands/model.js'
-import { regCommand } from './commands/reg.js'
-import { resetCommand } from './commands/reset.js'
-import { unbindCommand } from './commands/unbind.js'
+import { commands } from './commands.js'
 import { exitCodes, report } from './output.js'
 
 const { version } = createRequire(import.meta.url)('../package.json') as { version: string }
@@ -18,7 +9,7 @@ const program = new Command('uaccel')
   .description('Accelerators in user space: devices, registers, models, the lab')
   .version(version)
   .enablePositionalOptions()
-  .configureHelp({ showGlobalOptions: true })
+  .configureHelp({ showGlobalOptions: true, subcommandTerm: (command) => command.name() })
   .addHelpText(
     'after',
     `
@@ -31,19 +22,11 @@ ${Object.entries(exitCodes)
 Data goes to stdout, all else to stderr. NO_COLOR switches colours off.`,
   )
 
-for (const command of [
-  listCommand,
-  bindCommand,
-  unbindCommand,
-  doctorCommand,
-  configCommand,
-  regCommand,
-  resetCommand,
-  modelCommand,
-  labCommand,
-  inferCommand,
-]) {
-  program.addCommand(command())
+for (const [name, { description, load }] of Object.entries(commands)) {
+  const command = new Command(name).description(description)
+  // One that is not named does not run, and its modules need no time.
+  if (process.argv.includes(name)) (await load())(command)
+  program.addCommand(command)
 }
 answerForItself(program, 'uaccel')
 

@@ -1,6 +1,5 @@
 import { type NoIommuOptions, openPlatform, openUio, openVfio, parseBdf, type Transport } from '@uaccel/core'
 import { accelError, isAccelError } from '@uaccel/uapi'
-import { connectVfioUser } from '@uaccel/vfio-user'
 
 /** How a device is named on the command line, for help texts. */
 export const targetHelp =
@@ -12,7 +11,7 @@ export const isSocket = (text: string): boolean => text.includes('/')
 
 /** Opens what {@link targetHelp} says. */
 export async function openTarget(text: string, options: NoIommuOptions = {}): Promise<Transport> {
-  if (isSocket(text)) return connectVfioUser(text)
+  if (isSocket(text)) return (await import('@uaccel/vfio-user')).connectVfioUser(text)
   if (!text.startsWith(uioPrefix)) return openVfio(parseAddress(text), options)
   const name = text.slice(uioPrefix.length)
   return isBdf(name) ? openUio(name, options) : openPlatform(name, options)

@@ -1,5 +1,5 @@
 import { type Binding, bindDevice, bindGroup, shellCommand } from '@uaccel/core'
-import { Command, InvalidArgumentError } from 'commander'
+import { type Command, InvalidArgumentError } from 'commander'
 import { note, printJson } from '../output.js'
 import { parseOwner } from '../owner.js'
 
@@ -14,9 +14,8 @@ interface BindFlags {
 }
 
 /** `uaccel bind`: gives a device to a driver that hands it to programs. */
-export function bindCommand(): Command {
-  return new Command('bind')
-    .description('give a PCI device to vfio-pci, so that programs can open it')
+export function bindCommand(command: Command): void {
+  command
     .argument('<address>', 'PCI address: 0000:00:05.0 or 00:05.0')
     .option('--driver <name>', 'the kernel driver that gets it, such as uio_pci_generic', 'vfio-pci')
     .option('-g, --group', 'all devices of its IOMMU group')

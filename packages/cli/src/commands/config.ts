@@ -7,14 +7,13 @@ import {
   pciNames,
   readPciDevice,
 } from '@uaccel/core'
-import { Command } from 'commander'
+import type { Command } from 'commander'
 import { hex, note, printJson } from '../output.js'
 import { isSocket, openTarget, parseAddress, targetHelp } from '../target.js'
 
 /** `uaccel config`: configuration space, decoded. */
-export function configCommand(): Command {
-  return new Command('config')
-    .description('configuration space of a device, decoded')
+export function configCommand(command: Command): void {
+  command
     .argument('<device>', targetHelp)
     .option('--json', 'as JSON')
     .action(async (target: string, { json }: { json?: boolean }) => {

@@ -7,15 +7,14 @@ import {
   type PciDeviceInfo,
   pciNames,
 } from '@uaccel/core'
-import { Command } from 'commander'
+import type { Command } from 'commander'
 import pc from 'picocolors'
 import { knownById } from '../drivers.js'
 import { exitCodes, hex, printJson } from '../output.js'
 
 /** `uaccel doctor`: what is in the way of a driver, and how to mend it. */
-export function doctorCommand(): Command {
-  return new Command('doctor')
-    .description('check what a driver needs to open a device, and tell how to mend what is missing')
+export function doctorCommand(command: Command): void {
+  command
     .argument('[address]', 'PCI address of a device: 0000:00:05.0 or 00:05.0')
     .option('--json', 'as JSON')
     .addHelpText(

@@ -10,7 +10,7 @@ import {
   type Tensor,
 } from '@uaccel/inference'
 import { accelError } from '@uaccel/uapi'
-import { Command, InvalidArgumentError } from 'commander'
+import { type Command, InvalidArgumentError } from 'commander'
 import { note } from '../output.js'
 import { withModel } from '../spawn-model.js'
 import { openTarget, targetHelp } from '../target.js'
@@ -24,9 +24,8 @@ interface InferFlags {
 }
 
 /** `uaccel infer`: an ONNX graph on an accelerator. */
-export function inferCommand(): Command {
-  return new Command('infer')
-    .description('run an int8 ONNX model; its outputs go to stdout as JSON')
+export function inferCommand(command: Command): void {
+  command
     .argument('<model>', 'ONNX file')
     .requiredOption(
       '-i, --input <file...>',

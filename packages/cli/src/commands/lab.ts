@@ -1,6 +1,6 @@
 import * as lab from '@uaccel/lab'
 import { devicePresets, type LabProgress, runInLab } from '@uaccel/lab'
-import { Command, InvalidArgumentError } from 'commander'
+import { type Command, InvalidArgumentError } from 'commander'
 import { note } from '../output.js'
 
 interface LabFlags {
@@ -32,11 +32,8 @@ Example:
   uaccel lab --device edu vfio-user:./edu.sock -- uaccel list`
 
 /** `uaccel lab`: a command in an emulated guest with devices on vfio-pci. */
-export function labCommand(): Command {
-  const command = new Command('lab')
-    .description(
-      'run a command in an emulated guest, as root, with devices bound to vfio-pci and the files of this machine read-only',
-    )
+export function labCommand(command: Command): void {
+  command
     .usage('[options] -- COMMAND...')
     .argument('[command...]', 'program and arguments, run in this folder')
     .option('-d, --device <device...>', 'device to add: [NAME=][port/]DEVICE, see below')
@@ -71,7 +68,6 @@ export function labCommand(): Command {
       const { path } = await lab.fetchQemu({ onProgress: progressLine() })
       note(`QEMU is in ${path}; the lab uses it for vfio-user devices.`)
     })
-  return command
 }
 
 async function run(command: string[], flags: LabFlags, self: Command): Promise<void> {

@@ -6,15 +6,14 @@ import {
   type UioDeviceInfo,
   vfioInterface,
 } from '@uaccel/core'
-import { Command } from 'commander'
+import type { Command } from 'commander'
 import { knownById } from '../drivers.js'
 import { hex, note, printJson } from '../output.js'
 import { table } from '../table.js'
 
 /** `uaccel list`: what is on the PCI bus, and who has it. */
-export function listCommand(): Command {
-  return new Command('list')
-    .description('PCI devices, and those of UIO: who holds them, and which driver here would take them')
+export function listCommand(command: Command): void {
+  command
     .option('-a, --all', 'all devices; otherwise bridges and the chipset are left out')
     .option('--json', 'as JSON, all devices')
     .action(({ all, json }: { all?: boolean; json?: boolean }) => {

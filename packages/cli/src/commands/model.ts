@@ -1,7 +1,7 @@
 import { createFunction } from '@uaccel/model'
 import { isAccelError } from '@uaccel/uapi'
 import { serveVfioUser } from '@uaccel/vfio-user'
-import { Command } from 'commander'
+import type { Command } from 'commander'
 import { known, knownByName } from '../drivers.js'
 import { note } from '../output.js'
 
@@ -13,9 +13,8 @@ interface ModelFlags {
 }
 
 /** `uaccel model`: a device model in this process, for clients in others. */
-export function modelCommand(): Command {
-  return new Command('model')
-    .description('serve a device model over vfio-user until interrupted')
+export function modelCommand(command: Command): void {
+  command
     .argument('<name>', `the model: ${Object.keys(known).join(', ')}`)
     .requiredOption('-s, --socket <path>', 'Unix socket to make')
     .option('--trapped', 'let no client map the memory of the device: each access is a message')
@@ -29,7 +28,7 @@ export function modelCommand(): Command {
 }
 
 async function run(name: string, flags: ModelFlags): Promise<void> {
-  const { model } = knownByName(name)
+  const model = await knownByName(name).loadModel()
   const tell = flags.quiet ? () => {} : note
   const { trapped = false, mapUnsealed = false } = flags
   const dma = { requireSealed: !mapUnsealed }

@@ -8,7 +8,7 @@ import {
   type Transport,
 } from '@uaccel/core'
 import { accelError } from '@uaccel/uapi'
-import { Command } from 'commander'
+import type { Command } from 'commander'
 import { knownById } from '../drivers.js'
 import { hex, printJson } from '../output.js'
 import { table } from '../table.js'
@@ -20,8 +20,7 @@ interface Found {
 }
 
 /** `uaccel reg`: registers by the names of the driver's register map. */
-export function regCommand(): Command {
-  const reg = new Command('reg').description('read and write registers by name')
+export function regCommand(reg: Command): void {
   reg
     .command('list <device>')
     .description('the registers that the driver declares')
@@ -68,7 +67,6 @@ export function regCommand(): Command {
       `\n  device: ${targetHelp}\n  A register of an array is named like QUEUE[3].HEAD.`,
     )
   }
-  return reg
 }
 
 /** Opens the device, hands it over with the maps of its driver, and gives it back. */

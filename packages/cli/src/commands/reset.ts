@@ -1,12 +1,11 @@
 import { openDevice } from '@uaccel/core'
-import { Command } from 'commander'
+import type { Command } from 'commander'
 import { note } from '../output.js'
 import { openTarget, targetHelp } from '../target.js'
 
 /** `uaccel reset`: what to do about a device that does not work any more. */
-export function resetCommand(): Command {
-  return new Command('reset')
-    .description('reset a device, and see that it answers')
+export function resetCommand(command: Command): void {
+  command
     .argument('<device>', targetHelp)
     .option(
       '--hot',

@@ -1,5 +1,5 @@
 import { type Binding, shellCommand, unbindDevice } from '@uaccel/core'
-import { Command } from 'commander'
+import type { Command } from 'commander'
 import { printJson } from '../output.js'
 import { seconds } from './bind.js'
 
@@ -11,9 +11,8 @@ interface UnbindFlags {
 }
 
 /** `uaccel unbind`: gives a device back to the driver that it had. */
-export function unbindCommand(): Command {
-  return new Command('unbind')
-    .description('give a PCI device back to the driver that it had before uaccel bind')
+export function unbindCommand(command: Command): void {
+  command
     .argument('<address>', 'PCI address: 0000:00:05.0 or 00:05.0')
     .option('-f, --force', 'also where a program has it open: it is asked to give it up')
     .option('-n, --dry-run', 'check, print the commands, do nothing')

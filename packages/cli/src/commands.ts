@@ -1,0 +1,53 @@
+import type { Command } from 'commander'
+
+/** A command of `uaccel`, whose module is loaded only where it is wanted. */
+interface CommandEntry {
+  readonly description: string
+  /** What gives the command its arguments, options, help and action. */
+  readonly load: () => Promise<(command: Command) => void>
+}
+
+/** By name, in the order of the help. */
+export const commands: Readonly<Record<string, CommandEntry>> = {
+  list: {
+    description: 'PCI devices, and those of UIO: who holds them, and which driver here would take them',
+    load: async () => (await import('./commands/list.js')).listCommand,
+  },
+  bind: {
+    description: 'give a PCI device to vfio-pci, so that programs can open it',
+    load: async () => (await import('./commands/bind.js')).bindCommand,
+  },
+  unbind: {
+    description: 'give a PCI device back to the driver that it had before uaccel bind',
+    load: async () => (await import('./commands/unbind.js')).unbindCommand,
+  },
+  doctor: {
+    description: 'check what a driver needs to open a device, and tell how to mend what is missing',
+    load: async () => (await import('./commands/doctor.js')).doctorCommand,
+  },
+  config: {
+    description: 'configuration space of a device, decoded',
+    load: async () => (await import('./commands/config.js')).configCommand,
+  },
+  reg: {
+    description: 'read and write registers by name',
+    load: async () => (await import('./commands/reg.js')).regCommand,
+  },
+  reset: {
+    description: 'reset a device, and see that it answers',
+    load: async () => (await import('./commands/reset.js')).resetCommand,
+  },
+  model: {
+    description: 'serve a device model over vfio-user until interrupted',
+    load: async () => (await import('./commands/model.js')).modelCommand,
+  },
+  lab: {
+    description:
+      'run a command in an emulated guest, as root, with devices bound to vfio-pci and the files of this machine read-only',
+    load: async () => (await import('./commands/lab.js')).labCommand,
+  },
+  infer: {
+    description: 'run an int8 ONNX model; its outputs go to stdout as JSON',
+    load: async () => (await import('./commands/infer.js')).inferCommand,
+  },
+}
