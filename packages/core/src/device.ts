@@ -341,11 +341,19 @@ export class Device {
 
   /**
    * Whatever the driver left running shall not reach memory that is not its own any more. A device that was not brought to
-   * rest may ignore the bus master bit, or go on where it stopped when somebody sets it: it is reset.
+   * rest may ignore the bus master bit, or go on where it stopped when somebody sets it: it is reset, as is one whose bit cannot
+   * be cleared.
    */
   async #keepFromMemory(): Promise<void> {
-    this.#stopBusMaster()
-    if (this.#scope.failed > 0 && this.resets.includes('function')) await this.#presence.reset('function')
+    const resettable = this.resets.includes('function')
+    let atRest = this.#scope.failed === 0
+    try {
+      this.#stopBusMaster()
+    } catch (error) {
+      if (this.#lost || !resettable) throw error
+      atRest = false
+    }
+    if (!atRest && resettable) await this.#presence.reset('function')
   }
 
   #released(): AccelError {

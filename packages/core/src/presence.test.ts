@@ -267,3 +267,28 @@ t.test('one change at a time: what is asked for meanwhile waits', async (t) => {
   t.same(calls.slice(4), ['sleep begins', 'asleep', 'wake begins', 'awake'], 'a release wakes it afterwards')
   await transport.close()
 })
+
+t.test(
+  'a device whose bus mastering cannot be switched off is reset before its memory is unmapped',
+  async (t) => {
+    const transport = new FakeTransport()
+    const { log } = transport
+    const dev = openDevice(transport)
+    await dev.enable({ busMaster: true })
+    dev.dma.alloc(4096)
+    const write = transport.write.bind(transport)
+    transport.write = (region, offset, width, value) => {
+      if (region === 7) throw accelError('ERR_ACCEL_IO', 'config space is stuck')
+      write(region, offset, width, value)
+    }
+    transport.reset = async (kind) => {
+      transport.write = write
+      log.push(`reset ${kind}`)
+    }
+    log.length = 0
+    await dev.release()
+    const order = log.filter((line) => /^(reset|dma unmap)/.test(line))
+    t.same(order, ['reset function', 'dma unmap'])
+    await transport.close()
+  },
+)
