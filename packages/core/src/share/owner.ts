@@ -64,7 +64,7 @@ export class DeviceShare {
   readonly #windows = new Map<number, OpenWindow>()
   readonly #events: EventLine[] = []
   readonly #fds: number[] = []
-  readonly #forget: (() => void)[] = []
+  readonly #forget = new Set<() => void>()
   readonly #detached: Promise<void>
   #settle: () => void = () => {}
   #onMessage: (value: unknown) => void = () => {}
@@ -87,7 +87,7 @@ export class DeviceShare {
     port1.unref()
     const gone = () => this.#end(host.signal.reason as AccelError)
     host.signal.addEventListener('abort', gone)
-    this.#forget.push(() => host.signal.removeEventListener('abort', gone))
+    this.#forget.add(() => host.signal.removeEventListener('abort', gone))
   }
 
   /** Resolves when the worker has let go: it said so, it ended, or it never took the token. */
@@ -136,11 +136,11 @@ export class DeviceShare {
       )
     }
     const view = this.#view(region.buffer.share())
-    this.#forget.push(
-      region.buffer.onDestroy(() => {
-        if (!this.#ended) this.#post({ kind: 'revoked', id: view.id })
-      }),
-    )
+    const forget = region.buffer.onDestroy(() => {
+      this.#forget.delete(forget)
+      this.#post({ kind: 'revoked', id: view.id })
+    })
+    this.#forget.add(forget)
     return { kind: 'memory', name: region.name, view, sizeBytes: region.sizeBytes, iova: region.iova }
   }
 
@@ -220,7 +220,8 @@ export class DeviceShare {
     if (this.#ended) return
     this.#post({ kind: 'gone', reason: sent(reason) })
     this.#ended = true
-    for (const forget of this.#forget.splice(0)) forget()
+    for (const forget of this.#forget) forget()
+    this.#forget.clear()
     for (const { close } of this.#windows.values()) close()
     this.#windows.clear()
     // A token that nobody took yet is worth nothing from now on. Otherwise the worker says when it is done, or its end does.
