@@ -104,6 +104,8 @@ export class FakeKernel implements VfioCalls {
   /** Page requests, whole records. */
   read(fd: number, buffer: Uint8Array): number {
     const queue = this.iommufd.queueOf(fd)
+    // One group waits at most: where it does not fit it stays (iommufd_fault_fops_read in drivers/iommu/iommufd/eventq.c).
+    if (queue.pending.length > buffer.length) return 0
     const count = queue.pending.copy(buffer)
     queue.pending = queue.pending.subarray(count)
     return count

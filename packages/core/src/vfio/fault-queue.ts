@@ -3,7 +3,9 @@ import * as iommufd from './iommufd-abi.js'
 import type { IommufdContext, IommufdObject } from './iommufd-context.js'
 
 /** How many requests one read can bring: a group that does not fit stays in the kernel. */
-const maxRequests = 128
+const usualRequests = 128
+/** What Intel's IOMMU lets wait at once, and so the largest group (PRQ_DEPTH in drivers/iommu/intel/iommu.h). */
+const maxRequests = 2048
 
 /** A page that a device asked for (PCI Express 6.0, 10.4: page request interface). */
 export interface PageRequest {
@@ -58,7 +60,12 @@ export class FaultQueue {
 
   /** What waits, whole groups, oldest first; empty where nothing does. */
   read(): PageRequest[] {
-    const bytes = Buffer.alloc(maxRequests * iommufd.pageFaultBytes)
+    const usual = this.#read(usualRequests)
+    return usual.length > 0 ? usual : this.#read(maxRequests)
+  }
+
+  #read(room: number): PageRequest[] {
+    const bytes = Buffer.alloc(room * iommufd.pageFaultBytes)
     const count = Math.floor((this.#object.context.calls.read(this.fd, bytes) ?? 0) / iommufd.pageFaultBytes)
     return Array.from({ length: count }, (_, i) => decode(bytes.subarray(i * iommufd.pageFaultBytes)))
   }

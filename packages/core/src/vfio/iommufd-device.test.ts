@@ -207,6 +207,8 @@ t.test('page requests are read and answered', async (t) => {
     },
   ])
   t.same(queue.read(), [])
+  kernel.iommufd.queueOf(queue.fd).pending = Buffer.alloc(2048 * 40)
+  t.equal(queue.read().length, 2048, 'a group as large as a device can make it')
   queue.respond(requests[1]!, true)
   queue.respond({ cookie: 42 }, false)
   t.same(kernel.iommufd.queueOf(queue.fd).answers, ['2900000000000000', '2a00000001000000'])
