@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { TransportIdentity } from '@uaccel/core'
 import { accelError, cmd, u32, uapi } from '@uaccel/uapi'
 import t, { type Test } from 'tap'
 import { FakeTransport } from './fake-transport.test.helper.js'
@@ -251,13 +252,21 @@ for (const [what, behaviour] of [
 
 t.test('the way out names the commands for a device of the kernel', async (t) => {
   const { wedged } = await import('./wedged.js')
-  const identity = { transport: { kind: 'vfio', address: '0000:01:00.0' } } as Parameters<typeof wedged>[1]
-  const { message } = wedged('accel3', identity, new Error('it is dead'))
-  t.match(message, '`uaccel reset 0000:01:00.0 --hot`')
-  t.match(
-    message,
-    'echo 1 | sudo tee /sys/bus/pci/devices/0000:01:00.0/remove && echo 1 | sudo tee /sys/bus/pci/rescan',
-  )
+  const say = (bus: 'pci' | 'platform', kind: TransportIdentity['kind'], address: string) => {
+    const identity = { bus, transport: { kind, address } } as Parameters<typeof wedged>[1]
+    return wedged('accel3', identity, new Error('it is dead')).message
+  }
+  const offTheBus =
+    'echo 1 | sudo tee /sys/bus/pci/devices/0000:01:00.0/remove && echo 1 | sudo tee /sys/bus/pci/rescan'
+  const vfio = say('pci', 'vfio', '0000:01:00.0')
+  t.match(vfio, '`uaccel reset 0000:01:00.0 --hot`')
+  t.match(vfio, offTheBus)
+  const uio = say('pci', 'uio', '0000:01:00.0')
+  t.notMatch(uio, '--hot', 'UIO has none')
+  t.match(uio, offTheBus)
+  const platform = say('platform', 'uio', 'uio:npu')
+  t.notMatch(platform, '/pci/')
+  t.match(platform, /unbind .* bind/)
 })
 
 t.test(
@@ -286,7 +295,7 @@ t.test(
         reason: { code: 'ERR_ACCEL_NO_DEVICE', cause: { message: 'the fake is wanted back' } },
       })
     }
-    t.ok(tookMs < 100, `within 100 ms: ${tookMs}`)
+    t.ok(tookMs < 400, `before a handler would be given up: ${tookMs}`)
     t.throws(open, { code: 'ERR_ACCEL_NO_DEVICE' })
     await t.rejects(client.call('work', { id: 2 }), { code: 'ERR_ACCEL_NO_DEVICE', message: /wanted back/ })
     t.match(await client.lost, { message: 'the fake is wanted back' })
