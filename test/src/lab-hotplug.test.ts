@@ -9,7 +9,8 @@ t.setTimeout(600_000)
 
 t.test('a busy device is unplugged and plugged in again, in the lab', async (t) => {
   let monitor: Monitor | undefined
-  let doing = Promise.resolve()
+  let doing: Promise<unknown> = Promise.resolve()
+  const stop = new AbortController()
   const hand: Record<string, () => Promise<unknown>> = {
     unplug: async () => {
       const gone = once(monitor!, 'DEVICE_DELETED')
@@ -25,10 +26,11 @@ t.test('a busy device is unplugged and plugged in again, in the lab', async (t) 
     },
     onCue: (cue) => {
       const act = hand[cue]
-      if (act) doing = doing.then(async () => void (await act()))
+      // Where QEMU refuses, the guest would wait in vain: the run ends, with QEMU's words as the cause.
+      if (act) doing = doing.then(act).catch((error) => stop.abort(error))
     },
+    signal: stop.signal,
   })
-  await doing
   if (exitCode !== 0) t.comment(`${stdout}\n${stderr}`)
   t.equal(exitCode, 0)
   for (const [line] of stdout.matchAll(/calls ended within \d.*/g)) t.comment(line)
