@@ -5,7 +5,7 @@ import { repeatResults } from './iommufd-lane.js'
 
 t.setTimeout(600_000)
 
-const devices = ['e1000e', 'nec-usb-xhci,msi=on,msix=off']
+const devices = ['e1000e', 'nec-usb-xhci,msi=on,msix=off', 'edu']
 const granting = (iommu: string) => `MSI by ${iommu}: as many vectors as the system grants`
 
 t.test('interrupts of each kind of QEMU devices on kernel VFIO, in the lab', async (t) => {
@@ -18,9 +18,11 @@ t.test('interrupts of each kind of QEMU devices on kernel VFIO, in the lab', asy
     iommuKinds.flatMap((iommu) => [
       granting(iommu),
       `msix of e1000e by ${iommu}`,
-      `msi of e1000e by ${iommu}`,
       `intx of e1000e by ${iommu}`,
       `resets and sleep of e1000e by ${iommu}`,
+      `msix of e1000e by ${iommu}, in a worker thread`,
+      `msi of edu by ${iommu}, in a worker thread`,
+      `intx of edu by ${iommu}, in a worker thread`,
     ]),
   )
 })

@@ -38,6 +38,7 @@ export class IrqVectors {
   readonly #transport: Transport
   readonly #events: readonly EventFd[]
   readonly #watches: (Watch | undefined)[]
+  readonly #handlers: IrqHandler[] = []
   readonly #fired: Float64Array
   readonly #handled: Float64Array
   readonly #masked: Uint8Array
@@ -102,21 +103,22 @@ export class IrqVectors {
   }
 
   /**
-   * Calls `handler` when vector `vector` fires; what fired before is delivered at once. INTx is unmasked after the
+   * Calls `handler` when vector `vector` fires, in the place of an earlier one; what fired before is delivered at once. INTx is unmasked after the
    * handler returns, unless the driver masked it: it must have acknowledged the device. After a handler that threw the line stays masked, since it
    * would fire again at once, and the exception reaches `uncaughtException`, unless the device was lost under it.
    */
   handle(vector: number, handler: IrqHandler): void {
     this.#check(vector)
-    this.#watches[vector]?.close()
+    this.#handlers[vector] = handler
+    // The watch stays when the handler changes: in a worker thread, the last one to be closed ends the thread that waits.
     const event = this.#events[vector]
-    this.#watches[vector] = watch(event.fd, () => {
+    this.#watches[vector] ??= watch(event.fd, () => {
       const count = event.drain()
       if (count === 0 || this.#silent) return
       this.#fired[vector] += count
       this.#handled[vector]++
       try {
-        handler(count)
+        this.#handlers[vector](count)
         if (this.#autoMasked && !this.#released && this.#masked[vector] === 0)
           this.#transport.unmaskIrq(this.type, vector)
       } catch (error) {

@@ -1,5 +1,5 @@
 import * as abi from './abi.js'
-import { EAGAIN, EINTR, EOPNOTSUPP, type RawCalls } from './ffi.js'
+import { EAGAIN, EINTR, EOPNOTSUPP, type RawCalls } from './raw-calls.js'
 import { type SystemCalls, sys } from './system-calls.js'
 import { systemError } from './system-error.js'
 

@@ -1,5 +1,6 @@
 import { createRequire } from 'node:module'
-import { type FfiProvider, type RawCalls, signatures } from './ffi.js'
+import type { FfiProvider } from './ffi.js'
+import { type RawCalls, signatures } from './raw-calls.js'
 
 const require = createRequire(import.meta.url)
 
@@ -52,20 +53,23 @@ export function ffiRsProvider(): FfiProvider {
     }
   }
 
+  async function onThread(name: keyof RawCalls, values: readonly unknown[]): Promise<number> {
+    const outcome = (await ffi.load({
+      ...parameters(name, types.i32, values),
+      errno: true,
+      runInNewThread: true,
+    })) as unknown as Outcome
+    return outcome.value === -1 ? -outcome.errnoCode : Number(outcome.value)
+  }
+
   const names = Object.keys(signatures) as (keyof RawCalls)[]
   const raw = Object.fromEntries(names.map((name) => [name, bind(name)])) as unknown as RawCalls
 
   return {
     name: 'ffi-rs',
     raw,
-    async ioctlAsync(fd, request, arg) {
-      const outcome = (await ffi.load({
-        ...parameters('ioctl', types.i32, [fd, request, arg]),
-        errno: true,
-        runInNewThread: true,
-      })) as unknown as Outcome
-      return outcome.value === -1 ? -outcome.errnoCode : Number(outcome.value)
-    },
+    ioctlAsync: (fd, request, arg) => onThread('ioctl', [fd, request, arg]),
+    closeAsync: (fd) => onThread('close', [fd]),
     view(address, sizeBytes) {
       // a pointer object that ffi-rs takes is what a C function answers: memmove(p, p, 0) is p
       const pointer = ffi.load({

@@ -1,6 +1,7 @@
 import { createRequire } from 'node:module'
 import type { KoffiFunc, LibraryHandle } from 'koffi'
-import { type FfiProvider, type RawCalls, type ResultType, signatures } from './ffi.js'
+import type { FfiProvider } from './ffi.js'
+import { type RawCalls, type ResultType, signatures } from './raw-calls.js'
 
 const require = createRequire(import.meta.url)
 
@@ -52,18 +53,20 @@ export function koffiProvider(): FfiProvider {
   const raw = Object.fromEntries(
     names.map((name) => [name, negateErrno(koffi, declare(libc, name), signatures[name].result)]),
   ) as unknown as RawCalls
-  const ioctl = declare(libc, 'ioctl')
+  const [ioctl, close] = [declare(libc, 'ioctl'), declare(libc, 'close')]
+  const onThread = (native: Native, ...args: unknown[]) =>
+    new Promise<number>((resolve, reject) => {
+      native.async(...args, (error: unknown, result: unknown) => {
+        // errno is that of the call only while this callback runs
+        if (error) reject(error)
+        else resolve(result === -1 ? -koffi.errno() : Number(result))
+      })
+    })
   return {
     name: 'koffi',
     raw,
-    ioctlAsync: (fd, request, arg) =>
-      new Promise((resolve, reject) => {
-        ioctl.async(fd, request, arg, (error, result) => {
-          // errno is that of the call only while this callback runs
-          if (error) reject(error)
-          else resolve(result === -1 ? -koffi.errno() : Number(result))
-        })
-      }),
+    ioctlAsync: (fd, request, arg) => onThread(ioctl, fd, request, arg),
+    closeAsync: (fd) => onThread(close, fd),
     view: (address, sizeBytes) => koffi.view(address, sizeBytes),
   }
 }

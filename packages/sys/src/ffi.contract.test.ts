@@ -123,7 +123,9 @@ for (const name of ['koffi', 'ffi-rs'] as ProviderName[]) {
       )
       await t.rejects(calls.ioctlAsync(memory, TIOCGWINSZ, answer), { code: notty[0], errno: notty[1] })
       await t.rejects(calls.ioctlAsync(memory, TIOCGWINSZ, 0n), { code: notty[0], errno: notty[1] })
-      calls.close(memory)
+      await calls.closeAsync(memory)
+      const closed = { code: 'ERR_ACCEL_SYSTEM', errno: 'EBADF', syscall: 'close' }
+      await t.rejects(calls.closeAsync(memory), closed, 'it is closed')
     })
 
     t.test('an address as an ioctl argument, of buffers of any size', async (t) => {

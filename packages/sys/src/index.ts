@@ -1,6 +1,6 @@
 export * as abi from './abi.js'
 export { EventFd } from './eventfd.js'
-export { type FfiProvider, type ProviderName, type RawCalls, requirePlatform } from './ffi.js'
+export { type FfiProvider, type ProviderName, requirePlatform } from './ffi.js'
 export {
   MAX_MAPPING_BYTES,
   type MapOptions,
@@ -10,6 +10,7 @@ export {
   type SharedRange,
   Window,
 } from './mapping.js'
+export type { RawCalls } from './raw-calls.js'
 export { createSealedMemory, getSealsOrNone, requireSealed } from './sealed.js'
 export {
   type NetlinkMessage,

@@ -2,10 +2,11 @@ import { fstatSync } from 'node:fs'
 import { constants } from 'node:os'
 import { accelError, isAccelError } from '@uaccel/uapi'
 import * as abi from './abi.js'
-import { EAGAIN, EINTR, type FfiProvider, type ProviderName, requirePlatform } from './ffi.js'
+import { type FfiProvider, type ProviderName, requirePlatform } from './ffi.js'
 import { ffiRsProvider } from './ffi-ffirs.js'
 import { koffiProvider } from './ffi-koffi.js'
 import { type Message, messageToReceive, messageToSend, received, receiveInto } from './message.js'
+import { EAGAIN, EINTR } from './raw-calls.js'
 import { systemError } from './system-error.js'
 
 /** What `recvmsg` took from a socket. */
@@ -106,6 +107,12 @@ export class SystemCalls {
   /** Never repeated after EINTR: on Linux the descriptor is gone either way. */
   close(fd: number): void {
     const result = this.provider.raw.close(fd)
+    if (result !== EINTR) this.#check('close', result, `fd ${fd}`)
+  }
+
+  /** As `close`, on another thread: for a descriptor whose last close has the kernel do work, such as resetting a device. */
+  async closeAsync(fd: number): Promise<void> {
+    const result = await this.provider.closeAsync(fd)
     if (result !== EINTR) this.#check('close', result, `fd ${fd}`)
   }
 

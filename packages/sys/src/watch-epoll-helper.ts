@@ -1,25 +1,39 @@
 import { parentPort, workerData } from 'node:worker_threads'
-import { EINTR } from './ffi.js'
-import { systemCalls } from './system-calls.js'
-import { systemError } from './system-error.js'
-import { type HelperData, STOP_TOKEN } from './watch-epoll.js'
+import type { FfiProvider, ProviderName } from './ffi.js'
+import { EINTR } from './raw-calls.js'
+import type { HelperData } from './watch-epoll.js'
+
+/*
+ * The body of the helper thread: see `watch-epoll.ts`. Nothing is heard of a descriptor until it is up, so it loads what it
+ * needs and no more.
+ */
 
 /** A thread that is terminated rather than stopped gets away at the end of a wait. */
 const WAIT_MS = 500
 const MAX_EVENTS = 64
 const EVENT_BYTES = 12
 
-/** The body of the helper thread: see `watch-epoll.ts`. */
-function run({ provider, epfd, stopFd, done }: HelperData, post: (token: number) => void): void {
-  const { raw } = systemCalls(provider).provider
+const loaders: Record<ProviderName, () => Promise<FfiProvider>> = {
+  koffi: async () => (await import('./ffi-koffi.js')).koffiProvider(),
+  'ffi-rs': async () => (await import('./ffi-ffirs.js')).ffiRsProvider(),
+}
+
+async function run(
+  { provider, epfd, stopFd, stopToken, done }: HelperData,
+  post: (token: number) => void,
+): Promise<void> {
+  const { raw } = await loaders[provider]()
   const events = Buffer.alloc(MAX_EVENTS * EVENT_BYTES)
-  post(STOP_TOKEN)
+  post(stopToken)
   for (;;) {
     const count = raw.epollWait(epfd, events, MAX_EVENTS, WAIT_MS)
-    if (count < 0 && count !== EINTR) throw systemError('epoll_wait', count, 'event loop')
+    if (count < 0 && count !== EINTR) {
+      const { systemError } = await import('./system-error.js')
+      throw systemError('epoll_wait', count, 'event loop')
+    }
     for (let i = 0; i < count; i++) {
       const token = events.readUInt32LE(i * EVENT_BYTES + 4)
-      if (token === STOP_TOKEN) {
+      if (token === stopToken) {
         raw.close(stopFd)
         raw.close(epfd)
         Atomics.store(done, 0, 1)
@@ -32,4 +46,4 @@ function run({ provider, epfd, stopFd, done }: HelperData, post: (token: number)
 }
 
 const port = parentPort
-if (port) run(workerData as HelperData, (token) => port.postMessage(token))
+if (port) await run(workerData as HelperData, (token) => port.postMessage(token))

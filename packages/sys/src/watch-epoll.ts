@@ -19,12 +19,14 @@ export interface HelperData {
   provider: ProviderName
   epfd: number
   stopFd: number
+  /** What the stop descriptor is known by. Posted once, too, when the helper is up. */
+  stopToken: number
   /** One word, set to 1 once the helper has closed both descriptors. */
   done: Int32Array
 }
 
 /** The token that ends the helper, and with which it says that it is up. Those of watches start behind it. */
-export const STOP_TOKEN = 0
+const STOP_TOKEN = 0
 
 interface Armed {
   fd: number
@@ -57,6 +59,7 @@ class EpollLoop {
       provider: calls.provider.name,
       epfd: this.#epfd,
       stopFd: this.#stop.fd,
+      stopToken: STOP_TOKEN,
       done: this.#done,
     }
     this.#worker = new Worker(new URL('./watch-epoll-helper.js', import.meta.url), {

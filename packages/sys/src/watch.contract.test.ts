@@ -280,6 +280,19 @@ const contract: Record<string, (setup: Setup) => Promise<void>> = {
     for (const event of events) event.close()
   },
 
+  async 'watches one after the other, signalled before the loop waits: none is lost'({ provider, engine }) {
+    const calls = systemCalls(provider)
+    for (let round = 0; round < 4; round++) {
+      const event = new EventFd(calls)
+      let count = 0
+      const watching = watch(event.fd, () => (count += event.drain()), { engine }, calls)
+      event.signal()
+      assert.ok(await eventually(() => count === 1), `round ${round}`)
+      watching.close()
+      event.close()
+    }
+  },
+
   async 'what cannot be watched'({ provider, engine, worker }) {
     const calls = systemCalls(provider)
     if (worker) {

@@ -10,8 +10,11 @@ export interface Asserts {
   equal(found: unknown, wanted: unknown, what: string): void
 }
 
-/** An interrupt may be on its way for so long: the device, the kernel and this process may be emulated. */
-const ARRIVE_MS = 5000
+/**
+ * An interrupt may be on its way for so long: the device, the kernel and this process may be emulated, and a worker thread's
+ * first watch starts a thread, which takes 30 ms of a processor, or 1 s of one that is emulated.
+ */
+const ARRIVE_MS = 30_000
 /** Long enough for one that should not come. */
 const QUIET_MS = 50
 
