@@ -210,17 +210,20 @@ export class DmaSpace implements DmaMapper, ModelDma {
         const hole = at === page ? iova : BigInt(at) * PAGE
         throw this.#fault(iova, sizeBytes, access, `nothing is mapped at ${hex(hole)}; ${this.#near(hole)}`)
       }
-      if (entry.access !== 'readwrite' && entry.access !== access) {
+      if (!allows(entry, access)) {
         throw this.#fault(iova, sizeBytes, access, `${describeEntry(entry)} does not allow it`)
       }
       at = entry.endPage
     }
   }
 
-  /** What was checked before may have been taken back while a message to its owner was under way. */
+  /**
+   * What was checked before may have been taken back while a message to its owner was under way, and mapped anew for another
+   * access: a store to a file that is mapped to be read ends the process.
+   */
   #still(page: number, access: DmaAccess): Entry {
     const entry = this.#entries.find(page)
-    if (entry !== undefined) return entry
+    if (entry !== undefined && allows(entry, access)) return entry
     throw this.#fault(BigInt(page) * PAGE, 1, access, 'its mapping was taken back meanwhile')
   }
 
@@ -292,6 +295,10 @@ export class DmaSpace implements DmaMapper, ModelDma {
     const nearest = this.#nearest(iova)
     return nearest === undefined ? 'nothing is mapped at all' : `the nearest mapping is ${nearest}`
   }
+}
+
+function allows(entry: Entry, access: DmaAccess): boolean {
+  return entry.access === 'readwrite' || entry.access === access
 }
 
 function bytesOf({ firstPage, endPage }: PageRange): number {

@@ -121,6 +121,21 @@ t.test('a descriptor that may not write gets no help from one that may', async (
   t.throws(() => space.map(request(path, 2 * PAGE, 2, { access: 'read' })), { name: 'AccelError' }, 'O_PATH')
 })
 
+t.test('a range that its owner maps anew, to be read only, in the middle of a write to it', async (t) => {
+  const space = open(t)
+  const { fd } = memory(t, 'shared-swapped', 1)
+  const swap = () => {
+    space.unmap(BigInt(PAGE) as Iova, PAGE)
+    space.map(request(fd, PAGE, 0, { access: 'read' }))
+  }
+  space.addRemote(0n as Iova, PAGE, 'readwrite', { read: () => t.fail('a read'), write: swap })
+  space.map(request(fd, PAGE, 0))
+  t.throws(() => space.write(BigInt(PAGE - 8), new Uint8Array(16).fill(1)), { code: 'ERR_ACCEL_DMA_FAULT' })
+  const bytes = new Uint8Array(8)
+  sys.pread(fd, bytes, 0)
+  t.same(bytes, new Uint8Array(8), 'nothing was written to it')
+})
+
 t.test('a range lies within its file as that is now', async (t) => {
   const space = open(t, false)
   const { fd, kernelMappings } = memory(t, 'shared-sizes', 4, false)
