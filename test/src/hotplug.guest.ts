@@ -14,7 +14,7 @@ const found = parseDevices(process.env.UACCEL_LAB_DEVICES ?? '').find(({ name })
 if (!found) throw new Error('UACCEL_LAB_DEVICES names no edu: run this in the lab')
 const bdf = parseBdf(found.bdf)
 const folder = `/sys/bus/pci/devices/${bdf}`
-const rounds = 2
+const rounds = Number(process.env.UACCEL_REMOVAL_ROUNDS ?? 2)
 /** From the moment that the process knew to the end of the last call. */
 const LIMIT_MS = 100
 

@@ -15,7 +15,7 @@ const found = parseDevices(process.env.UACCEL_LAB_DEVICES ?? '').find(({ name })
 if (!found) throw new Error('UACCEL_LAB_DEVICES names no edu: run this in the lab')
 const bdf = parseBdf(found.bdf)
 const driver = '/sys/bus/pci/drivers/vfio-pci'
-const rounds = Number(process.env.UACCEL_REMOVAL_ROUNDS ?? 5)
+const rounds = Number(process.env.UACCEL_REMOVAL_ROUNDS ?? 2)
 /** A user without any right. */
 const NOBODY = 65534
 /** What an unbind may take while the device is in use, in ms: issue 3 of the project. */
