@@ -22,7 +22,8 @@ t.setTimeout(400_000)
 
 const open = (options = {}) => openUio(bdf, { allowNoIommu: true, ...options })
 
-t.test('a device of no driver, and the commands that bind it', async (t) => {
+// Awaited, since what comes below looks at what the driver shows of it.
+await t.test('a device of no driver, and the commands that bind it', async (t) => {
   const error: unknown = await open().catch((error: unknown) => error)
   t.match(error, { code: 'ERR_ACCEL_WRONG_DRIVER', message: 'wanted uio_pci_generic' })
   if (!isAccelError(error) || error.details === undefined) return
