@@ -1,10 +1,18 @@
 import { type NoIommuOptions, openPlatform, openUio, openVfio, parseBdf, type Transport } from '@uaccel/core'
 import { accelError, isAccelError } from '@uaccel/uapi'
 
+/** How a device with configuration space is named on the command line, for help texts. */
+export const pciTargetHelp =
+  'PCI address (0000:00:05.0 or 00:05.0); or path of a vfio-user socket, with a slash (./edu.sock)'
+
 /** How a device is named on the command line, for help texts. */
-export const targetHelp =
-  'PCI address (0000:00:05.0 or 00:05.0); path of a vfio-user socket, with a slash (./edu.sock); or uio: and what is behind ' +
-  'UIO, by its name (uio:NAME or uio:uio0) or PCI address (uio:0000:00:05.0)'
+export const targetHelp = `${pciTargetHelp}; or uio: and what is behind UIO, by its name (uio:NAME or uio:uio0) or PCI address (uio:0000:00:05.0)`
+
+/** The option of {@link openTarget}, for commands that open a device. */
+export const allowNoIommu = [
+  '--allow-no-iommu',
+  'take a device that no IOMMU isolates: it can reach all memory',
+] as const
 
 /** A path has a slash in it, a PCI address has none. */
 export const isSocket = (text: string): boolean => text.includes('/')

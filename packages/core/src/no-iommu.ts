@@ -23,7 +23,7 @@ export function requireConsent(what: string, { allowNoIommu = false }: NoIommuOp
   throw accelError(
     'ERR_ACCEL_NO_IOMMU',
     `nothing isolates ${what}: without an IOMMU a device can read and write all memory of this machine, by a mistake of its driver ` +
-      `too. ${remedy}. Where that risk is acceptable, open it with \`allowNoIommu: true\``,
+      `too. ${remedy}. Where that risk is acceptable, open it with \`allowNoIommu: true\` (--allow-no-iommu)`,
   )
 }
 

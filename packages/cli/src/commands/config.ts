@@ -9,12 +9,12 @@ import {
 } from '@uaccel/core'
 import type { Command } from 'commander'
 import { hex, note, printJson } from '../output.js'
-import { isSocket, openTarget, parseAddress, targetHelp } from '../target.js'
+import { isSocket, openTarget, parseAddress, pciTargetHelp } from '../target.js'
 
 /** `uaccel config`: configuration space, decoded. */
 export function configCommand(command: Command): void {
   command
-    .argument('<device>', targetHelp)
+    .argument('<device>', pciTargetHelp)
     .option('--json', 'as JSON')
     .action(async (target: string, { json }: { json?: boolean }) => {
       const { bytes, bars } = await readConfig(target)

@@ -28,7 +28,8 @@ and each device that is bound to VFIO or UIO.
 
 Exit codes:
   0  a driver could open the device; without an address: a device
-  1  something is in the way, marked FAILED; warnings are not
+  1  something is in the way, marked FAILED (warnings are not), or the
+     address is none
   3  there is no such device
 
 Examples:
@@ -146,7 +147,9 @@ function tell({ title, status, found, cause, fixes = [] }: CheckResult): string[
       ...wrap(
         `${unsafe ? 'UNSAFE: ' : '- '}${what}${reboot && commands.length > 0 ? ' (from the next boot on)' : ''}${commands.length > 0 ? ', as root:' : ''}`,
       ).map((text) => margin + (unsafe ? colors.yellow(text) : text)),
-      ...commands.map((command) => `${margin}    ${colors.cyan(command)}`),
+      ...commands
+        .flatMap((command) => command.split('\n'))
+        .map((line) => `${margin}    ${colors.cyan(line)}`),
     ]),
   ]
 }

@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs'
 import { Accel } from '@uaccel/accel'
+import type { NoIommuOptions } from '@uaccel/core'
 import { type Npu, npuDriver } from '@uaccel/driver-npu'
 import {
   type CompiledGraph,
@@ -13,10 +14,10 @@ import { accelError } from '@uaccel/uapi'
 import { type Command, InvalidArgumentError } from 'commander'
 import { note } from '../output.js'
 import { withModel } from '../spawn-model.js'
-import { openTarget, targetHelp } from '../target.js'
+import { allowNoIommu, openTarget, targetHelp } from '../target.js'
 import { readInputFile, readTensor } from '../tensor-file.js'
 
-interface InferFlags {
+interface InferFlags extends NoIommuOptions {
   input: string[]
   device: string
   repeat: number
@@ -36,6 +37,7 @@ export function inferCommand(command: Command): void {
       `"model" (an NPU model in a process of its own), "cpu", or a device: ${targetHelp}`,
       'model',
     )
+    .option(...allowNoIommu)
     .option('-r, --repeat <n>', 'runs, for timing', count, 1)
     .option('--explain', 'say where each operation runs, and why')
     .action(run)
@@ -64,7 +66,7 @@ async function onNpu(
       },
     }),
   )
-  const node = await accel.add(await openTarget(target))
+  const node = await accel.add(await openTarget(target, flags))
   try {
     await infer(await Session.load(graph, { accelerator: npuAccelerator(npu!) }), inputs, flags)
   } finally {

@@ -12,7 +12,7 @@ import type { Command } from 'commander'
 import { knownById } from '../drivers.js'
 import { hex, printJson } from '../output.js'
 import { table } from '../table.js'
-import { openTarget, targetHelp } from '../target.js'
+import { allowNoIommu, openTarget, targetHelp } from '../target.js'
 
 interface Found {
   readonly bar: number
@@ -22,22 +22,28 @@ interface Found {
 /** `uaccel reg`: registers by the names of the driver's register map. */
 export function regCommand(reg: Command): void {
   reg
-    .command('list <device>')
+    .command('list')
+    .argument('<device>', targetHelp)
     .description('the registers that the driver declares')
     .option('--json', 'as JSON')
     .action((target: string, { json, ...how }: { json?: boolean } & NoIommuOptions) =>
       withDevice(target, how, (_, maps) => list(maps, json)),
     )
   reg
-    .command('read <device> <names...>')
+    .command('read')
+    .argument('<device>', targetHelp)
+    .argument('<names...>', 'registers; one of an array is named like QUEUE[3].HEAD')
     .description('read registers and decode their fields')
     .option('--json', 'as JSON')
     .action((target: string, names: string[], { json, ...how }: { json?: boolean } & NoIommuOptions) =>
       withDevice(target, how, (transport, maps) => show(transport, findReadable(maps, names), json)),
     )
   reg
-    .command('write <device> <name> <value>')
-    .description('write a register; the value is decimal or 0x...')
+    .command('write')
+    .argument('<device>', targetHelp)
+    .argument('<name>', 'a register; one of an array is named like QUEUE[3].HEAD')
+    .argument('<value>', 'decimal or 0x...')
+    .description('write a register')
     .option('-r, --read <names...>', 'registers to read after it, as reg read does')
     .option('--json', 'what is read as JSON')
     .action(
@@ -58,15 +64,9 @@ export function regCommand(reg: Command): void {
     )
     .addHelpText(
       'after',
-      '\n  The device is reset when it is given back: what is written lasts for this command.',
+      '\nThe device is reset when it is given back: what is written lasts for this\ncommand.',
     )
-  for (const command of reg.commands) {
-    command.option('--allow-no-iommu', 'take a device that no IOMMU isolates: it can reach all memory')
-    command.addHelpText(
-      'after',
-      `\n  device: ${targetHelp}\n  A register of an array is named like QUEUE[3].HEAD.`,
-    )
-  }
+  for (const command of reg.commands) command.option(...allowNoIommu)
 }
 
 /** Opens the device, hands it over with the maps of its driver, and gives it back. */

@@ -1,7 +1,7 @@
-import { openDevice } from '@uaccel/core'
+import { type NoIommuOptions, openDevice } from '@uaccel/core'
 import type { Command } from 'commander'
 import { note } from '../output.js'
-import { openTarget, targetHelp } from '../target.js'
+import { allowNoIommu, openTarget, targetHelp } from '../target.js'
 
 /** `uaccel reset`: what to do about a device that does not work any more. */
 export function resetCommand(command: Command): void {
@@ -11,8 +11,9 @@ export function resetCommand(command: Command): void {
       '--hot',
       'reset its bus or slot instead of the function: where devices of others are on it, nothing is done',
     )
-    .action(async (target: string, { hot }: { hot?: boolean }) => {
-      const transport = await openTarget(target)
+    .option(...allowNoIommu)
+    .action(async (target: string, { hot, ...how }: { hot?: boolean } & NoIommuOptions) => {
+      const transport = await openTarget(target, how)
       const device = openDevice(transport)
       try {
         const kind = hot ? 'hot' : device.resets[0]
@@ -26,9 +27,10 @@ export function resetCommand(command: Command): void {
     .addHelpText(
       'after',
       `
-  A device that does not come back (ERR_ACCEL_WEDGED) may do so when its bus is reset. If not, take it off the bus and look
-  for it again; it is bound to no driver then:
-    echo 1 | sudo tee /sys/bus/pci/devices/BDF/remove
-    echo 1 | sudo tee /sys/bus/pci/rescan`,
+A device that does not come back (ERR_ACCEL_WEDGED) may do so when its bus is
+reset (--hot). If not, take it off the bus and look for it again, as root; it is
+bound to no driver then:
+  echo 1 > /sys/bus/pci/devices/ADDRESS/remove
+  echo 1 > /sys/bus/pci/rescan`,
     )
 }

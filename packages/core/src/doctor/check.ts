@@ -8,7 +8,7 @@ export type Status = 'ok' | 'warning' | 'failed' | 'unknown'
 export interface Fix {
   /** What it does, and when to choose it. */
   readonly what: string
-  /** For a shell of root, in order. Empty where no command can do it. */
+  /** For a shell of root, in order. Empty where no command can do it. One may be a list of several lines. */
   readonly commands: readonly string[]
   /** It gives up protection: any memory of the machine is then within the device's reach. */
   readonly unsafe?: boolean

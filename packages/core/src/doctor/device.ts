@@ -7,7 +7,7 @@ import { readText } from '../pci/machine.js'
 import { userNodes, vfioGroupNode } from '../pci/nodes.js'
 import { readPciDevice } from '../pci/sysfs.js'
 import { chownCommand, userName } from '../pci/user.js'
-import { usesOf } from '../pci/uses.js'
+import { afterUses, usesOf } from '../pci/uses.js'
 import { blockersOf, isVfioDriver } from '../vfio/iommu.js'
 import type { Check, DeviceContext, Fix } from './check.js'
 import { deviceIommu } from './iommu.js'
@@ -30,15 +30,18 @@ const driver: Check<DeviceContext> = {
       }
     }
     const uses = driver === undefined ? [] : usesOf(device, paths)
-    const end = uses.flatMap(({ command }) => command ?? [])
+    const commands = afterUses(uses, bindCommands(device, 'vfio-pci', paths.sysfs))
     return {
       status: 'failed',
       found: [driver ?? 'none', ...uses.map(({ what }) => what)].join('; '),
       cause: 'a program can open a device that is bound to vfio-pci',
       fixes: [
         {
-          what: `\`uaccel bind ${bdf}\` does this, and refuses a device in use`,
-          commands: [...end, ...bindCommands(device, 'vfio-pci', paths.sysfs)],
+          what:
+            commands.length === 0
+              ? `end what uses it; \`uaccel bind ${bdf}\` binds it then`
+              : `\`uaccel bind ${bdf}\` does this, and refuses a device in use`,
+          commands,
         },
       ],
     }
@@ -66,10 +69,9 @@ const viable: Check<DeviceContext> = {
       fixes: [
         {
           what: `\`uaccel bind --group ${device.bdf}\` binds them too, and refuses devices in use; or just unbind them`,
-          commands: blockers.flatMap((blocker) => [
-            ...usesOf(readPciDevice(blocker.bdf, paths), paths).flatMap(({ command }) => command ?? []),
-            ...unbindCommands(blocker),
-          ]),
+          commands: blockers.flatMap((blocker) =>
+            afterUses(usesOf(readPciDevice(blocker.bdf, paths), paths), unbindCommands(blocker)),
+          ),
         },
       ],
     }

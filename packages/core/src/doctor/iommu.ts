@@ -2,6 +2,7 @@ import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { bindCommands, loadCommands } from '../pci/bind-plan.js'
 import { linkName, type MachinePaths, readText } from '../pci/machine.js'
+import { afterUses, usesOf } from '../pci/uses.js'
 import type { Check, DeviceContext, Finding, Fix, MachineContext } from './check.js'
 
 const unsafeModePath = (sysfs: string) => join(sysfs, 'module/vfio/parameters/enable_unsafe_noiommu_mode')
@@ -214,11 +215,11 @@ export const deviceIommu: Check<DeviceContext> = {
       found: hasIommu(paths)
         ? 'none: the machine has an IOMMU, and this device does not stand behind it'
         : 'none: see IOMMU',
-      cause: 'vfio-pci takes no such device',
+      cause: 'the driver vfio-pci takes no such device',
       fixes: [
         {
           what: 'do without, through UIO: it can then read and write all memory of the machine',
-          commands: bindCommands(device, 'uio_pci_generic', paths.sysfs),
+          commands: afterUses(usesOf(device, paths), bindCommands(device, 'uio_pci_generic', paths.sysfs)),
           unsafe: true,
         },
       ],

@@ -1,9 +1,10 @@
+import { spawnSync } from 'node:child_process'
 import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { FakeBus } from './fake-bus.test.support.js'
 import { readPciDevice } from './sysfs.js'
-import { deviceNumber, usesOf } from './uses.js'
+import { afterUses, deviceNumber, usesOf } from './uses.js'
 
 const bdf = '0000:00:06.0'
 
@@ -130,4 +131,21 @@ t.test('device numbers', async (t) => {
   t.equal(deviceNumber((259 << 8) | 4), '259:4')
   // minor 256 and major 4096 spread over the bits that glibc gives them
   t.equal(deviceNumber(0x10_0000 + (8 << 8)), '8:256')
+})
+
+t.test('a device is not taken away where a use of it does not end', async (t) => {
+  const use = { kind: 'mount', what: 'a disk is mounted' } as const
+  const commands = ['echo override', 'echo unbind']
+  const run = (...ends: string[]) => {
+    const uses = ends.map((command) => ({ ...use, command }))
+    const { status, stdout } = spawnSync('sh', {
+      input: afterUses(uses, commands).join('\n'),
+      encoding: 'utf8',
+    })
+    return { status, stdout }
+  }
+  t.strictSame(afterUses([], commands), commands)
+  t.strictSame(afterUses([use, { ...use, command: 'true' }], commands), [], 'one that no command ends')
+  t.strictSame(run('true', 'true'), { status: 0, stdout: 'override\nunbind\n' })
+  t.strictSame(run('true', 'false'), { status: 1, stdout: '' })
 })

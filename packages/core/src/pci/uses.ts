@@ -31,6 +31,16 @@ export function usesOf(device: PciDeviceInfo, paths: MachinePaths): DeviceUse[] 
   ]
 }
 
+/**
+ * Commands for root's shell that take a device from its uses and then do more: one list, which stops where a use does not end,
+ * since a disk that is still mounted must not be taken away. None where a use has no command that ends it.
+ */
+export function afterUses(uses: readonly DeviceUse[], commands: readonly string[]): string[] {
+  if (uses.length === 0) return [...commands]
+  const ends = uses.flatMap(({ command }) => command ?? [])
+  return ends.length < uses.length ? [] : [[...ends, ...commands].join(' &&\n')]
+}
+
 /** Base classes of host bridges and the like, and of base system peripherals (PCI Code and ID Assignment, 1.). */
 function chipset({ classCode, bdf, driver }: PciDeviceInfo): DeviceUse[] {
   const base = classCode >>> 16
