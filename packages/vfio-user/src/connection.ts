@@ -114,6 +114,14 @@ export class Connection {
     if (reply.flags & Flag.ERROR) {
       closeAll(reply.fds)
       const name = errnoName(reply.errno)
+      // The server tells that its device is gone before it hangs up.
+      if (name === 'ENODEV') {
+        throw this.#fail(
+          accelError('ERR_ACCEL_NO_DEVICE', `the server on ${this.path} has lost its device`, {
+            errno: name,
+          }),
+        )
+      }
       throw accelError(
         'ERR_ACCEL_IO',
         `The vfio-user server on ${this.path} refused ${commandName(command)}: ${name}.`,

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { DmaBuffer, DmaDomain } from '@uaccel/memory'
+import type { AccelError } from '@uaccel/uapi'
 import t from 'tap'
 import { connectVfioUser } from './client.js'
 import { Command, encodeVersion } from './protocol.js'
@@ -92,6 +93,17 @@ const memfds = () =>
   readFileSync('/proc/self/maps', 'utf8')
     .split('\n')
     .filter((line) => line.includes('scripted')).length
+
+t.test('a server whose device is gone says so before it hangs up', async (t) => {
+  const { path } = await scripted(
+    but({ command: Command.REGION_READ, key: hex(0x10n, 7, 4).slice(0, 16 + 8 + 8), reply: '', errno: 19 }),
+  )
+  const device = await connectVfioUser(path)
+  const lost = new Promise<AccelError>((resolve) => device.onLost(resolve))
+  t.throws(() => device.read(7, 0x10, 4), { code: 'ERR_ACCEL_NO_DEVICE', cause: { errno: 'ENODEV' } })
+  t.match(await lost, { code: 'ERR_ACCEL_NO_DEVICE', message: /has lost its device/ })
+  await device.close()
+})
 
 t.test('the script itself is a server', async (t) => {
   const { path } = await scripted(good)
