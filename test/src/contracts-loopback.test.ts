@@ -1,6 +1,6 @@
 import { eduModel } from '@uaccel/driver-edu/model'
 import { npuModel } from '@uaccel/driver-npu/model'
-import { loopback } from '@uaccel/model'
+import { type Loopback, loopback } from '@uaccel/model'
 import t from 'tap'
 import { runColumn } from './contracts/column.js'
 
@@ -10,4 +10,8 @@ await runColumn(t, 'loopback', {
   edu: async () => loopback(eduModel),
   npu: async () => loopback(npuModel, { model: { testMode: true } }),
   runs: 10,
+  owner: {
+    take: async (transport) => (transport as Loopback).faults.request(),
+    giveBack: async () => {}, // the next transport has a model of its own
+  },
 })

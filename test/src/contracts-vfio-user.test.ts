@@ -1,12 +1,12 @@
-import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { connectVfioUser } from '@uaccel/vfio-user'
 import t from 'tap'
 import { runColumn } from './contracts/column.js'
+import { ended, forked } from './faults/bench.js'
+import type { DeviceName } from './faults/models.js'
 
 t.setTimeout(300_000)
 
@@ -14,13 +14,24 @@ const folder = mkdtempSync(join(tmpdir(), 'uaccel-'))
 t.teardown(() => rmSync(folder, { recursive: true, force: true }))
 
 /** A model in a process of its own. */
-async function serve(name: 'edu' | 'npu') {
+async function serve(name: DeviceName) {
   const path = join(folder, `${name}.sock`)
-  const model = fork(fileURLToPath(new URL(`./${name}.process.js`, import.meta.url)), [path])
-  t.teardown(() => void model.kill())
-  await Promise.race([once(model, 'message'), once(model, 'exit')])
-  return () => connectVfioUser(path)
+  const model = await forked('model', name, path)
+  t.teardown(() => ended(model))
+  return { model, open: () => connectVfioUser(path) }
 }
 
 const [edu, npu] = [await serve('edu'), await serve('npu')]
-await runColumn(t, 'vfio-user', { edu, npu, runs: 10 })
+await runColumn(t, 'vfio-user', {
+  edu: edu.open,
+  npu: npu.open,
+  runs: 10,
+  owner: {
+    async take() {
+      const done = once(edu.model, 'message')
+      edu.model.send({ fault: 'request', args: [] })
+      await done
+    },
+    giveBack: async () => {}, // the model takes the next client
+  },
+})

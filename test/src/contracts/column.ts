@@ -4,6 +4,7 @@ import { eduBench, eduContract, irqsContract, resetContract, transportContract }
 import type { Test } from 'tap'
 import { runCell } from './cells.js'
 import { type Column, impossible, type Suite, suites } from './matrix.js'
+import { type Owner, removalContract } from './removal.js'
 
 /** One way to both of the devices that the suites use. */
 export interface Ways {
@@ -12,6 +13,8 @@ export interface Ways {
   npu(): Promise<Transport>
   /** How much of each suite: random cases of an NPU operation, transfers of edu. Small where the processor is emulated. */
   readonly runs: number
+  /** Who takes edu away and gives it back. */
+  readonly owner: Owner
 }
 
 /** What the transport suite must know of edu (QEMU docs/specs/edu.rst). */
@@ -32,12 +35,18 @@ const runners: Readonly<Record<Suite, (t: Test, ways: Ways) => void>> = {
     resetContract(t, edu, eduBench, { rounds: 3 })
     resetContract(t, npu, npuBench, { rounds: 3 })
   },
+  removal: (t, { edu, owner }) => removalContract(t, edu, owner),
 }
 
-/** Runs every suite that can be on one way to a device. */
-export async function runColumn(t: Test, column: Column, ways: Ways): Promise<void> {
+/** Runs every suite that can be on one way to a device, but those that a test of their own runs. */
+export async function runColumn(
+  t: Test,
+  column: Column,
+  ways: Ways,
+  elsewhere: readonly Suite[] = [],
+): Promise<void> {
   for (const suite of Object.keys(suites) as Suite[]) {
-    if (impossible[suite]?.[column] !== undefined) continue
+    if (impossible[suite]?.[column] !== undefined || elsewhere.includes(suite)) continue
     await runCell(t, suite, column, (t) => runners[suite](t, ways))
   }
 }

@@ -19,6 +19,7 @@ export const suites = {
   msi: 'MSI, edu',
   msix: 'MSI-X, NPU',
   reset: 'resets, edu and NPU',
+  removal: 'removal, edu',
 } as const
 export type Suite = keyof typeof suites
 
