@@ -6,8 +6,8 @@ import { runColumn, type Ways } from './contracts/column.js'
 import { lanes } from './iommufd-lane.js'
 
 /**
- * Runs in the lab: the suites on kernel VFIO, with QEMU's own edu and with our models as devices of QEMU's. What the NPU does there is in
- * npu.guest.ts.
+ * Runs in the lab: the suites on kernel VFIO, with QEMU's own edu and with our models as devices of QEMU's. What the NPU does there is
+ * in npu.guest.ts and workers.guest.ts.
  */
 const devices = parseDevices(process.env.UACCEL_LAB_DEVICES ?? '')
 const bdfOf = (wanted: string) => devices.find(({ name }) => name === wanted)!.bdf
@@ -33,6 +33,6 @@ function ways(edu: string, options: VfioOptions): Ways {
 }
 
 for (const { iommu, skip } of lanes()) {
-  if (!skip) await runColumn(t, iommu, ways(bdfOf('edu'), { iommu }), ['npu'])
+  if (!skip) await runColumn(t, iommu, ways(bdfOf('edu'), { iommu }), ['npu', 'queues'])
 }
-await runColumn(t, 'vfio-user-pci', ways(bdfOf('model'), {}), ['npu'])
+await runColumn(t, 'vfio-user-pci', ways(bdfOf('model'), {}), ['npu', 'queues'])

@@ -1,5 +1,4 @@
 import t from 'tap'
-import { keepPrinted } from './contracts/cells.js'
 import { runGuest } from './guest.js'
 import { repeatResults, smallKernel } from './iommufd-lane.js'
 
@@ -20,11 +19,6 @@ t.test('edu through VFIO, on a machine without IOMMU', { skip }, async (t) => {
     'VFIO without an IOMMU is no way without its rules',
     'who names an interface to the IOMMU gets none without one',
     'the kernel allows it no more',
-    'what every transport does: VFIO without IOMMU',
-    'edu driver: VFIO without IOMMU',
-  ])
-  t.strictSame(keepPrinted(stdout), [
-    { suite: 'transport', column: 'noiommu', passed: true },
-    { suite: 'edu', column: 'noiommu', passed: true },
+    'edu, every access trapped',
   ])
 })

@@ -1,5 +1,4 @@
 import t from 'tap'
-import { keepPrinted } from './contracts/cells.js'
 import { runGuest } from './guest.js'
 import { repeatResults } from './iommufd-lane.js'
 
@@ -14,14 +13,9 @@ t.test('edu through UIO, on a machine without IOMMU', async (t) => {
   await repeatResults(t, stdout, [
     'a device of no driver, and the commands that bind it',
     'UIO is no way without its rules',
-    'what every transport does: UIO',
-    'edu driver: UIO',
+    'edu, every access trapped',
     'in a worker thread',
     'the kernel takes the device away',
     'the same device as one of another bus: its map, and its interrupt',
-  ])
-  t.strictSame(keepPrinted(stdout), [
-    { suite: 'transport', column: 'uio', passed: true },
-    { suite: 'edu', column: 'uio', passed: true },
   ])
 })

@@ -120,7 +120,7 @@ export function noIommuContract(t: Test, { bdf, call, open }: NoIommuWay): void 
     }
     t.throws(() => device.dma.alloc(4096), {
       code: 'ERR_ACCEL_NO_MEMORY',
-      message: 'echo 64 | sudo tee /proc/sys/vm/nr_hugepages',
+      message: 'echo 64 > /proc/sys/vm/nr_hugepages',
     })
     await device.release()
     await transport.close()

@@ -16,7 +16,10 @@ const runs = Number(process.env.UACCEL_NPU_RUNS ?? 3)
 t.setTimeout(600_000)
 
 for (const { iommu, skip } of lanes()) {
-  if (!skip) await runCell(t, 'npu', iommu, (t) => npuContract(t, () => openVfio(bdf, { iommu }), { runs }))
+  if (!skip)
+    await runCell(t, 'npu', iommu, (t) => npuContract(t, () => openVfio(bdf, { iommu }), { runs }), [
+      'vfio-user-pci',
+    ])
 
   t.test(`digits by ${iommu}`, { skip }, async (t) => {
     const { graph, digits } = loadDigits()

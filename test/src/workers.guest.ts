@@ -5,6 +5,7 @@ import { openDevice, openVfio, parseBdf } from '@uaccel/core'
 import { queuesContract } from '@uaccel/driver-npu/contract'
 import { parseDevices } from '@uaccel/lab'
 import t from 'tap'
+import { runCell } from './contracts/cells.js'
 import type { EduShare } from './edu-share.guest.worker.js'
 import { lanes } from './iommufd-lane.js'
 
@@ -63,7 +64,12 @@ for (const { iommu, skip } of lanes()) {
     },
   )
 
-  t.test(`queues of the NPU in four workers by ${iommu}`, { skip }, async (t) => {
-    queuesContract(t, () => openVfio(npu, { iommu }), { runs, patience: 20 })
-  })
+  if (!skip)
+    await runCell(
+      t,
+      'queues',
+      iommu,
+      (t) => queuesContract(t, () => openVfio(npu, { iommu }), { runs, patience: 20 }),
+      ['vfio-user-pci'],
+    )
 }

@@ -168,7 +168,7 @@ function hugePagesError(sizeBytes: number, cause: unknown): unknown {
   return accelError(
     'ERR_ACCEL_NO_MEMORY',
     `${wanted} huge pages of 2 MiB were wanted, ${free} of the ${reserved} that the kernel keeps in reserve are free. ` +
-      `Reserve more: \`echo ${Math.max(64, reserved + wanted)} | sudo tee /proc/sys/vm/nr_hugepages\``,
+      `Reserve more, as root: \`echo ${Math.max(64, reserved + wanted)} > /proc/sys/vm/nr_hugepages\``,
     { cause, details: { wanted, free, reserved } },
   )
 }

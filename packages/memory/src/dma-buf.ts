@@ -189,7 +189,7 @@ function checkLimit(sizeBytes: number): void {
   throw accelError(
     'ERR_ACCEL_OUT_OF_RANGE',
     `a dma-buf of ${sizeBytes} bytes of host memory: the kernel makes at most ${limitBytes}. Export parts, or raise it: ` +
-      `\`echo ${Math.ceil(sizeBytes / 2 ** 20)} | sudo tee ${parameter}\``,
+      `\`echo ${Math.ceil(sizeBytes / 2 ** 20)} > ${parameter}\``,
     { details: { sizeBytes, limitBytes } },
   )
 }
@@ -202,14 +202,14 @@ function openUdmabuf(calls: SystemCalls): number {
     if (isAccelError(cause, 'ERR_ACCEL_NOT_FOUND')) {
       throw accelError(
         'ERR_ACCEL_UNSUPPORTED',
-        `${path} is not there, which makes dma-bufs of host memory: \`sudo modprobe udmabuf\`, or a kernel with CONFIG_UDMABUF`,
+        `${path} is not there, which makes dma-bufs of host memory: as root \`modprobe udmabuf\`, or a kernel with CONFIG_UDMABUF`,
         { cause, details: { path } },
       )
     }
     if (isAccelError(cause, 'ERR_ACCEL_PERMISSION')) {
       throw accelError(
         'ERR_ACCEL_PERMISSION',
-        `no right to open ${path}, which makes dma-bufs of host memory. Give it to this user: \`sudo chown $USER ${path}\``,
+        `no right to open ${path}, which makes dma-bufs of host memory. Give it to this user, as root: \`chown USER ${path}\``,
         { cause, details: { path } },
       )
     }

@@ -14,22 +14,28 @@ export interface Cell {
 const folder = fileURLToPath(new URL('../cells/', import.meta.url))
 const mark = '# cell '
 
-/** Runs a suite on one way to a device and keeps how it ended, for the table. A suite may have several parts. */
+/**
+ * Runs a suite on one way to a device and keeps how it ended, for the table. `also` are columns that this way is an instance of as
+ * well.
+ */
 export async function runCell(
   t: Test,
   suite: Suite,
   column: Column,
   work: (t: Test) => void | Promise<void>,
+  also: readonly Column[] = [],
 ): Promise<void> {
-  const why = impossible[suite]?.[column]
-  if (why !== undefined) throw new Error(`${suite} on ${column} is said to be impossible: ${why}`)
   const result = await t.test(`${suites[suite]}: ${columns[column]}`, async (t) => {
     await work(t)
   })
-  const cell: Cell = { suite, column, passed: result?.ok === true }
-  // The files of the host are read-only in the lab: there the host reads it from the output.
-  if (process.env.UACCEL_LAB) t.comment(`cell ${JSON.stringify(cell)}`)
-  else keep(cell)
+  for (const each of [column, ...also]) {
+    const why = impossible[suite]?.[each]
+    if (why !== undefined) throw new Error(`${suite} on ${each} is said to be impossible: ${why}`)
+    const cell: Cell = { suite, column: each, passed: result?.ok === true }
+    // The files of the host are read-only in the lab: there the host reads it from the output.
+    if (process.env.UACCEL_LAB) t.comment(`cell ${JSON.stringify(cell)}`)
+    else keep(cell)
+  }
 }
 
 /** On the host: keeps the cells that a guest printed, and answers them. */

@@ -1,5 +1,5 @@
 import type { Transport } from '@uaccel/core'
-import { npuBench, npuContract } from '@uaccel/driver-npu/contract'
+import { npuBench, npuContract, queuesContract } from '@uaccel/driver-npu/contract'
 import { eduBench, eduContract, irqsContract, resetContract, transportContract } from '@uaccel/testkit'
 import type { Test } from 'tap'
 import { runCell } from './cells.js'
@@ -13,6 +13,8 @@ export interface Ways {
   npu(): Promise<Transport>
   /** How much of each suite: random cases of an NPU operation, transfers of edu. Small where the processor is emulated. */
   readonly runs: number
+  /** How much slower than here it may be, for limits; default 1. */
+  readonly patience?: number
   /** Who takes edu away and gives it back. */
   readonly owner: Owner
 }
@@ -28,6 +30,8 @@ const runners: Readonly<Record<Suite, (t: Test, ways: Ways) => void>> = {
   transport: (t, { edu }) => transportContract(t, edu, eduIdentity),
   edu: (t, { edu, runs }) => eduContract(t, edu, { transfers: runs }),
   npu: (t, { npu, runs }) => npuContract(t, npu, { runs }),
+  queues: (t, { npu, runs, patience }) =>
+    queuesContract(t, npu, { workers: 4, runs, ...(patience && { patience }) }),
   intx: (t, { edu }) => irqsContract(t, 'intx', edu, eduBench),
   msi: (t, { edu }) => irqsContract(t, 'msi', edu, eduBench),
   msix: (t, { npu }) => irqsContract(t, 'msix', npu, npuBench),

@@ -15,6 +15,7 @@ export const suites = {
   transport: 'what every transport does',
   edu: 'edu driver',
   npu: 'NPU driver',
+  queues: 'NPU queues in four worker threads',
   intx: 'INTx, edu',
   msi: 'MSI, edu',
   msix: 'MSI-X, NPU',

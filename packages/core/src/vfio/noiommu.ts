@@ -27,8 +27,8 @@ export function enableNoIommu(bdf: string, { sysfs }: VfioPaths): string {
   if (!existsSync(join(sysfs, parameter)))
     return 'This kernel cannot: it has no vfio module, or was built without CONFIG_VFIO_NOIOMMU; openUio() may'
   return (
-    `Allow it and bind the device anew: \`echo 1 | sudo tee /sys/${parameter}\`, then \`echo vfio-pci | sudo tee ` +
-    `/sys/bus/pci/devices/${bdf}/driver_override\` and \`echo ${bdf} | sudo tee /sys/bus/pci/drivers_probe\``
+    `Allow it and bind the device anew, as root: \`echo 1 > /sys/${parameter}\`, then \`echo vfio-pci > ` +
+    `/sys/bus/pci/devices/${bdf}/driver_override\` and \`echo ${bdf} > /sys/bus/pci/drivers_probe\``
   )
 }
 
@@ -42,7 +42,7 @@ export function openNoIommu(calls: VfioCalls, group: IommuGroup, paths: VfioPath
       path: join(paths.devfs, 'vfio', name),
       what,
       udev: 'SUBSYSTEM=="vfio"',
-      missing: ['ERR_ACCEL_NOT_FOUND', 'Load the driver: `sudo modprobe vfio-pci`'],
+      missing: ['ERR_ACCEL_NOT_FOUND', 'Load the driver: `modprobe vfio-pci`'],
     })
   const opened: number[] = []
   try {
@@ -81,7 +81,7 @@ function setIommu(calls: VfioCalls, container: number): void {
     if (!isAccelError(cause, 'ERR_ACCEL_NO_DEVICE')) throw cause
     throw accelError(
       'ERR_ACCEL_UNSUPPORTED',
-      `the kernel does not allow VFIO without an IOMMU (any more): \`echo 1 | sudo tee /sys/${parameter}\``,
+      `the kernel does not allow VFIO without an IOMMU (any more); as root: \`echo 1 > /sys/${parameter}\``,
       { cause },
     )
   }
