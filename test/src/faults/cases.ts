@@ -190,8 +190,9 @@ export const faultCases: readonly FaultCase[] = [
     async suffer(bench) {
       const work = await jobs(bench)
       return under(bench, work, async () => {
-        await bench.victim.befall('hang', false)
-        await bench.accel.node('accel0').reset()
+        const reset = bench.accel.node('accel0').reset()
+        await bench.victim.befall('hang', false) // by now no job can end any more; a device that hangs does not get ready
+        await reset
       })
     },
     afterwards: 'works',
