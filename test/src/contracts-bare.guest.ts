@@ -27,6 +27,7 @@ for (const [column, driver, open] of ways) {
     npu: () => open(npu),
     runs: 2,
     patience: 20,
+    ...(column === 'uio' && { interrupts: ['intx'] }),
     owner: {
       async take() {
         await administrator.write(`${folder}/unbind`, edu)

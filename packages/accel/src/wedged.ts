@@ -11,7 +11,7 @@ function wayOut({ bus, transport: { kind, address } }: DeviceIdentity): string {
   if (kind !== 'vfio' && kind !== 'uio') return 'Restart what emulates it'
   if (bus !== 'pci') return 'Have its kernel driver unbind it and bind it anew'
   const sysfs = `/sys/bus/pci/devices/${address}`
-  const commands = `\`echo 1 | sudo tee ${sysfs}/remove && echo 1 | sudo tee /sys/bus/pci/rescan\` (and bind it)`
+  const commands = `\`echo 1 > ${sysfs}/remove && echo 1 > /sys/bus/pci/rescan\` (as root; then bind it)`
   return kind === 'vfio'
     ? `Reset its bus with \`uaccel reset ${address} --hot\`, or where that fails take it off the bus and look for it again: ${commands}`
     : `Take it off the bus and look for it again: ${commands}`

@@ -1,6 +1,6 @@
 import type { Mmio } from '@uaccel/core'
-import type { DmaDomain, DmaRegion, RangeAllocator } from '@uaccel/memory'
-import { accelError } from '@uaccel/uapi'
+import { type DmaDomain, type DmaRegion, hugePageBytes, type RangeAllocator } from '@uaccel/memory'
+import { accelError, isAccelError } from '@uaccel/uapi'
 import type { CardPart, HostChunk, MemorySource } from './buffers.js'
 
 /** A range that a queue may touch, as a window register pair takes it (4.3). */
@@ -66,7 +66,15 @@ export class ContextStore implements MemorySource {
   }
 
   grow(wantedBytes: number): HostChunk {
-    return this.take(Math.max(wantedBytes, this.#nextChunkBytes))
+    const sizeBytes = Math.max(wantedBytes, this.#nextChunkBytes)
+    try {
+      return this.take(sizeBytes)
+    } catch (error) {
+      // Without an IOMMU nothing joins huge pages: what is larger than one may not be had, and one will do.
+      const less = Math.max(wantedBytes, hugePageBytes)
+      if (!isAccelError(error, 'ERR_ACCEL_NO_IOVA') || less >= sizeBytes) throw error
+      return this.take(less)
+    }
   }
 
   /** Takes a chunk of exactly that size. */

@@ -164,7 +164,7 @@ export function lifeCases(t: Test, withNpu: WithNpu): void {
     withNpu(async ({ npu, device }) => {
       const [one, two] = [await npu.createContext(), await npu.createContext()]
       const slow = slowJob(two)
-      const others = Array.from({ length: 50 }, () => endOf(two.run(slow)))
+      const others = Array.from({ length: 250 }, () => endOf(two.run(slow)))
       t.equal(await endOf(one.run(rawJob(one, TEST_FATAL))), 'ERR_ACCEL_IO')
       t.ok((await Promise.all(others)).includes('ERR_ACCEL_IO'))
       const bar = await registersOf(device)

@@ -14,6 +14,8 @@ export interface QueuesContractOptions<T extends Transport> {
   readonly workers?: number
   /** Random cases of each operation in each worker. Default 20. */
   readonly runs?: number
+  /** Ways to learn of completions that the transport has, the one with most cases first. Default all three. */
+  readonly irqs?: readonly Exclude<IrqMode, 'auto'>[]
   /** Times longer than on this machine, such as 10 in an emulated PC. Default 1. */
   readonly patience?: number
   /** Has the device vanish. Without it that test is left out. */
@@ -93,7 +95,14 @@ function held(): string[] {
 export function queuesContract<T extends Transport>(
   t: Test,
   open: () => Promise<T>,
-  { workers = 4, runs = 20, patience = 1, vanish, verify }: QueuesContractOptions<T> = {},
+  {
+    workers = 4,
+    runs = 20,
+    irqs = ['msix', 'intx', 'poll'],
+    patience = 1,
+    vanish,
+    verify,
+  }: QueuesContractOptions<T> = {},
 ): void {
   const hands: Hand[] = []
   const limitMs = END_MS * patience
@@ -155,7 +164,7 @@ export function queuesContract<T extends Transport>(
   })
   t.teardown(() => Promise.all(hands.map(({ worker }) => worker.terminate())))
 
-  for (const irq of ['msix', 'intx', 'poll'] as const) {
+  for (const irq of irqs) {
     t.test(`${workers} workers at once give what the reference gives, by ${irq}`, (t) =>
       withNpu(async ({ npu }) => {
         t.equal(npu.irqMode, irq)
@@ -168,7 +177,7 @@ export function queuesContract<T extends Transport>(
             hand.ask(
               'check',
               [...names.slice(i), ...names.slice(0, i)],
-              irq === 'msix' ? runs : Math.ceil(runs / 4),
+              irq === irqs[0] ? runs : Math.ceil(runs / 4),
             ),
           ),
         ])
@@ -193,23 +202,25 @@ export function queuesContract<T extends Transport>(
     )
   }
 
-  t.test('each worker gets the interrupts of its own vector, one for each job', (t) =>
-    withNpu(async ({ npu }) => {
-      await lend(npu)
-      const counts = await all((hand, i) => hand.ask('single', 10 * (i + 1)))
-      t.strictSame(
-        counts,
-        hands.map((_, i) => 10 * (i + 1)),
-      )
-      await npu.recover()
-      await all((hand) => hand.ask('revived'))
-      t.strictSame(
-        await all((hand, i) => hand.ask('single', 5 + i)),
-        hands.map((_, i) => 5 + i),
-        'after a reset',
-      )
-    }, 'msix'),
-  )
+  if (irqs.includes('msix')) {
+    t.test('each worker gets the interrupts of its own vector, one for each job', (t) =>
+      withNpu(async ({ npu }) => {
+        await lend(npu)
+        const counts = await all((hand, i) => hand.ask('single', 10 * (i + 1)))
+        t.strictSame(
+          counts,
+          hands.map((_, i) => 10 * (i + 1)),
+        )
+        await npu.recover()
+        await all((hand) => hand.ask('revived'))
+        t.strictSame(
+          await all((hand, i) => hand.ask('single', 5 + i)),
+          hands.map((_, i) => 5 + i),
+          'after a reset',
+        )
+      }, 'msix'),
+    )
+  }
 
   t.test('on-card memory in a worker', (t) =>
     withNpu(async ({ npu }) => {

@@ -13,6 +13,8 @@ export interface Ways {
   npu(): Promise<Transport>
   /** How much of each suite: random cases of an NPU operation, transfers of edu. Small where the processor is emulated. */
   readonly runs: number
+  /** What the device's interrupts can be there. Default all. */
+  readonly interrupts?: readonly ('intx' | 'msi' | 'msix')[]
   /** How much slower than here it may be, for limits; default 1. */
   readonly patience?: number
   /** Who takes edu away and gives it back. */
@@ -26,12 +28,19 @@ const eduIdentity = {
   register: { region: 0, offset: 0, width: 4, value: 0x0100_00ed },
 } as const
 
+const all = ['intx', 'msi', 'msix'] as const
+
+/** The NPU has no MSI, and can be polled anywhere. */
+const npuIrqs = (interrupts: Ways['interrupts'] = all) =>
+  (['msix', 'intx', 'poll'] as const).filter((irq) => irq === 'poll' || interrupts.includes(irq))
+
 const runners: Readonly<Record<Suite, (t: Test, ways: Ways) => void>> = {
   transport: (t, { edu }) => transportContract(t, edu, eduIdentity),
-  edu: (t, { edu, runs }) => eduContract(t, edu, { transfers: runs }),
-  npu: (t, { npu, runs }) => npuContract(t, npu, { runs }),
-  queues: (t, { npu, runs, patience }) =>
-    queuesContract(t, npu, { workers: 4, runs, ...(patience && { patience }) }),
+  edu: (t, { edu, runs, interrupts = all }) =>
+    eduContract(t, edu, { transfers: runs, interrupts: interrupts.filter((type) => type !== 'msix') }),
+  npu: (t, { npu, runs, interrupts }) => npuContract(t, npu, { runs, irqs: npuIrqs(interrupts) }),
+  queues: (t, { npu, runs, interrupts, patience = 1 }) =>
+    queuesContract(t, npu, { workers: 4, runs, irqs: npuIrqs(interrupts), patience }),
   intx: (t, { edu }) => irqsContract(t, 'intx', edu, eduBench),
   msi: (t, { edu }) => irqsContract(t, 'msi', edu, eduBench),
   msix: (t, { npu }) => irqsContract(t, 'msix', npu, npuBench),
