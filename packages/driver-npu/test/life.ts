@@ -73,14 +73,14 @@ export function lifeCases(t: Test, withNpu: WithNpu): void {
 
   t.test('a queue is stopped: what was submitted is answered', (t) =>
     withNpu(async ({ npu }) => {
-      const context = await npu.createContext()
+      const context = await npu.createContext({ ringEntries: 16 }) // the rest waits in the host, however fast the device
       const job = slowJob(context)
       const runs = Array.from({ length: 100 }, () => endOf(context.run(job)))
       await context.close()
       const ends = await Promise.all(runs)
       const done = ends.filter((end) => end === 'SUCCESS').length
       t.ok(
-        ends.every((end, i) => end === (i < done ? 'SUCCESS' : 'ABORTED 0')),
+        ends.every((end, i) => (i < done ? end === 'SUCCESS' : /^(ABORTED 0|ERR_ACCEL_CLOSED)$/.test(end))),
         `${done} done, the rest aborted`,
       )
       t.ok(done < 100)
@@ -164,8 +164,10 @@ export function lifeCases(t: Test, withNpu: WithNpu): void {
     withNpu(async ({ npu, device }) => {
       const [one, two] = [await npu.createContext(), await npu.createContext()]
       const slow = slowJob(two)
-      const others = Array.from({ length: 250 }, () => endOf(two.run(slow)))
-      t.equal(await endOf(one.run(rawJob(one, TEST_FATAL))), 'ERR_ACCEL_IO')
+      // In this order: a device that is faster than its host would have done the others before.
+      const fatal = endOf(one.run(rawJob(one, TEST_FATAL)))
+      const others = Array.from({ length: 50 }, () => endOf(two.run(slow)))
+      t.equal(await fatal, 'ERR_ACCEL_IO')
       t.ok((await Promise.all(others)).includes('ERR_ACCEL_IO'))
       const bar = await registersOf(device)
       t.match(bar.CSTS.get(), { fatal: true })
