@@ -256,8 +256,7 @@ t.test('the way out names the commands for a device of the kernel', async (t) =>
     const identity = { bus, transport: { kind, address } } as Parameters<typeof wedged>[1]
     return wedged('accel3', identity, new Error('it is dead')).message
   }
-  const offTheBus =
-    'echo 1 > /sys/bus/pci/devices/0000:01:00.0/remove && echo 1 > /sys/bus/pci/rescan'
+  const offTheBus = 'echo 1 > /sys/bus/pci/devices/0000:01:00.0/remove && echo 1 > /sys/bus/pci/rescan'
   const vfio = say('pci', 'vfio', '0000:01:00.0')
   t.match(vfio, '`uaccel reset 0000:01:00.0 --hot`')
   t.match(vfio, offTheBus)
