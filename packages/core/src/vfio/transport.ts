@@ -66,7 +66,8 @@ export class VfioTransport implements Transport {
     this.#resetTimeoutMs = resetTimeoutMs
     this.regions = inquiry.regions
     this.irqs = inquiry.irqs
-    this.resets = inquiry.resets
+    // Of a device without an IOMMU the kernel was seen to refuse it: whose bus it is goes by groups.
+    this.resets = inquiry.resets.filter((kind) => kind !== 'hot' || group.iommu.kind !== 'none')
     if (inquiry.lowPower) this.setLowPower = (on) => this.#setLowPower(on)
     this.#powerState = inquiry.powerState
     this.dma = group.iommu.mapper
