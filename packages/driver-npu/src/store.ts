@@ -19,7 +19,7 @@ export interface Card {
   readonly memory: Mmio
 }
 
-const FIRST_CHUNK_BYTES = 4 * 1024 * 1024
+const FIRST_CHUNK_BYTES = hugePageBytes
 const ALIGN_BYTES = 64
 
 /** The memory of one context: a few large chunks of the host's, and a part of the card's, so that its queue's windows cover it exactly. */
@@ -71,7 +71,7 @@ export class ContextStore implements MemorySource {
       return this.take(sizeBytes)
     } catch (error) {
       // Without an IOMMU nothing joins huge pages: what is larger than one may not be had, and one will do.
-      const less = Math.max(wantedBytes, hugePageBytes)
+      const less = Math.max(wantedBytes, FIRST_CHUNK_BYTES)
       if (!isAccelError(error, 'ERR_ACCEL_NO_IOVA') || less >= sizeBytes) throw error
       return this.take(less)
     }
