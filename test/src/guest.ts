@@ -4,6 +4,13 @@ import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { type LabOptions, runInLab } from '@uaccel/lab'
 
+/** Two devices more, which share a requester id behind a conventional bridge, and so an IOMMU group. */
+export const sharedGroup = [
+  ...['-device', 'pcie-pci-bridge,id=bridge,addr=0x10'],
+  ...['-device', 'edu,bus=bridge,addr=1'],
+  ...['-device', 'virtio-rng-pci,bus=bridge,addr=2'],
+]
+
 /** What a program in the lab printed and how it ended. */
 export interface GuestRun {
   readonly exitCode: number

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { runGuest } from './guest.js'
+import { runGuest, sharedGroup } from './guest.js'
 import { repeatResults } from './iommufd-lane.js'
 
 t.setTimeout(600_000)
@@ -7,12 +7,7 @@ t.setTimeout(600_000)
 t.test('devices are bound and given back, in the lab', async (t) => {
   const { exitCode, stdout, stderr } = await runGuest('bind', {
     devices: ['edu', 'nvme'],
-    // What stands behind a conventional bridge has one requester id, and so one IOMMU group.
-    qemuArgs: [
-      ...['-device', 'pcie-pci-bridge,id=bridge,addr=0x10'],
-      ...['-device', 'edu,bus=bridge,addr=1'],
-      ...['-device', 'virtio-rng-pci,bus=bridge,addr=2'],
-    ],
+    qemuArgs: sharedGroup,
   })
   if (exitCode !== 0) t.comment(`${stdout}\n${stderr}`)
   t.equal(exitCode, 0)

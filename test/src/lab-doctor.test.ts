@@ -1,17 +1,12 @@
 import t from 'tap'
-import { runGuest } from './guest.js'
+import { runGuest, sharedGroup } from './guest.js'
 import { repeatResults } from './iommufd-lane.js'
 
 t.setTimeout(900_000)
 
 t.test('what is in the way is found, and mended by the printed command, in the lab', async (t) => {
   const { exitCode, stdout, stderr } = await runGuest('doctor', {
-    // What stands behind a conventional bridge has one requester id, and so one IOMMU group.
-    qemuArgs: [
-      ...['-device', 'pcie-pci-bridge,id=bridge,addr=0x10'],
-      ...['-device', 'edu,bus=bridge,addr=1'],
-      ...['-device', 'virtio-rng-pci,bus=bridge,addr=2'],
-    ],
+    qemuArgs: sharedGroup,
   })
   if (exitCode !== 0) t.comment(`${stdout}\n${stderr}`)
   t.equal(exitCode, 0)

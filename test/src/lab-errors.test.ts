@@ -1,18 +1,13 @@
 import { iommuKinds } from '@uaccel/core'
 import t from 'tap'
-import { runGuest } from './guest.js'
+import { runGuest, sharedGroup } from './guest.js'
 import { repeatResults } from './iommufd-lane.js'
 
 t.setTimeout(600_000)
 
 t.test('what the kernel answers where something is in the way, in the lab', async (t) => {
   const { exitCode, stdout, stderr } = await runGuest('errors', {
-    // What stands behind a conventional bridge has one requester id, and so one IOMMU group.
-    qemuArgs: [
-      ...['-device', 'pcie-pci-bridge,id=bridge,addr=0x10'],
-      ...['-device', 'edu,bus=bridge,addr=1'],
-      ...['-device', 'virtio-rng-pci,bus=bridge,addr=2'],
-    ],
+    qemuArgs: sharedGroup,
   })
   if (exitCode !== 0) t.comment(`${stdout}\n${stderr}`)
   t.equal(exitCode, 0)

@@ -18,7 +18,7 @@ const JOBS = 256
 const ROUNDS = 3
 /** From the moment that the process knew to the end of the last job, in ms. */
 const LIMIT_MS = 100
-/** What an unbind may take while the device is in use, in ms: issue 3 of the project. */
+/** What an unbind may take while the device is in use, in ms. */
 const UNBIND_MS = 2000
 /** Test mode, docs/devices/npu.md, 9.10: from this descriptor on nothing completes. */
 const TEST_HANG = 0xc0 | 0x400

@@ -18,7 +18,7 @@ const driver = '/sys/bus/pci/drivers/vfio-pci'
 const rounds = Number(process.env.UACCEL_REMOVAL_ROUNDS ?? 2)
 /** A user without any right. */
 const NOBODY = 65534
-/** What an unbind may take while the device is in use, in ms: issue 3 of the project. */
+/** What an unbind may take while the device is in use, in ms. */
 const UNBIND_MS = 2000
 
 t.setTimeout(400_000)

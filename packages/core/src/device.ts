@@ -196,9 +196,13 @@ export class Device {
       this.#own(async () => {
         try {
           await this.#keepFromMemory()
-        } finally {
-          domain.destroy()
+        } catch (error) {
+          // An IOMMU takes the memory from a device that nothing stopped. Without one it may still be written: nobody gets it again.
+          const removed = this.#lost && !isAccelError(this.#gone?.cause, 'ERR_ACCEL_WEDGED')
+          if (removed || this.#transport.dma.locate === undefined) domain.destroy()
+          throw error
         }
+        domain.destroy()
       })
       this.#dma = domain
     }

@@ -20,6 +20,8 @@ export interface FakeOptions {
   readonly grants?: number
   readonly resets?: readonly ResetKind[]
   readonly lowPower?: boolean
+  /** No IOMMU: the device uses physical addresses. */
+  readonly physical?: boolean
 }
 
 /**
@@ -56,6 +58,7 @@ export class FakeTransport implements Transport {
     grants,
     resets = ['function'],
     lowPower = false,
+    physical = false,
   }: FakeOptions = {}) {
     this.#grants = grants
     this.resets = resets
@@ -102,6 +105,7 @@ export class FakeTransport implements Transport {
         this.mapped.delete(iova)
         this.log.push('dma unmap')
       },
+      ...(physical ? { locate: () => 0x10000n as Iova } : {}),
     }
   }
 

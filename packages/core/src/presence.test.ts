@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { DmaBuffer } from '@uaccel/memory'
 import { sys } from '@uaccel/sys'
 import { accelError } from '@uaccel/uapi'
 import t, { type Test } from 'tap'
@@ -171,6 +172,33 @@ for (const [what, step, code] of [
     },
   )
 }
+
+t.test('a device that nothing brought to rest keeps its memory where no IOMMU takes it away', async (t) => {
+  for (const [what, kept, befall] of [
+    [
+      'neither stopped nor reset',
+      true,
+      (fake: FakeTransport) => {
+        fake.failReset = accelError('ERR_ACCEL_TIMEOUT', 'no answer')
+      },
+    ],
+    ['reset', false, () => {}],
+    ['gone', false, (fake: FakeTransport) => fake.lose(accelError('ERR_ACCEL_NO_DEVICE', 'pulled out'))],
+  ] as const) {
+    const transport = new FakeTransport({ physical: true })
+    const dev = openDevice(transport)
+    const buffer = DmaBuffer.create(4096)
+    const { dma } = dev
+    dma.map(buffer)
+    dev.defer(() => Promise.reject(accelError('ERR_ACCEL_TIMEOUT', 'the queue does not stop')))
+    befall(transport)
+    await t.rejects(dev.release(), what)
+    if (kept) t.equal(transport.mapped.size, 1, what)
+    else t.throws(() => dma.map(buffer), { code: 'ERR_ACCEL_NO_DEVICE', message: /destroyed/ }, what)
+    await transport.close()
+    buffer.destroy()
+  }
+})
 
 t.test('a step that comes to rest needs no reset', async (t) => {
   const transport = new FakeTransport()

@@ -54,9 +54,9 @@ export class Controller implements ModelBehaviour {
 
   /** A function reset: power-on state (11). */
   reset(): void {
-    this.#stuck = false
+    this.#cancelReady()
+    this.#stuck = this.#enabled = this.#ready = false
     this.#disable()
-    this.#ready = false
     this.counters.reset()
     this.context.memory('lmem').fill(0xa5)
   }
@@ -104,17 +104,25 @@ export class Controller implements ModelBehaviour {
   #setEnabled(enabled: boolean): void {
     if (enabled === this.#enabled || this.#stuck) return
     this.#enabled = enabled
+    if (enabled) this.#readySoon()
+    else {
+      this.context.atRest(() => {
+        this.#disable()
+        this.#readySoon()
+      })
+    }
+  }
+
+  /** RDY follows EN. */
+  #readySoon(): void {
     this.#cancelReady()
-    if (!enabled) this.#disable()
     this.#cancelReady = this.context.clock.after(READY_NS, () => {
-      this.#ready = enabled
+      this.#ready = this.#enabled
     })
   }
 
   /** A controller reset but for RDY, which follows (11). */
   #disable(): void {
-    this.#cancelReady()
-    this.#enabled = false
     this.#fatal = this.#events = this.#eventsEnable = this.#queueEvents = 0
     this.#intxStatus = this.#intxEnable = this.#heartbeat = 0
     this.#driveIntx()

@@ -146,7 +146,6 @@ const actions = {
 
   /** Waits until the context takes work again. */
   async revived() {
-    await sleep(200) // the news of the reset may still be on its way, and a job until then ends with it
     for (const start = performance.now(); context.failure !== undefined; await sleep(1)) {
       if (performance.now() - start > 20_000) throw context.failure
     }

@@ -248,17 +248,14 @@ class LiveFunction<Options> implements ModelFunction {
 
   /** What a function-level reset does, which leaves armed what is armed. */
   #reset(): void {
-    if (this.#gone !== undefined) return
-    if (this.#work.running) {
-      // Asked for over a link on which that work waits for memory: it would go on with a device that was reset under it.
-      this.#work.afterRunning(() => this.#reset())
-      return
-    }
-    this.#work.cancel()
-    this.#config.reset()
-    this.#interrupts.reset()
-    this.#mastered = false
-    this.#behaviour.reset()
+    this.#work.atRest(() => {
+      if (this.#gone !== undefined) return
+      this.#work.cancel()
+      this.#config.reset()
+      this.#interrupts.reset()
+      this.#mastered = false
+      this.#behaviour.reset()
+    })
   }
 
   #request(reason: AccelError): void {
@@ -278,6 +275,7 @@ class LiveFunction<Options> implements ModelFunction {
     return {
       dma: this.dma,
       clock: { now: () => this.clock.now(), after: (delayNs, work) => this.#work.after(delayNs, work) },
+      atRest: (action) => this.#work.atRest(action),
       raise: (vector) => interrupts.raise(vector),
       setIntx: (asserted) => interrupts.setLine(asserted),
       memory: (name) => this.#memory(name).mapping.window.u8,

@@ -64,6 +64,11 @@ export interface ModelClock {
 export interface ModelContext {
   readonly dma: ModelDma
   readonly clock: ModelClock
+  /**
+   * Runs `action`, now or, where a transfer of this device waits for its answer, as soon as the work that asked for the transfer has ended;
+   * until then every other transfer of it fails. For a register that resets what such work uses.
+   */
+  atRest(action: () => void): void
   /** Fires MSI-X or MSI vector `vector`, whichever is enabled; honours masks and pending bits. */
   raise(vector: number): void
   /** Drives the INTx line, which is level-triggered. */

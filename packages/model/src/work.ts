@@ -14,7 +14,7 @@ export class WorkSet {
   readonly #scheduled = new Set<Work>()
   readonly #held = new Set<Work>()
   #running = false
-  #afterwards: (() => void) | undefined
+  #awaiting: (() => void)[] = []
 
   constructor(clock: ModelClock, faults: Faults) {
     this.#clock = clock
@@ -31,19 +31,18 @@ export class WorkSet {
     }
   }
 
-  /** True while a piece of work runs: what is asked for now comes from inside a transfer that waits for an answer. */
-  get running(): boolean {
-    return this.#running
-  }
-
   /** Something waits for the running work to end; it should not start more. */
   get isAwaited(): boolean {
-    return this.#afterwards !== undefined
+    return this.#awaiting.length > 0
   }
 
-  /** Runs `action` once the running work has ended. The last one asked for counts. */
-  afterRunning(action: () => void): void {
-    this.#afterwards = action
+  /**
+   * Runs `action` now, or once the running work has ended: then it was asked for from inside a transfer that waits for an answer,
+   * and that work would go on with a device that was reset under it.
+   */
+  atRest(action: () => void): void {
+    if (this.#running) this.#awaiting.push(action)
+    else action()
   }
 
   /** Goes on with what came due during a hang. */
@@ -77,9 +76,9 @@ export class WorkSet {
       if (!isAccelError(error, 'ERR_ACCEL_DMA_FAULT')) throw error
     } finally {
       this.#running = false
-      const afterwards = this.#afterwards
-      this.#afterwards = undefined
-      afterwards?.()
+      const awaiting = this.#awaiting
+      this.#awaiting = []
+      for (const action of awaiting) action()
     }
   }
 }

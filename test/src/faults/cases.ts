@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { NpuContext } from '@uaccel/driver-npu'
 import { type Bench, endOf } from './bench.js'
-import type { DeviceName } from './models.js'
+import type { DeviceName, FaultName } from './models.js'
 
 /** What a case found: what ended how, and how long after the fault, in ms. */
 export interface Outcome {
@@ -47,6 +47,21 @@ function fillJob(context: NpuContext) {
   return context.encode([{ op: 'fill', y: { buffer }, length: 64, pattern: 0x01010101 }])
 }
 
+/** Has a fault befall the NPU before it gets a job, and mends what has to be mended afterwards. */
+async function oneJob(
+  { npu, victim }: Bench,
+  fault: FaultName,
+  mend?: (context: NpuContext) => Promise<void>,
+): Promise<Outcome> {
+  const context = await npu.createContext()
+  const job = fillJob(context)
+  await victim.befall(fault)
+  const result = await outcome(performance.now(), [endOf(context.run(job, { timeoutMs: 200 }))])
+  await mend?.(context)
+  await context.close()
+  return result
+}
+
 async function outcome(start: number, ends: readonly ReturnType<typeof endOf>[]): Promise<Outcome> {
   const all = await Promise.all(ends)
   return {
@@ -85,15 +100,7 @@ export const faultCases: readonly FaultCase[] = [
     fault: 'a lost interrupt',
     ends: ['done'],
     withinMs: 1000,
-    async suffer({ npu, victim }) {
-      const context = await npu.createContext()
-      const job = fillJob(context)
-      await victim.befall('lostInterrupt')
-      const start = performance.now()
-      const result = await outcome(start, [endOf(context.run(job))])
-      await context.close()
-      return result
-    },
+    suffer: (bench) => oneJob(bench, 'lostInterrupt'),
     afterwards: 'works',
   },
   {
@@ -144,16 +151,11 @@ export const faultCases: readonly FaultCase[] = [
     fault: 'a hang',
     ends: ['ERR_ACCEL_TIMEOUT'],
     withinMs: 1000,
-    async suffer({ npu, victim }) {
-      const context = await npu.createContext()
-      const job = fillJob(context)
-      await victim.befall('hang')
-      const result = await outcome(performance.now(), [endOf(context.run(job, { timeoutMs: 200 }))])
-      await victim.befall('hang', false)
-      await npu.recover()
-      await context.close()
-      return result
-    },
+    suffer: (bench) =>
+      oneJob(bench, 'hang', async () => {
+        await bench.victim.befall('hang', false)
+        await bench.npu.recover()
+      }),
     afterwards: 'works',
   },
   {
@@ -161,15 +163,10 @@ export const faultCases: readonly FaultCase[] = [
     fault: 'an error of DMA',
     ends: ['ERR_ACCEL_DMA_FAULT', 'ERR_ACCEL_IO'],
     withinMs: 1000,
-    async suffer({ npu, victim }) {
-      const context = await npu.createContext()
-      const job = fillJob(context)
-      await victim.befall('dmaError')
-      const result = await outcome(performance.now(), [endOf(context.run(job))])
-      if (context.failure !== undefined) await npu.recover()
-      await context.close()
-      return result
-    },
+    suffer: (bench) =>
+      oneJob(bench, 'dmaError', async ({ failure }) => {
+        if (failure !== undefined) await bench.npu.recover()
+      }),
     afterwards: 'works',
   },
   {
