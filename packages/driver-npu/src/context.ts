@@ -119,7 +119,6 @@ export class NpuContext {
 
   /** Rings the doorbell once for all that was submitted. Where the device cannot be reached, the jobs end with that. */
   flush(): void {
-    if (this.#host.changed) this.#host.sync()
     if (this.#failure !== undefined) return
     try {
       this.queue.ring()
@@ -225,8 +224,6 @@ export class NpuContext {
   }
 
   #checkOpen(): void {
-    // A job that is put into the ring of a queue that another thread has started anew would break the queue again.
-    if (this.#host.changed) this.#host.sync()
     if (this.#failure === undefined) {
       if (this.#closing === undefined) return
       throw accelError('ERR_ACCEL_CLOSED', 'The NPU context is being closed and takes no work')

@@ -146,6 +146,7 @@ const actions = {
 
   /** Waits until the context takes work again. */
   async revived() {
+    context.poll() // hears of a reset whose message is still on its way
     for (const start = performance.now(); context.failure !== undefined; await sleep(1)) {
       if (performance.now() - start > 20_000) throw context.failure
     }
