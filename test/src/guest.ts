@@ -11,6 +11,11 @@ export const sharedGroup = [
   ...['-device', 'virtio-rng-pci,bus=bridge,addr=2'],
 ]
 
+/** This process's environment without what the test runner put there: its loader writes files, and the guest's are read-only. */
+const env = Object.fromEntries(
+  Object.entries(process.env).filter(([name]) => name !== 'NODE_OPTIONS' && !name.startsWith('_TAPJS_')),
+)
+
 /** What a program in the lab printed and how it ended. */
 export interface GuestRun {
   readonly exitCode: number
@@ -37,6 +42,7 @@ export async function runGuest(
     command: [process.execPath, ...nodeArgs, script, ...args],
     devices: ['edu'],
     limitMs: 500_000,
+    env,
     ...options,
     stdout,
     stderr,

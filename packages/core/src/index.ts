@@ -35,6 +35,7 @@ export {
 } from './fields.js'
 export type { DeviceIdentity, PciIdentity, PlatformIdentity } from './identity.js'
 export { type IrqCounts, type IrqHandler, type IrqRequest, IrqVectors, type VectorType } from './irq.js'
+export { Listeners } from './listeners.js'
 export type { Mmio } from './mmio.js'
 export type { NoIommuOptions } from './no-iommu.js'
 export { bindCommands, type SysfsWrite, shellCommand } from './pci/bind-plan.js'

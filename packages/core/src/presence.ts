@@ -98,6 +98,11 @@ export class Presence {
     try {
       await setLowPower.call(this.#transport, true)
     } catch (error) {
+      if (isAccelError(error, 'ERR_ACCEL_TIMEOUT')) {
+        // The kernel may let the device into that state later, under BARs that were mapped again.
+        this.#asleep = undefined
+        await this.#comeBack('its way to sleep', state, () => Promise.reject(error))
+      }
       await this.#wake()
       throw error
     }

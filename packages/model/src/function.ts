@@ -1,4 +1,4 @@
-import { type IrqInfo, type IrqType, PciRegion, type RegionInfo } from '@uaccel/core'
+import { type IrqInfo, type IrqType, Listeners, PciRegion, type RegionInfo } from '@uaccel/core'
 import type { DmaAccess } from '@uaccel/memory'
 import { type AccelError, accelError } from '@uaccel/uapi'
 import { Bar, type MemoryPart, readMemory, writeMemory } from './bar.js'
@@ -75,8 +75,8 @@ class LiveFunction<Options> implements ModelFunction {
   readonly #bars: (Bar | undefined)[] = []
   readonly #work: WorkSet
   readonly #behaviour: ModelBehaviour
-  readonly #lostListeners = new Set<(reason: AccelError) => void>()
-  readonly #requestListeners = new Set<(reason: AccelError) => void>()
+  readonly #lostListeners = new Listeners<AccelError>()
+  readonly #requestListeners = new Listeners<AccelError>()
   readonly #scratch = new DataView(new ArrayBuffer(8))
   #gone: AccelError | undefined
   #closed = false
@@ -225,13 +225,11 @@ class LiveFunction<Options> implements ModelFunction {
   }
 
   onLost(listener: (reason: AccelError) => void): () => void {
-    this.#lostListeners.add(listener)
-    return () => this.#lostListeners.delete(listener)
+    return this.#lostListeners.add(listener)
   }
 
   onRequest(listener: (reason: AccelError) => void): () => void {
-    this.#requestListeners.add(listener)
-    return () => this.#requestListeners.delete(listener)
+    return this.#requestListeners.add(listener)
   }
 
   close(): void {
@@ -262,7 +260,7 @@ class LiveFunction<Options> implements ModelFunction {
     if (this.#gone !== undefined) return
     const fired = this.#interrupts.notify('req')
     if (!fired && this.#requestListeners.size === 0) this.#vanish(reason)
-    for (const listener of [...this.#requestListeners]) listener(reason)
+    this.#requestListeners.tell(reason)
   }
 
   #error(reason: AccelError): void {
@@ -429,8 +427,7 @@ class LiveFunction<Options> implements ModelFunction {
     this.#gone = reason
     this.#work.cancel()
     this.#fillMemory(0xff)
-    const listeners = [...this.#lostListeners]
+    this.#lostListeners.tell(reason)
     this.#lostListeners.clear()
-    for (const listener of listeners) listener(reason)
   }
 }

@@ -4,6 +4,7 @@ import {
   type IrqInfo,
   type IrqType,
   irqTypes,
+  Listeners,
   type ResetKind,
   type Transport,
   type TransportIdentity,
@@ -69,7 +70,7 @@ class VfioUserTransport implements Transport {
   readonly #connection: Connection
   readonly #table: DmaTable
   readonly #armed = new Set<IrqType>()
-  readonly #requestListeners = new Set<(reason: AccelError) => void>()
+  readonly #requestListeners = new Listeners<AccelError>()
   /** What the server tells of the device, besides the interrupts that its driver asks for. */
   readonly #notices: { readonly event: EventFd; readonly watching: Watch }[] = []
   /** offset, region, count, and up to 8 bytes of data: a register access allocates no request. */
@@ -102,7 +103,7 @@ class VfioUserTransport implements Transport {
     this.#notify('req', () => {
       const reason = accelError('ERR_ACCEL_NO_DEVICE', `the server wants the device on ${path} back`)
       if (this.#requestListeners.size === 0) this.#connection.lose(reason)
-      for (const listener of [...this.#requestListeners]) listener(reason)
+      this.#requestListeners.tell(reason)
     })
     this.#notify('err', () =>
       this.#connection.lose(
@@ -256,8 +257,7 @@ class VfioUserTransport implements Transport {
   }
 
   onRequest(listener: (reason: AccelError) => void): () => void {
-    this.#requestListeners.add(listener)
-    return () => this.#requestListeners.delete(listener)
+    return this.#requestListeners.add(listener)
   }
 
   async close(): Promise<void> {

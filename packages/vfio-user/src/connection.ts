@@ -1,4 +1,5 @@
 import { getSystemErrorName } from 'node:util'
+import { Listeners } from '@uaccel/core'
 import { sys, type Watch, watch } from '@uaccel/sys'
 import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
 import { Channel, closeAll, type Message } from './channel.js'
@@ -43,7 +44,7 @@ export class Connection {
   readonly #timeoutMs: number
   readonly #dma: DmaTarget
   readonly #watch: Watch
-  readonly #listeners = new Set<(reason: AccelError) => void>()
+  readonly #listeners = new Listeners<AccelError>()
   #nextId = 0
   #waiting = false
   #pumpsAgain = false
@@ -82,8 +83,7 @@ export class Connection {
   }
 
   onLost(listener: (reason: AccelError) => void): () => void {
-    this.#listeners.add(listener)
-    return () => this.#listeners.delete(listener)
+    return this.#listeners.add(listener)
   }
 
   /**
@@ -252,7 +252,7 @@ export class Connection {
     this.#lost = reason
     this.#watch?.close()
     this.#channel.close()
-    if (tell) for (const listener of this.#listeners) listener(reason)
+    if (tell) this.#listeners.tell(reason)
     this.#listeners.clear()
   }
 }

@@ -1,6 +1,7 @@
 import type { DmaMapper } from '@uaccel/memory'
 import { EventFd, type Mapping, sys, type Watch, watch } from '@uaccel/sys'
 import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
+import { Listeners } from '../listeners.js'
 import {
   type AccessWidth,
   type Area,
@@ -58,7 +59,7 @@ export class UioTransport implements Transport {
   readonly dma: DmaMapper
   readonly #parts: UioParts
   readonly #node: number
-  readonly #listeners = new Set<(reason: AccelError) => void>()
+  readonly #listeners = new Listeners<AccelError>()
   readonly #count = new Uint32Array(1)
   readonly #countBytes = new Uint8Array(this.#count.buffer)
   readonly #watching: Watch | undefined
@@ -175,8 +176,7 @@ export class UioTransport implements Transport {
   }
 
   onLost(listener: (reason: AccelError) => void): () => void {
-    this.#listeners.add(listener)
-    return () => void this.#listeners.delete(listener)
+    return this.#listeners.add(listener)
   }
 
   /** UIO never asks: an unbind does not wait for anybody, and is a loss. */
@@ -251,7 +251,7 @@ export class UioTransport implements Transport {
     )
     this.#gone = reason
     this.#disarm()
-    for (const listener of this.#listeners) listener(reason)
+    this.#listeners.tell(reason)
   }
 
   #access(region: number, offset: number): RegionAccess {

@@ -83,12 +83,13 @@ export async function hotReset(target: ResetTarget, groups: readonly SharedGroup
     request.writeUInt32LE(proof.fds.length, 8)
     for (const [i, groupFd] of proof.fds.entries()) request.writeInt32LE(groupFd, vfio.hotResetBytes + 4 * i)
     await begin(target, 'VFIO_DEVICE_PCI_HOT_RESET', vfio.VFIO_DEVICE_PCI_HOT_RESET, request)
+    for (const opened of proof.opened) calls.close(opened)
   } catch (cause) {
+    // A call that has not ended still uses the files; one of another would have their numbers.
+    if (!isAccelError(cause, 'ERR_ACCEL_TIMEOUT')) for (const opened of proof.opened) calls.close(opened)
     // The kernel looks before it resets (vfio_pci_dev_set_hot_reset there).
     if (!isAccelError(cause) || cause.errno !== 'EINVAL') throw cause
     throw refusal(bdf, others, 'are not all bound to vfio-pci, or in use by another process', cause)
-  } finally {
-    for (const opened of proof.opened) calls.close(opened)
   }
 }
 

@@ -1,6 +1,7 @@
 import type { DmaMapper } from '@uaccel/memory'
 import { abi, EventFd, Mapping, type Watch, watch } from '@uaccel/sys'
 import { type AccelError, accelError } from '@uaccel/uapi'
+import { Listeners } from '../listeners.js'
 import { pciCommand, pciConfig } from '../pci/constants.js'
 import {
   type AccessWidth,
@@ -37,8 +38,8 @@ export class VfioTransport implements Transport {
   readonly #group: SharedGroup
   readonly #fd: number
   readonly #resetTimeoutMs: number
-  readonly #listeners = new Set<(reason: AccelError) => void>()
-  readonly #requestListeners = new Set<(reason: AccelError) => void>()
+  readonly #listeners = new Listeners<AccelError>()
+  readonly #requestListeners = new Listeners<AccelError>()
   readonly #armed = new Set<IrqType>()
   readonly #scratch: Readonly<Record<AccessWidth | 8, Uint8Array>>
   readonly #view: DataView
@@ -90,7 +91,7 @@ export class VfioTransport implements Transport {
           `the kernel wants ${name} back: it is unbound or unplugged`,
         )
         if (this.#requestListeners.size === 0) this.#lose(reason)
-        for (const listener of this.#requestListeners) listener(reason)
+        this.#requestListeners.tell(reason)
       })
       // PCIe AER: with vfio-pci nobody else recovers the device (vfio_pci_core_aer_err_detected in vfio_pci_core.c).
       this.#notify('err', () =>
@@ -224,13 +225,11 @@ export class VfioTransport implements Transport {
   }
 
   onLost(listener: (reason: AccelError) => void): () => void {
-    this.#listeners.add(listener)
-    return () => void this.#listeners.delete(listener)
+    return this.#listeners.add(listener)
   }
 
   onRequest(listener: (reason: AccelError) => void): () => void {
-    this.#requestListeners.add(listener)
-    return () => void this.#requestListeners.delete(listener)
+    return this.#requestListeners.add(listener)
   }
 
   close(): Promise<void> {
@@ -319,7 +318,7 @@ export class VfioTransport implements Transport {
   #lose(reason: AccelError): void {
     if (this.#gone !== undefined) return
     this.#gone = reason
-    for (const listener of this.#listeners) listener(reason)
+    this.#listeners.tell(reason)
   }
 
   #mask(type: IrqType, vector: number, action: number): void {
