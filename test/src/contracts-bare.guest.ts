@@ -28,6 +28,7 @@ for (const [column, driver, open] of ways) {
     runs: 2,
     patience: 20,
     ...(column === 'uio' && { interrupts: ['intx'] }),
+    queueIrqs: [column === 'uio' ? 'intx' : 'msix'], // one kind each: an emulated processor takes its time
     owner: {
       async take() {
         await administrator.write(`${folder}/unbind`, edu)

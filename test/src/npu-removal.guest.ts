@@ -64,10 +64,9 @@ for (const { iommu, skip } of lanes()) {
     const ends: number[] = []
     const unbinds: number[] = []
     await leavesNothing(t, () => takeAndGive(t, iommu, ends, unbinds), 1)
-    const best = { ended: Math.min(...ends), unbound: Math.min(...unbinds) }
-    // The processor is emulated, on a machine that does other things: the best round says what the code takes.
-    t.ok(best.ended < LIMIT_MS, `all jobs ended within ${best.ended.toFixed(1)} ms`)
-    t.ok(best.unbound < UNBIND_MS, `the unbind took ${Math.round(best.unbound)} ms`)
+    const worst = { ended: Math.max(...ends), unbound: Math.max(...unbinds) }
+    t.ok(worst.ended < LIMIT_MS, `all jobs ended within ${worst.ended.toFixed(1)} ms`)
+    t.ok(worst.unbound < UNBIND_MS, `the unbind took ${Math.round(worst.unbound)} ms`)
     const whole = (values: number[]) => values.map(Math.round).join(', ')
     t.comment(`ms in each round: jobs ${whole(ends)}; unbind ${whole(unbinds)}`)
   })

@@ -15,6 +15,8 @@ export interface Ways {
   readonly runs: number
   /** What the device's interrupts can be there. Default all. */
   readonly interrupts?: readonly ('intx' | 'msi' | 'msix')[]
+  /** How workers learn of completions, where not in all ways one after the other. */
+  readonly queueIrqs?: readonly ('msix' | 'intx' | 'poll')[]
   /** How much slower than here it may be, for limits; default 1. */
   readonly patience?: number
   /** Who takes edu away and gives it back. */
@@ -39,8 +41,8 @@ const runners: Readonly<Record<Suite, (t: Test, ways: Ways) => void>> = {
   edu: (t, { edu, runs, interrupts = all }) =>
     eduContract(t, edu, { transfers: runs, interrupts: interrupts.filter((type) => type !== 'msix') }),
   npu: (t, { npu, runs, interrupts }) => npuContract(t, npu, { runs, irqs: npuIrqs(interrupts) }),
-  queues: (t, { npu, runs, interrupts, patience = 1 }) =>
-    queuesContract(t, npu, { workers: 4, runs, irqs: npuIrqs(interrupts), patience }),
+  queues: (t, { npu, runs, interrupts, queueIrqs, patience = 1 }) =>
+    queuesContract(t, npu, { workers: 4, runs, irqs: queueIrqs ?? npuIrqs(interrupts), patience }),
   intx: (t, { edu }) => irqsContract(t, 'intx', edu, eduBench),
   msi: (t, { edu }) => irqsContract(t, 'msi', edu, eduBench),
   msix: (t, { npu }) => irqsContract(t, 'msix', npu, npuBench),

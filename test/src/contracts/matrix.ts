@@ -24,13 +24,8 @@ export const suites = {
 } as const
 export type Suite = keyof typeof suites
 
-const notInWorkers =
-  'Not run, since it takes an emulated processor minutes: what workers use of a way to a device (mapped BARs, memory, event descriptors) ' +
-  'the other suites use there, and the suite of queues runs on the same machine with an IOMMU.'
-
 /** The cells that are not run, and why. All others have to pass. */
 export const impossible: Readonly<Partial<Record<Suite, Partial<Record<Column, string>>>>> = {
-  queues: { uio: notInWorkers, noiommu: notInWorkers },
   msi: { uio: 'UIO passes on INTx only.' },
   msix: { uio: 'UIO passes on INTx only.' },
 }

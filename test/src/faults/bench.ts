@@ -12,6 +12,7 @@ import { type Npu, npuDriver } from '@uaccel/driver-npu'
 import { Faults, loopback } from '@uaccel/model'
 import { type AccelError, isAccelError } from '@uaccel/uapi'
 import { connectVfioUser } from '@uaccel/vfio-user'
+import type { ModelRequest } from './model.process.js'
 import { type DeviceName, type FaultName, models } from './models.js'
 
 /** A model that misfortunes can befall, and a way to it. */
@@ -49,7 +50,7 @@ export async function inOwnProcess(name: DeviceName): Promise<Victim> {
     connect: () => connectVfioUser(path),
     async befall(fault, ...args) {
       const done = once(model, 'message')
-      model.send({ fault, args })
+      model.send({ fault, args } satisfies ModelRequest)
       await done
     },
     descriptors: () => readdirSync(`/proc/${model.pid}/fd`).length,
