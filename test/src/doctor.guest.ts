@@ -25,7 +25,11 @@ const second = behindBridge.find(({ vendor, device }) => vendor === 0x1234 && de
 const neighbour = behindBridge.find(({ driver }) => driver === 'virtio-pci')!.bdf
 /** A user without any right. */
 const NOBODY = 65534
-const asNobody = ['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups', '--inh-caps=-all']
+/** Runs what follows as that user, who may read these programs wherever they lie, in the home of root as well. */
+const asNobody = [
+  ...['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups'],
+  ...['--inh-caps=-all,+dac_read_search', '--ambient-caps=+dac_read_search'],
+]
 
 t.setTimeout(500_000)
 

@@ -12,7 +12,7 @@ const found = parseDevices(process.env.UACCEL_LAB_DEVICES ?? '').find(({ name })
 if (!found) throw new Error('UACCEL_LAB_DEVICES names no edu: run this in the lab')
 const bdf = parseBdf(found.bdf)
 const BUFFERS = 10_000
-/** Issue 3 of the project. */
+/** What they may cost, in mappings of the kernel. */
 const LIMIT = 32
 
 t.setTimeout(400_000)

@@ -154,6 +154,8 @@ t.test(
     chmodSync(tree.path, 0o755)
     const script = `
     const { openVfio } = await import(${JSON.stringify(new URL('./open.js', import.meta.url).href)})
+    const { sys } = await import(${JSON.stringify(import.meta.resolve('@uaccel/sys'))})
+    sys.close(sys.open('/dev/null', 0)) // loads the foreign functions while this folder can be read
     process.setuid(65534)
     await openVfio('${bdf}', ${JSON.stringify({ sysfs: tree.path, devfs })}).catch((e) => console.log(e.code, e.message))`
     const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
