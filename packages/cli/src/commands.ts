@@ -41,6 +41,10 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     description: 'serve a device model over vfio-user until interrupted',
     load: async () => (await import('./commands/model.js')).modelCommand,
   },
+  uapi: {
+    description: "reference page, C header or ABI snapshot of a device's commands",
+    load: async () => (await import('./commands/uapi.js')).uapiCommand,
+  },
   lab: {
     description:
       'run a command in an emulated guest, as root, with devices bound to vfio-pci and the files of this machine read-only',

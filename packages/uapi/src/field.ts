@@ -20,8 +20,39 @@ export interface FieldCodec<I, O> {
   read(source: Source, offset: number): O
 }
 
-/** Plain data that says all about a field's layout: what the digest and generated headers are made of. */
-export type FieldDescription = Readonly<Record<string, unknown>> & { readonly type: string }
+/** A small integer; `min` and `max` are there where a range narrows what its width allows. */
+export interface IntDescription {
+  readonly type: 'u8' | 'u16' | 'u32' | 'i8' | 'i16' | 'i32'
+  readonly min?: number
+  readonly max?: number
+  readonly doc?: string
+}
+
+/**
+ * Plain data that says all about a field: what the digest, snapshots, headers and pages are made of.
+ * All but `doc` is its binary form.
+ */
+export type FieldDescription =
+  | IntDescription
+  | { readonly type: 'u64' | 'i64' | 'f32' | 'bool' | 'fd'; readonly doc?: string }
+  | { readonly type: 'flags'; readonly bits: Readonly<Record<string, number>>; readonly doc?: string }
+  | { readonly type: 'enumeration'; readonly values: Readonly<Record<string, number>>; readonly doc?: string }
+  | { readonly type: 'handle'; readonly kind: string; readonly doc?: string }
+  | { readonly type: 'bytes' | 'string'; readonly max: number; readonly doc?: string }
+  | {
+      readonly type: 'array'
+      readonly element: FieldDescription
+      readonly max: number
+      readonly doc?: string
+    }
+  | { readonly type: 'struct'; readonly fields: readonly MemberDescription[]; readonly doc?: string }
+
+/** A field in its structure. `offset` counts from the beginning of that structure. */
+export type MemberDescription = FieldDescription & {
+  readonly name: string
+  readonly offset: number
+  readonly since?: number
+}
 
 /**
  * A field type. `I` is what an encoder takes, `O` what a decoder gives.
@@ -70,6 +101,24 @@ export function requireZero(bytes: Uint8Array, from: number, to: number, path: s
 /** A definition that cannot work; thrown while the schema is built, so at import time. */
 export function badDefinition(problem: string, cause?: unknown): AccelError {
   return accelError('ERR_ACCEL_INVALID_ARGUMENT', `uAPI definition: ${problem}`, cause ? { cause } : {})
+}
+
+/**
+ * Says what `field` means, in a sentence, for the reference page and the C header: `doc('Bytes to move.', u32)`.
+ * It is no part of the binary form.
+ */
+export function doc<F extends AnyField>(text: string, field: F): F {
+  return { ...field, description: { ...field.description, doc: text } }
+}
+
+/** A description without what is only for people: equal where the binary form is. */
+export function binaryForm<D extends FieldDescription>(description: D): D {
+  const { doc: _, ...form } = description as FieldDescription
+  if (form.type === 'array') return { ...form, element: binaryForm(form.element) } as FieldDescription as D
+  if (form.type === 'struct') {
+    return { ...form, fields: form.fields.map(binaryForm) } as FieldDescription as D
+  }
+  return form as D
 }
 
 /** Marks `field` as appended in `version` of the uAPI. Such fields stand last, in order of their versions. */

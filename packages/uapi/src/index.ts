@@ -4,9 +4,12 @@ export {
   type AddedField,
   type AnyField,
   added,
+  doc,
   type Field,
   type FieldCodec,
   type FieldDescription,
+  type IntDescription,
+  type MemberDescription,
   type Sink,
   type Source,
 } from './field.js'

@@ -1,4 +1,12 @@
-import { badDefinition, type Field, type FieldCodec, type FieldDescription, refuse, show } from './field.js'
+import {
+  badDefinition,
+  type Field,
+  type FieldCodec,
+  type FieldDescription,
+  type IntDescription,
+  refuse,
+  show,
+} from './field.js'
 
 function field<I, O = I>(
   sizeBytes: number,
@@ -10,6 +18,7 @@ function field<I, O = I>(
 
 /** An integer field that fits a JavaScript number, and the values it takes. */
 export interface IntField extends Field<number> {
+  readonly description: IntDescription
   readonly min: number
   readonly max: number
 }
@@ -25,7 +34,13 @@ function checkInt(value: number, min: number, max: number, path: string): void {
   }
 }
 
-function int(type: string, name: IntName, sizeBytes: number, min: number, max: number): IntField {
+function int(
+  type: IntDescription['type'],
+  name: IntName,
+  sizeBytes: number,
+  min: number,
+  max: number,
+): IntField {
   const compile = (path: string): FieldCodec<number, number> => ({
     write({ view }, offset, value) {
       checkInt(value, min, max, path)
@@ -33,10 +48,10 @@ function int(type: string, name: IntName, sizeBytes: number, min: number, max: n
     },
     read: ({ view }, offset) => view[`get${name}`](offset, true),
   })
-  return { ...field(sizeBytes, { type }, compile), min, max }
+  return { ...field(sizeBytes, { type }, compile), description: { type }, min, max }
 }
 
-function bigInt(type: string, signed: boolean): Field<bigint> {
+function bigInt(type: 'u64' | 'i64', signed: boolean): Field<bigint> {
   const min = signed ? -(1n << 63n) : 0n
   const max = signed ? (1n << 63n) - 1n : (1n << 64n) - 1n
   return field(8, { type }, (path) => ({

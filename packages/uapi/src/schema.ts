@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { accelError } from './errors.js'
-import { badDefinition } from './field.js'
+import { badDefinition, binaryForm } from './field.js'
 import {
   describeFields,
   type Fields,
@@ -165,8 +165,8 @@ function digest(name: string, commands: readonly Command[]): string {
     .map((command) => ({
       number: command.number,
       name: command.name,
-      in: describeFields(command.in.layout),
-      out: describeFields(command.out.layout),
+      in: describeFields(command.in.layout).map(binaryForm),
+      out: describeFields(command.out.layout).map(binaryForm),
     }))
   return createHash('sha256')
     .update(canonicalJson({ name, commands: data }))

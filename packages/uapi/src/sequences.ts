@@ -19,7 +19,7 @@ function checkMax(max: number, what: string): void {
 }
 
 function byteField<T>(
-  type: string,
+  type: 'bytes' | 'string',
   max: number,
   toBytes: (value: T, path: string) => Uint8Array,
   fromBytes: (bytes: Uint8Array, path: string) => T,

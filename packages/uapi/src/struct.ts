@@ -4,6 +4,7 @@ import {
   type Field,
   type FieldCodec,
   type FieldDescription,
+  type MemberDescription,
   refuse,
   requireZero,
   type Sink,
@@ -52,7 +53,7 @@ export interface StructLayout {
   readonly reserved: readonly (readonly [from: number, to: number])[]
 }
 
-const alignUp = (offset: number, alignBytes: number) => Math.ceil(offset / alignBytes) * alignBytes
+export const alignUp = (offset: number, alignBytes: number) => Math.ceil(offset / alignBytes) * alignBytes
 
 /** An older peer sends nothing for an added field, which is read as zero. */
 function requireZeroIsValid(field: AnyField, path: string): void {
@@ -157,7 +158,7 @@ export function struct<F extends Fields>(fields: F): Field<StructInput<F>, Struc
 }
 
 /** A layout's fields as plain data, in order. */
-export function describeFields(layout: StructLayout): readonly FieldDescription[] {
+export function describeFields(layout: StructLayout): readonly MemberDescription[] {
   return layout.fields.map(({ name, offset, since, description }) => ({
     ...description,
     name,
@@ -167,7 +168,7 @@ export function describeFields(layout: StructLayout): readonly FieldDescription[
 }
 
 /** How much longer than this version's a structure may be, so that its unknown tail is looked at in bounded time. */
-const MAX_UNKNOWN_TAIL_BYTES = 4096
+export const MAX_UNKNOWN_TAIL_BYTES = 4096
 
 /** Binary form of one of a command's structures: little-endian, fixed-width, extensible by size. */
 export interface StructCodec<F extends Fields> {
