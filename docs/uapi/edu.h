@@ -50,7 +50,7 @@ extern "C" {
 
 /**
  * struct uaccel_edu_factorial_in - what UACCEL_EDU_CMD_FACTORIAL takes
- * @n: The number; from 13 on n! is more than 32 bits hold.
+ * @n: The number; from 13 on, n! exceeds 32 bits.
  */
 struct uaccel_edu_factorial_in {
 	uint32_t n;

@@ -62,6 +62,7 @@ t.test('help, version, and a command line that is not understood', async (t) => 
     'reg',
     'reset',
     'model',
+    'uapi',
     'lab',
     'infer',
     'NO_COLOR',

@@ -1,13 +1,16 @@
 import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { accelError, commonUapi, isAccelError, type Uapi } from '@uaccel/uapi'
+import * as everyDevice from '@uaccel/uapi'
+import { accelError, isAccelError, type Uapi } from '@uaccel/uapi'
 import { known } from './drivers.js'
 
-/** Those that can be named; any other is a module. */
-const named: Readonly<Record<string, Uapi>> = {
-  common: commonUapi,
-  ...Object.fromEntries(Object.entries(known).map(([name, { driver }]) => [name, driver.uapi])),
-}
+/** Those that can be named: what every device speaks, and the drivers here. Any other is a module. */
+const named: Readonly<Record<string, Uapi>> = Object.fromEntries(
+  [
+    ...Object.values<unknown>(everyDevice).filter(isUapi),
+    ...Object.values(known).map(({ driver }) => driver.uapi),
+  ].map((uapi) => [uapi.name, uapi]),
+)
 
 export const uapiNames = Object.keys(named)
 

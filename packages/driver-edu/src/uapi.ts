@@ -18,7 +18,7 @@ export const eduUapi = uapi({
   commands: {
     factorial: cmd(0x40, {
       doc: 'n! modulo 2^32, computed by the device.',
-      in: { n: doc('The number; from 13 on n! is more than 32 bits hold.', u32) },
+      in: { n: doc('The number; from 13 on, n! exceeds 32 bits.', u32) },
       out: { value: doc('n! modulo 2^32.', u32) },
     }),
     echo: cmd(0x41, {

@@ -168,7 +168,7 @@ export function describeFields(layout: StructLayout): readonly MemberDescription
 }
 
 /** How much longer than this version's a structure may be, so that its unknown tail is looked at in bounded time. */
-export const MAX_UNKNOWN_TAIL_BYTES = 4096
+export const MAX_TAIL_BYTES = 4096
 
 /** Binary form of one of a command's structures: little-endian, fixed-width, extensible by size. */
 export interface StructCodec<F extends Fields> {
@@ -200,7 +200,7 @@ export function structCodec<F extends Fields>(fields: F, path: string): StructCo
       if (!(given instanceof Uint8Array)) {
         throw refuse('ERR_ACCEL_INVALID_ARGUMENT', path, `wants a Uint8Array, found ${show(given)}`)
       }
-      if (given.length < minSizeBytes || given.length > sizeBytes + MAX_UNKNOWN_TAIL_BYTES) {
+      if (given.length < minSizeBytes || given.length > sizeBytes + MAX_TAIL_BYTES) {
         const wanted = minSizeBytes === sizeBytes ? `${sizeBytes}` : `${minSizeBytes} to ${sizeBytes}`
         throw refuse('ERR_ACCEL_BAD_SIZE', path, `wants ${wanted} bytes, found ${given.length}`)
       }

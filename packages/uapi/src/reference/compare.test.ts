@@ -29,16 +29,20 @@ const changes = (before: Abi, now: Abi) =>
 
 t.test('commands', async (t) => {
   const before = abi({ a: cmd(0x40, { in: { n: u32 } }), b: cmd(0x41) })
-  const compare = (commands: CommandDefinitions, version?: number) => changes(before, abi(commands, version))
+  const compare = (commands: CommandDefinitions, version = 2) => changes(before, abi(commands, version))
   const a = cmd(0x40, { in: { n: u32 } })
   t.same(compare({ a, b: cmd(0x41) }), [])
-  t.same(compare({ b: cmd(0x41), a }), [], 'the order of the definition is nothing')
+  t.same(compare({ b: cmd(0x41), a }, 1), [], 'the order of the definition is nothing')
   t.same(
-    compare({ a: cmd(0x40, { in: { n: doc('n', u32) }, doc: 'a', concurrent: true }), b: cmd(0x41) }),
+    compare({ a: cmd(0x40, { in: { n: doc('n', u32) }, doc: 'a', concurrent: true }), b: cmd(0x41) }, 1),
     [],
     'what is for people, and when a command runs, is no ABI',
   )
   t.same(compare({ a, b: cmd(0x41), c: cmd(0x50) }), ['grows x.c is new, as 0x50'])
+  t.same(compare({ a, b: cmd(0x41), c: cmd(0x50) }, 1), [
+    'grows x.c is new, as 0x50',
+    'BREAKS x changed and is still version 1: make it 2',
+  ])
   t.same(compare({ a }), ['BREAKS x.b (0x41) is gone'])
   t.same(compare({ a, b: cmd(0x42) }), ['BREAKS x.b had number 0x41 and has 0x42'])
   t.same(compare({ a, c: cmd(0x41) }), ['BREAKS x.b (0x41) is now named c'])
@@ -46,7 +50,7 @@ t.test('commands', async (t) => {
     'BREAKS x.a had number 0x40 and has 0x41',
     'BREAKS x.b had number 0x41 and has 0x40',
   ])
-  const other = uapi({ name: 'y', version: 1, commands: { a, b: cmd(0x41) } })
+  const other = uapi({ name: 'y', version: 2, commands: { a, b: cmd(0x41) } })
   t.same(changes(before, abiOf(other)), ['BREAKS x is now named y'])
   const second = abi({ a, b: cmd(0x41) }, 2)
   t.same(changes(second, before), ['BREAKS x went back from version 2 to 1'])
@@ -60,6 +64,16 @@ const fields: readonly [string, Fields, Fields, readonly string[], (readonly str
   ['equal', { n: u32 }, { n: u32 }, []],
   ['appended', { n: u32 }, { n: u32, m: added(2, u32) }, ['grows .m is new in version 2']],
   ['appended to none', {}, { m: added(2, u32) }, ['grows .m is new in version 2']],
+  [
+    'appended where padding was',
+    { n: u32, a: u8 },
+    { n: u32, a: u8, b: added(2, u16), m: added(2, u32) },
+    ['grows .b is new in version 2', 'grows .m is new in version 2'],
+    [
+      'BREAKS .b is new at byte 6, within the 8 bytes that version 1 has: older clients refuse the answer',
+      'grows .m is new in version 2',
+    ],
+  ],
   [
     'appended without a version',
     { n: u32 },
@@ -206,7 +220,7 @@ t.test('the refusal names what changed and what to do', async (t) => {
   const before = abi({ a: cmd(0x40, { in: { n: u32, m: u32 } }), b: cmd(0x47) })
   const now = abi({ a: cmd(0x40, { in: { n: u16 } }), c: cmd(0x41) })
   t.doesNotThrow(() => requireCompatible(before, before, 'rewrite'))
-  t.doesNotThrow(() => requireCompatible(before, abi({ ...grownCommands }), 'rewrite'))
+  t.doesNotThrow(() => requireCompatible(before, abi(grownCommands, 2), 'rewrite'))
   t.throws(() => requireCompatible(before, now, 'npx rewrite'), {
     code: 'ERR_ACCEL_VERSION',
     message:

@@ -29,6 +29,14 @@ export function compareAbi(before: Abi, now: Abi): readonly AbiChange[] {
     found(true, name, `went back from version ${before.version} to ${now.version}`)
   }
   compareCommands(before, now, found)
+  if (
+    now.version === before.version &&
+    now.digest !== before.digest &&
+    !changes.some(({ breaks }) => breaks)
+  ) {
+    // Two sides of one version are held against each other by their digests.
+    found(true, name, `changed and is still version ${now.version}: make it ${now.version + 1}`)
+  }
   for (const [code, number] of Object.entries(before.errors ?? {})) {
     const other = now.errors?.[code]
     if (other === undefined) found(true, code, `(error ${number}) is gone`)
@@ -48,7 +56,8 @@ function compareCommands(before: Abi, now: Abi, found: Found): void {
     if (same?.name === command.name) {
       for (const way of ['in', 'out'] as const) {
         const fields = { before: command[way].fields, now: same[way].fields }
-        compareFields(fields, { where: `${where}.${way}`, way, version: before.version, found })
+        const grows = { version: before.version, sizeBytes: command[way].sizeBytes }
+        compareFields(fields, { where: `${where}.${way}`, way, grows, found })
       }
     } else if (moved) found(true, where, `had number ${hex(command)} and has ${hex(moved)}`)
     else if (same) found(true, where, `(${hex(command)}) is now named ${same.name}`)
@@ -64,8 +73,8 @@ function compareCommands(before: Abi, now: Abi, found: Found): void {
 interface Place {
   readonly where: string
   readonly way: Direction
-  /** The version before; `undefined` within structures that cannot grow. */
-  readonly version: number | undefined
+  /** The version before and its size; `undefined` within structures that cannot grow. */
+  readonly grows: { readonly version: number; readonly sizeBytes: number } | undefined
   readonly found: Found
 }
 
@@ -73,7 +82,7 @@ function compareFields(
   fields: { readonly before: readonly AbiField[]; readonly now: readonly AbiField[] },
   place: Place,
 ): void {
-  const { found, version } = place
+  const { found, grows, way } = place
   const renamed = new Set<AbiField>()
   for (const field of fields.before) {
     const where = `${place.where}.${field.name}`
@@ -97,10 +106,15 @@ function compareFields(
   for (const field of fields.now) {
     if (renamed.has(field) || fields.before.some(({ name }) => name === field.name)) continue
     const where = `${place.where}.${field.name}`
-    if (version === undefined) {
+    if (grows === undefined) {
       found(true, where, 'is new in a structure within another, which cannot grow')
-    } else if ((field.since ?? 1) <= version) {
+    } else if ((field.since ?? 1) <= grows.version) {
+      const { version } = grows
       found(true, where, `is new, but not by added(${version + 1}, ...): version ${version} did not have it`)
+    } else if (way === 'out' && field.offset < grows.sizeBytes) {
+      // An older client cuts an answer to the size that it knows, and wants padding within that to be zero.
+      const within = `the ${grows.sizeBytes} bytes that version ${grows.version} has`
+      found(true, where, `is new at byte ${field.offset}, within ${within}: older clients refuse the answer`)
     } else found(false, where, `is new in version ${field.since}`)
   }
 }
@@ -114,7 +128,7 @@ function compareTypes(before: FieldDescription, now: FieldDescription, place: Pl
     compareNumbers('value', before.values, now.values, place)
   else if (before.type === 'struct' && now.type === 'struct') {
     const fields = { before: before.fields as readonly AbiField[], now: now.fields as readonly AbiField[] }
-    compareFields(fields, { ...place, version: undefined })
+    compareFields(fields, { ...place, grows: undefined })
   } else if ('max' in before && 'max' in now && before.type === now.type) {
     if (before.max !== now.max) found(true, where, `held at most ${before.max} and holds ${now.max}`)
     if (before.type === 'array' && now.type === 'array') {

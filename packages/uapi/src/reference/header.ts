@@ -287,12 +287,13 @@ class Header {
   }
 }
 
-/** Text that ends no comment, begins none, and stays on its line. */
+/** Text that ends no comment, begins none, has no trigraph, and stays on its line. */
 const plain = (text: string) =>
   text
     .replace(/[\p{C}\s]+/gu, ' ')
-    .replace(/\*\//g, '* /')
-    .replace(/\/\*/g, '/ *')
+    .replace(/\*(?=\/)/g, '* ')
+    .replace(/\/(?=\*)/g, '/ ')
+    .replace(/\?(?=\?)/g, '? ')
     .trim()
 
 const WIDTH = 96

@@ -1,6 +1,6 @@
 import type { FieldDescription, MemberDescription } from '../field.js'
 import type { Command, Uapi } from '../schema.js'
-import { describeFields, MAX_UNKNOWN_TAIL_BYTES, type StructLayout } from '../struct.js'
+import { describeFields, MAX_TAIL_BYTES, type StructLayout } from '../struct.js'
 import { commandsOf, errorsOf } from './abi.js'
 import { elementsOf, extentOf, gaps, LENGTH_SIZE_BYTES } from './extent.js'
 
@@ -21,7 +21,7 @@ export function markdownReference(uapi: Uapi): string {
       '`data[].x` is field `x` of element `i` of `data`. SHA-256 of names, numbers and layouts, the `digest` that a node answers:',
     `\`${uapi.digest}\``,
     'A structure grows at its end. One that is shorter, but not shorter than its first version, is extended with zeroes. One that is ' +
-      `longer by at most ${MAX_UNKNOWN_TAIL_BYTES} bytes is taken where they are zero (else \`ERR_ACCEL_RESERVED\`); ` +
+      `longer by at most ${MAX_TAIL_BYTES} bytes is taken where they are zero (else \`ERR_ACCEL_RESERVED\`); ` +
       'any other size is `ERR_ACCEL_BAD_SIZE`. A number without a command is `ERR_ACCEL_UNKNOWN_COMMAND`.',
     ...commands.flatMap(section),
     ...(errors.length > 0
@@ -52,7 +52,7 @@ function structure(verb: string, layout: StructLayout): string[] {
   if (sizeBytes === 0) return [`${verb} nothing.`]
   const first = minSizeBytes < sizeBytes ? ` (${minSizeBytes} in the first version)` : ''
   return [
-    `${verb} ${sizeBytes} bytes${first}:`,
+    `${verb} ${sizeBytes} byte${sizeBytes === 1 ? '' : 's'}${first}:`,
     table(
       ['offset', 'size', 'field', 'type', 'since', 'meaning', 'refused'],
       rows(describeFields(layout), sizeBytes, { offset: 0, steps: [], path: '' }),
