@@ -1,3 +1,4 @@
+export type { CallOptions, DeviceClient, DispatchOptions, Reply } from './client.js'
 export * from './common.js'
 export * from './errors.js'
 export {
@@ -10,6 +11,7 @@ export {
   type Sink,
   type Source,
 } from './field.js'
+export * from './protocol.js'
 export * from './scalars.js'
 export {
   type Command,
@@ -30,6 +32,7 @@ export {
   type FieldLayout,
   type Fields,
   type Input,
+  MAX_TAIL_BYTES,
   type Output,
   type StructCodec,
   type StructInput,

@@ -167,7 +167,7 @@ export function describeFields(layout: StructLayout): readonly FieldDescription[
 }
 
 /** How much longer than this version's a structure may be, so that its unknown tail is looked at in bounded time. */
-const MAX_UNKNOWN_TAIL_BYTES = 4096
+export const MAX_TAIL_BYTES = 4096
 
 /** Binary form of one of a command's structures: little-endian, fixed-width, extensible by size. */
 export interface StructCodec<F extends Fields> {
@@ -177,9 +177,10 @@ export interface StructCodec<F extends Fields> {
   /**
    * As the kernel's copy_struct_from_user: a longer structure is accepted while what this version does not know is
    * zero (else `ERR_ACCEL_RESERVED`), a shorter one is extended with zeroes down to the size of the first version
-   * (else `ERR_ACCEL_BAD_SIZE`).
+   * (else `ERR_ACCEL_BAD_SIZE`). Descriptors that a field names are taken out of `fds`, where -1 stands in their place; the
+   * others are the caller's to close.
    */
-  decode(bytes: Uint8Array, fds?: readonly number[]): StructOutput<F>
+  decode(bytes: Uint8Array, fds?: number[]): StructOutput<F>
 }
 
 /** Specialises encoder and decoder for the structure of `fields`. */
@@ -199,7 +200,7 @@ export function structCodec<F extends Fields>(fields: F, path: string): StructCo
       if (!(given instanceof Uint8Array)) {
         throw refuse('ERR_ACCEL_INVALID_ARGUMENT', path, `wants a Uint8Array, found ${show(given)}`)
       }
-      if (given.length < minSizeBytes || given.length > sizeBytes + MAX_UNKNOWN_TAIL_BYTES) {
+      if (given.length < minSizeBytes || given.length > sizeBytes + MAX_TAIL_BYTES) {
         const wanted = minSizeBytes === sizeBytes ? `${sizeBytes}` : `${minSizeBytes} to ${sizeBytes}`
         throw refuse('ERR_ACCEL_BAD_SIZE', path, `wants ${wanted} bytes, found ${given.length}`)
       }
