@@ -1,4 +1,11 @@
-import { type AccelError, accelError, type CallOptions, type Command, isAccelError, type Reply } from '@uaccel/uapi'
+import {
+  type AccelError,
+  accelError,
+  type CallOptions,
+  type Command,
+  isAccelError,
+  type Reply,
+} from '@uaccel/uapi'
 import type { Open } from './open.js'
 
 /** Limit of a call that sets none. */

@@ -3,7 +3,6 @@ import {
   type AccelError,
   accelError,
   type CallOptions,
-  type Command,
   type CommandInput,
   type CommandOutput,
   type CommandsOf,
@@ -11,8 +10,8 @@ import {
   type DeviceClient,
   type DispatchOptions,
   decodeError,
-  isAccelError,
   HEADER_BYTES,
+  isAccelError,
   MessageKind,
   type nodeProtocol,
   type Reply,
@@ -46,6 +45,7 @@ interface Waiting {
 }
 
 const noFds: readonly number[] = []
+const noBytes = new Uint8Array(0)
 /** Limit of a call that sets none: the server's own is the same. */
 const DEFAULT_TIMEOUT_MS = 30_000
 /** Largest delay of setTimeout: a larger one would fire at once. */
@@ -190,11 +190,14 @@ export class NodeClient<U extends Uapi> implements DeviceClient<U> {
     // Nobody waits for it any more, or it is out of step.
     if (kind !== MessageKind.REPLY || code !== 0 || !pending || pending.ended) closeAll(fds)
     if (this.#closed) return
-    if (kind === MessageKind.EVENT) return this.#end(decodeError(code, payload))
+    if (kind === MessageKind.EVENT) {
+      this.#end(decodeError(code, payload))
+      return
+    }
     if (kind !== MessageKind.REPLY || !pending) {
       const found = kind === MessageKind.REPLY ? `a reply to ${id}, which was not asked` : `kind ${kind}`
-      const error = accelError('ERR_ACCEL_PROTOCOL', `The server of ${this.name} broke the protocol: ${found}`)
-      return this.#end(error)
+      this.#end(accelError('ERR_ACCEL_PROTOCOL', `The server of ${this.name} broke the protocol: ${found}`))
+      return
     }
     const error = code === 0 ? undefined : decodeError(code, payload)
     this.#forget(id, pending)
@@ -346,7 +349,7 @@ export class NodeClient<U extends Uapi> implements DeviceClient<U> {
       return
     }
     for (const [id, other] of this.#pending) {
-      if (other === pending) return this.#socket.send(MessageKind.CANCEL, id, 0, 0, new Uint8Array(0))
+      if (other === pending) this.#socket.send(MessageKind.CANCEL, id, 0, 0, noBytes)
     }
   }
 }

@@ -89,7 +89,8 @@ export async function openAccel<U extends Uapi>(
         },
         ended: (cause) => {
           if (client) return client.dropped(cause)
-          const why = 'It ended the connection during the hello: it is no server of nodes, or is being stopped'
+          const why =
+            'It ended the connection during the hello: it is no server of nodes, or is being stopped'
           fail(accelError('ERR_ACCEL_PROTOCOL', `Cannot open ${path}: ${why}`, { cause }))
         },
       },
@@ -118,7 +119,8 @@ export async function openAccel<U extends Uapi>(
 
 /** What the server says of itself, or why it refuses. */
 function checkHello(path: string, uapi: Uapi, kind: number, code: number, payload: Uint8Array): ServerHello {
-  if ((kind === MessageKind.HELLO && code !== 0) || kind === MessageKind.EVENT) throw decodeError(code, payload)
+  if ((kind === MessageKind.HELLO && code !== 0) || kind === MessageKind.EVENT)
+    throw decodeError(code, payload)
   if (kind !== MessageKind.HELLO) {
     throw accelError('ERR_ACCEL_PROTOCOL', `${path} answered the hello with a message of kind ${kind}`)
   }
@@ -167,7 +169,11 @@ async function connect(
 
 function notOpened(path: string, cause: AccelError): AccelError {
   const { errno, syscall } = cause
-  const extras = { cause, ...(errno === undefined ? {} : { errno }), ...(syscall === undefined ? {} : { syscall }) }
+  const extras = {
+    cause,
+    ...(errno === undefined ? {} : { errno }),
+    ...(syscall === undefined ? {} : { syscall }),
+  }
   if (errno === 'ECONNREFUSED') {
     return accelError(
       'ERR_ACCEL_NOT_FOUND',

@@ -28,5 +28,8 @@ export function accountId(kind: 'user' | 'group', wanted: number | string): numb
   const file = kind === 'user' ? '/etc/passwd' : '/etc/group'
   const found = entries(file).find(([name]) => name === wanted)
   if (found) return found[1]
-  throw accelError('ERR_ACCEL_NOT_FOUND', `There is no ${kind} "${wanted}" in ${file}: add it, or give its number`)
+  throw accelError(
+    'ERR_ACCEL_NOT_FOUND',
+    `There is no ${kind} "${wanted}" in ${file}: add it, or give its number`,
+  )
 }

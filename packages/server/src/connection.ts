@@ -15,13 +15,13 @@ import {
 
 /** What one connection may have under way. What goes beyond is refused with `ERR_ACCEL_AGAIN`, and may be asked again. */
 export interface ConnectionLimits {
-  /** Requests without an answer. 64 unless told. */
+  /** Requests without an answer. 256 unless told. */
   readonly maxRequests: number
   /** Bytes of those requests. 4 MiB unless told. */
   readonly maxPendingBytes: number
   /** Descriptors of those requests; one request with more is refused with `ERR_ACCEL_OUT_OF_RANGE`. 64 unless told. */
   readonly maxFds: number
-  /** Bytes of one message; a longer one ends the connection. What the longest command takes unless told. */
+  /** Bytes of one message; a longer one ends the connection. What the longest command takes, and some room, unless told. */
   readonly maxMessageBytes: number
   /** How long a client may take to say hello, or to read an answer, in ms. 5 seconds unless told. */
   readonly stallMs: number
@@ -133,18 +133,20 @@ export class Connection {
   }
 
   #receive(message: NodeMessage): void {
-    const { kind, fds } = message
-    if (this.#left) return closeAll(fds)
-    if (kind === MessageKind.REQUEST && this.#open) return this.#request(message, this.#open)
-    closeAll(fds)
-    if (kind === MessageKind.HELLO && !this.#open) return this.#greet(message)
-    if (kind === MessageKind.CANCEL && this.#open) {
-      // The answer may be on its way: that is nobody's fault.
-      this.#requests.get(message.id)?.controller.abort()
+    const { id, kind, fds } = message
+    const open = this.#open
+    if (kind === MessageKind.REQUEST && open) {
+      this.#request(message, open)
       return
     }
-    const when = this.#open ? 'after' : 'before'
-    this.end(accelError('ERR_ACCEL_PROTOCOL', `A message of kind ${kind} ${when} the hello cannot be`))
+    closeAll(fds)
+    if (kind === MessageKind.HELLO && !open) this.#greet(message)
+    // The answer to what is withdrawn may be on its way: that is nobody's fault.
+    else if (kind === MessageKind.CANCEL && open) this.#requests.get(id)?.controller.abort()
+    else {
+      const when = open ? 'after' : 'before'
+      this.end(accelError('ERR_ACCEL_PROTOCOL', `A message of kind ${kind} ${when} the hello cannot be`))
+    }
   }
 
   #greet({ id, code, timeoutMs, reserved, payload, fds }: NodeMessage): void {
@@ -152,7 +154,10 @@ export class Connection {
     try {
       const wanted = nodeProtocol.commands.hello.in.decode(payload)
       if (code !== 0 || timeoutMs !== 0 || reserved !== 0 || fds.length > 0) {
-        throw accelError('ERR_ACCEL_RESERVED', 'A hello has no code, limit, reserved word or descriptors: all are 0')
+        throw accelError(
+          'ERR_ACCEL_RESERVED',
+          'A hello has no code, limit, reserved word or descriptors: all are 0',
+        )
       }
       if (wanted.protocol < PROTOCOL_VERSION) {
         throw accelError(
@@ -229,13 +234,20 @@ export class Connection {
       return accelError('ERR_ACCEL_RESERVED', `The reserved word of a message is 0, found ${reserved}`)
     }
     if (fdCount > maxFds) {
-      return accelError('ERR_ACCEL_OUT_OF_RANGE', `A request brings at most ${maxFds} descriptors, found ${fdCount}`)
+      return accelError(
+        'ERR_ACCEL_OUT_OF_RANGE',
+        `A request brings at most ${maxFds} descriptors, found ${fdCount}`,
+      )
     }
     const over = (what: string, found: number, limit: number) =>
       found > limit
-        ? accelError('ERR_ACCEL_AGAIN', `A connection has at most ${limit} ${what} under way: wait for answers`, {
-            details: { limit },
-          })
+        ? accelError(
+            'ERR_ACCEL_AGAIN',
+            `A connection has at most ${limit} ${what} under way: wait for answers`,
+            {
+              details: { limit },
+            },
+          )
         : undefined
     return (
       over('requests', this.#requests.size + 1, maxRequests) ??

@@ -51,7 +51,7 @@ const DEFAULT_MAX_OPENS = 256
 const MAX_OTHERS = 256
 const DEFAULT_DRAIN_MS = 5000
 
-const defaultLimits = { maxRequests: 64, maxPendingBytes: 4 << 20, maxFds: 64, stallMs: 5000 }
+const defaultLimits = { maxRequests: 256, maxPendingBytes: 4 << 20, maxFds: 64, stallMs: 5000 }
 
 /**
  * Offers a node to other processes, on a Unix socket of its name: docs/protocol.md. Each connection is one open. Ends with `close`,
@@ -63,7 +63,9 @@ const defaultLimits = { maxRequests: 64, maxPendingBytes: 4 << 20, maxFds: 64, s
  */
 export async function serveNode(node: AccelNode, options: ServeNodeOptions = {}): Promise<NodeServer> {
   if (node.reason) {
-    throw accelError('ERR_ACCEL_NO_DEVICE', `${node.name} is gone: ${node.reason.message}`, { cause: node.reason })
+    throw accelError('ERR_ACCEL_NO_DEVICE', `${node.name} is gone: ${node.reason.message}`, {
+      cause: node.reason,
+    })
   }
   const { mode = DEFAULT_MODE, owner, group, folder = ownFolder() } = options
   if (!Number.isInteger(mode) || mode < 0 || mode > 0o777) {
@@ -222,15 +224,19 @@ export class NodeServer implements AsyncDisposable {
   }
 
   #full(): AccelError {
-    return accelError('ERR_ACCEL_AGAIN', `${this.node.name} has as many opens as it may have: try again later`, {
-      details: { maxOpens: this.#maxOpens },
-    })
+    return accelError(
+      'ERR_ACCEL_AGAIN',
+      `${this.node.name} has as many opens as it may have: try again later`,
+      {
+        details: { maxOpens: this.#maxOpens },
+      },
+    )
   }
 }
 
-/** The longest command that the node takes, with the tail that a newer client's may have. */
+/** Somewhat more than the longest command may have with a newer client's tail: its codec gets to say what was too long. */
 function longestRequest({ driver: { uapi } }: AccelNode): number {
   const commands = [...Object.values(uapi.commands), ...Object.values(commonUapi.commands)]
   const longest = Math.max(...commands.map((command) => command.in.layout.sizeBytes))
-  return Math.min(HEADER_BYTES + longest + MAX_TAIL_BYTES, MAX_MESSAGE_BYTES)
+  return Math.min(HEADER_BYTES + longest + 2 * MAX_TAIL_BYTES, MAX_MESSAGE_BYTES)
 }

@@ -309,7 +309,8 @@ export class MessageSocket {
   #fdsBefore(position: number): readonly number[] {
     if (this.#passed.length === 0) return noFds
     const mine: number[] = []
-    while (this.#passed.length > 0 && this.#passed[0]!.end <= position) mine.push(...this.#passed.shift()!.fds)
+    while (this.#passed.length > 0 && this.#passed[0]!.end <= position)
+      mine.push(...this.#passed.shift()!.fds)
     return mine
   }
 

@@ -1,6 +1,6 @@
 import { accelDriver } from '@uaccel/accel'
 import { sys } from '@uaccel/sys'
-import { accelError, bytes, cmd, enumeration, fd, u32, uapi } from '@uaccel/uapi'
+import { accelError, bytes, cmd, enumeration, fd, flags, u8, u32, uapi } from '@uaccel/uapi'
 
 /** Bytes of the largest answer. */
 export const FILL_BYTES = 1 << 16
@@ -41,6 +41,7 @@ export const contractUapi = uapi({
       out: { file: fd },
       concurrent: true,
     }),
+    padded: cmd(0x49, { in: { small: u8, how: flags({ known: 0 }) }, concurrent: true }),
   },
 })
 
@@ -104,6 +105,7 @@ export const contractDriver = accelDriver({
         state: (_request, { open }) => ({ ...state, pid: open.peer?.pid ?? 0, uid: open.peer?.uid ?? 0 }),
         fill: ({ sizeBytes }) => ({ data: new Uint8Array(sizeBytes).fill(0xa5) }),
         files: () => ({ first: sys.memfdCreate('uaccel-first'), second: sys.memfdCreate('uaccel-second') }),
+        padded: () => ({}),
         async late({ file }, { signal }) {
           await withdrawn(signal)
           await new Promise((resolve) => setTimeout(resolve, 20))

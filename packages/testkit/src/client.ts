@@ -29,7 +29,9 @@ async function eventually(t: Test, what: string, check: () => Promise<boolean>):
  * test's end.
  */
 export function clientContract(t: Test, reach: (accel: Accel) => Promise<Client>): void {
-  async function withDevice(work: (open: () => Promise<Client>, accel: Accel) => Promise<void>): Promise<void> {
+  async function withDevice(
+    work: (open: () => Promise<Client>, accel: Accel) => Promise<void>,
+  ): Promise<void> {
     const accel = new Accel()
     accel.register(contractDriver)
     await accel.add(loopback(eduModel))

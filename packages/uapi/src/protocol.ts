@@ -1,4 +1,4 @@
-import { accelError, type AccelError, errorCode, errorTable, isAccelError } from './errors.js'
+import { type AccelError, accelError, errorCode, errorTable, isAccelError } from './errors.js'
 import { u32 } from './scalars.js'
 import { buildUapi, cmd, type Uapi } from './schema.js'
 import { bytes, string } from './sequences.js'
