@@ -36,7 +36,9 @@ t.test('a client that is killed at any moment leaves nothing; others notice noth
     await once(client, 'exit')
   }
   for (let killed = 0; killed < kills; killed += AT_ONCE) {
-    await Promise.all(Array.from({ length: Math.min(AT_ONCE, kills - killed) }, (_, i) => killOne(killed + i)))
+    await Promise.all(
+      Array.from({ length: Math.min(AT_ONCE, kills - killed) }, (_, i) => killOne(killed + i)),
+    )
   }
   watching = false
   await witnessed
@@ -48,37 +50,46 @@ t.test('a client that is killed at any moment leaves nothing; others notice noth
   t.equal(server.exitCode, null)
 })
 
-t.test('a server that is killed ends all calls within a second, and another one takes its nodes', async (t) => {
-  const folder = nodeFolder(t)
-  const { process: server } = await startServer(t, 'contract', { folder })
-  const clients = await Promise.all([1, 2].map(() => startProcess(t, './nodes.client.js', ['waiting', folder])))
-  const here = await openAccel(contractUapi, 'accel0', { folder })
-  const hanging = here.call('hang', {})
-  const ends = clients.map(async ({ process: client }) => (await once(client, 'message'))[0])
-  const start = performance.now()
-  server.kill('SIGKILL')
-  await t.rejects(hanging, { code: 'ERR_ACCEL_NO_DEVICE' })
-  t.equal((await here.lost).code, 'ERR_ACCEL_NO_DEVICE')
-  const tookMs = performance.now() - start
-  t.ok(tookMs < 1000, `it took ${tookMs.toFixed(1)} ms`)
-  for (const end of await Promise.all(ends)) {
-    const gone = 'ERR_ACCEL_NO_DEVICE'
-    t.same(end, { codes: [gone, gone], lost: gone, later: gone })
-  }
-  await here.close()
-  t.ok(existsSync(join(folder, 'accel0')), 'its socket is still there')
-  await t.rejects(openAccel(contractUapi, 'accel0', { folder }), {
-    code: 'ERR_ACCEL_NOT_FOUND',
-    message: /its server has ended/,
-  })
-  const { said } = await startServer(t, 'contract', { folder })
-  t.same(said, { served: ['accel0'] })
-  const anew = await openAccel(contractUapi, 'accel0', { folder })
-  t.same(await anew.call('add', { a: 1, b: 2 }), { sum: 3 })
-  await anew.close()
-  const { said: refused } = await startServer(t, 'contract', { folder })
-  t.match(refused, { code: 'ERR_ACCEL_BUSY', message: /is served by process \d+/ }, 'one that lives keeps them')
-})
+t.test(
+  'a server that is killed ends all calls within a second, and another one takes its nodes',
+  async (t) => {
+    const folder = nodeFolder(t)
+    const { process: server } = await startServer(t, 'contract', { folder })
+    const clients = await Promise.all(
+      [1, 2].map(() => startProcess(t, './nodes.client.js', ['waiting', folder])),
+    )
+    const here = await openAccel(contractUapi, 'accel0', { folder })
+    const hanging = here.call('hang', {})
+    const ends = clients.map(async ({ process: client }) => (await once(client, 'message'))[0])
+    const start = performance.now()
+    server.kill('SIGKILL')
+    await t.rejects(hanging, { code: 'ERR_ACCEL_NO_DEVICE' })
+    t.equal((await here.lost).code, 'ERR_ACCEL_NO_DEVICE')
+    const tookMs = performance.now() - start
+    t.ok(tookMs < 1000, `it took ${tookMs.toFixed(1)} ms`)
+    for (const end of await Promise.all(ends)) {
+      const gone = 'ERR_ACCEL_NO_DEVICE'
+      t.same(end, { codes: [gone, gone], lost: gone, later: gone })
+    }
+    await here.close()
+    t.ok(existsSync(join(folder, 'accel0')), 'its socket is still there')
+    await t.rejects(openAccel(contractUapi, 'accel0', { folder }), {
+      code: 'ERR_ACCEL_NOT_FOUND',
+      message: /its server has ended/,
+    })
+    const { said } = await startServer(t, 'contract', { folder })
+    t.same(said, { served: ['accel0'] })
+    const anew = await openAccel(contractUapi, 'accel0', { folder })
+    t.same(await anew.call('add', { a: 1, b: 2 }), { sum: 3 })
+    await anew.close()
+    const { said: refused } = await startServer(t, 'contract', { folder })
+    t.match(
+      refused,
+      { code: 'ERR_ACCEL_BUSY', message: /is served by process \d+/ },
+      'one that lives keeps them',
+    )
+  },
+)
 
 t.test('of servers that start at once, one gets the node', async (t) => {
   const folder = nodeFolder(t)

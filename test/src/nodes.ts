@@ -48,12 +48,15 @@ export const startServer = (
   options: Pick<ServeNodeOptions, 'folder' | 'exclusive' | 'maxOpens' | 'limits'>,
 ) => startProcess(t, './nodes.server.js', [devices, JSON.stringify(options)])
 
-/** What another process holds, as the kernel counts it. */
-export function held(pid: number): { fds: number; kinds: string[]; maps: number } {
-  const kinds: string[] = []
+/** What another process holds, as the kernel counts it: descriptors by what they are of, and shared memory that is mapped. */
+export function held(pid: number): { fds: number; kinds: Record<string, number>; maps: number } {
+  const kinds: Record<string, number> = {}
+  let fds = 0
   for (const fd of readdirSync(`/proc/${pid}/fd`)) {
     try {
-      kinds.push(readlinkSync(`/proc/${pid}/fd/${fd}`).replace(/\d+/g, 'N'))
+      const kind = readlinkSync(`/proc/${pid}/fd/${fd}`).replace(/\d+/g, 'N')
+      kinds[kind] = (kinds[kind] ?? 0) + 1
+      fds++
     } catch {
       // closed since
     }
@@ -61,7 +64,7 @@ export function held(pid: number): { fds: number; kinds: string[]; maps: number 
   const maps = readFileSync(`/proc/${pid}/maps`, 'utf8')
     .split('\n')
     .filter((line) => line.includes('memfd')).length
-  return { fds: kinds.length, kinds: kinds.sort(), maps }
+  return { fds, kinds, maps }
 }
 
 /** Waits until `check` holds; false where it never does. */

@@ -1,6 +1,6 @@
 import { accelDriver } from '@uaccel/accel'
 import { sys } from '@uaccel/sys'
-import { accelError, bytes, cmd, enumeration, fd, flags, u8, u32, uapi } from '@uaccel/uapi'
+import { accelError, bytes, cmd, enumeration, fd, flags, range, u8, u32, uapi } from '@uaccel/uapi'
 
 /** Bytes of the largest answer. */
 export const FILL_BYTES = 1 << 16
@@ -13,7 +13,7 @@ export const contractUapi = uapi({
     add: cmd(0x40, { in: { a: u32, b: u32 }, out: { sum: u32 }, concurrent: true }),
     hang: cmd(0x41, { doc: 'Runs until it is withdrawn.', concurrent: true }),
     fail: cmd(0x42, {
-      in: { how: enumeration({ detailed: 0, bug: 1, long: 2 }), size: u32 },
+      in: { how: enumeration({ detailed: 0, bug: 1, long: 2 }), size: range(u32, 0, 100_000) },
       concurrent: true,
     }),
     swap: cmd(0x43, {
@@ -22,13 +22,17 @@ export const contractUapi = uapi({
       out: { file: fd, sizeBytes: u32 },
       concurrent: true,
     }),
-    keep: cmd(0x44, { doc: 'Holds something until the open is closed.', in: { count: u32 } }),
+    keep: cmd(0x44, { doc: 'Holds something until the open is closed.', in: { count: range(u32, 0, 100) } }),
     state: cmd(0x45, {
       doc: 'What all opens hold, and how many commands were withdrawn for which reason.',
       out: { kept: u32, hanging: u32, aborted: u32, timedOut: u32, closed: u32, pid: u32, uid: u32 },
       concurrent: true,
     }),
-    fill: cmd(0x46, { in: { sizeBytes: u32 }, out: { data: bytes(FILL_BYTES) }, concurrent: true }),
+    fill: cmd(0x46, {
+      in: { sizeBytes: range(u32, 0, FILL_BYTES) },
+      out: { data: bytes(FILL_BYTES) },
+      concurrent: true,
+    }),
     files: cmd(0x47, {
       doc: 'Answers as many new files as it can: two.',
       in: { first: fd, second: fd },
