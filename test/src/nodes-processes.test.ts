@@ -12,43 +12,47 @@ const kills = Number(process.env.UACCEL_KILLS ?? 12)
 /** How many of them live at a time. */
 const AT_ONCE = 3
 
-t.test('a client that is killed at any moment leaves nothing; others notice nothing', async (t) => {
-  const folder = nodeFolder(t)
-  const { process: server } = await startServer(t, 'contract', { folder })
-  const pid = server.pid!
-  const witness = await openAccel(contractUapi, 'accel0', { folder })
-  await witness.call('keep', { count: 3 })
-  await witness.call('add', { a: 1, b: 2 })
-  const before = held(pid)
-  let watching = true
-  let calls = 0
-  const witnessed = (async () => {
-    for (; watching; calls++) {
-      const { sum } = await witness.call('add', { a: calls, b: 1 })
-      if (sum !== calls + 1) throw new Error(`${calls} + 1 is not ${sum}`)
+t.test(
+  'a client that is killed leaves nothing; others notice nothing',
+  { timeout: 120_000 + kills * 2000 },
+  async (t) => {
+    const folder = nodeFolder(t)
+    const { process: server } = await startServer(t, 'contract', { folder })
+    const pid = server.pid!
+    const witness = await openAccel(contractUapi, 'accel0', { folder })
+    await witness.call('keep', { count: 3 })
+    await witness.call('add', { a: 1, b: 2 })
+    const before = held(pid)
+    let watching = true
+    let calls = 0
+    const witnessed = (async () => {
+      for (; watching; calls++) {
+        const { sum } = await witness.call('add', { a: calls, b: 1 })
+        if (sum !== calls + 1) throw new Error(`${calls} + 1 is not ${sum}`)
+      }
+    })()
+    const killOne = async (number: number) => {
+      const { process: client } = await startProcess(t, './nodes.client.js', ['session', folder])
+      // Golden ratio: moments that are spread over the first quarter of a second however many there are.
+      await sleep(((number * 0.618) % 1) * 250)
+      client.kill('SIGKILL')
+      await once(client, 'exit')
     }
-  })()
-  const killOne = async (number: number) => {
-    const { process: client } = await startProcess(t, './nodes.client.js', ['session', folder])
-    // Golden ratio: moments that are spread over the first quarter of a second however many there are.
-    await sleep(((number * 0.618) % 1) * 250)
-    client.kill('SIGKILL')
-    await once(client, 'exit')
-  }
-  for (let killed = 0; killed < kills; killed += AT_ONCE) {
-    await Promise.all(
-      Array.from({ length: Math.min(AT_ONCE, kills - killed) }, (_, i) => killOne(killed + i)),
-    )
-  }
-  watching = false
-  await witnessed
-  t.ok(calls > 0, `another client made ${calls} calls meanwhile`)
-  await eventually(async () => held(pid).fds === before.fds)
-  t.same(held(pid), before, `after ${kills} killed clients`)
-  t.match(await witness.call('state', {}), { kept: 3, hanging: 0 })
-  await witness.close()
-  t.equal(server.exitCode, null)
-})
+    for (let killed = 0; killed < kills; killed += AT_ONCE) {
+      await Promise.all(
+        Array.from({ length: Math.min(AT_ONCE, kills - killed) }, (_, i) => killOne(killed + i)),
+      )
+    }
+    watching = false
+    await witnessed
+    t.ok(calls > 0, `another client made ${calls} calls meanwhile`)
+    await eventually(async () => held(pid).fds === before.fds)
+    t.same(held(pid), before, `after ${kills} killed clients`)
+    t.match(await witness.call('state', {}), { kept: 3, hanging: 0 })
+    await witness.close()
+    t.equal(server.exitCode, null)
+  },
+)
 
 t.test(
   'a server that is killed ends all calls within a second, and another one takes its nodes',

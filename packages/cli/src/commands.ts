@@ -41,6 +41,11 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     description: 'serve a device model over vfio-user until interrupted',
     load: async () => (await import('./commands/model.js')).modelCommand,
   },
+  serve: {
+    description:
+      'make nodes that other processes open: for devices that are bound to vfio-pci, or for models',
+    load: async () => (await import('./commands/serve.js')).serveCommand,
+  },
   lab: {
     description:
       'run a command in an emulated guest, as root, with devices bound to vfio-pci and the files of this machine read-only',
