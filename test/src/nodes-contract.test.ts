@@ -11,6 +11,8 @@ import { clientContract, contractUapi, eduContract } from '@uaccel/testkit'
 import type { Uapi } from '@uaccel/uapi'
 import t from 'tap'
 
+t.setTimeout(300_000)
+
 const folder = mkdtempSync(join(tmpdir(), 'uaccel-nodes-'))
 t.teardown(() => rmSync(folder, { recursive: true, force: true }))
 

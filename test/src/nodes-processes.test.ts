@@ -12,6 +12,8 @@ const kills = Number(process.env.UACCEL_KILLS ?? 12)
 /** How many of them live at a time. */
 const AT_ONCE = 3
 
+t.setTimeout(300_000 + kills * 2000)
+
 t.test(
   'a client that is killed leaves nothing; others notice nothing',
   { timeout: 120_000 + kills * 2000 },

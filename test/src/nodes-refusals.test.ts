@@ -17,6 +17,8 @@ import {
   startServer,
 } from './nodes.js'
 
+t.setTimeout(300_000)
+
 /*
  * Every refusal of a node by its exact code, as a client meets it that speaks the protocol by hand.
  */

@@ -9,6 +9,8 @@ import { npuUapi } from '@uaccel/driver-npu/uapi'
 import t, { type Test } from 'tap'
 import { nodeFolder } from './nodes.js'
 
+t.setTimeout(300_000)
+
 const command = fileURLToPath(new URL('../../packages/cli/bin/uaccel.mjs', import.meta.url))
 
 async function serve(t: Test, args: readonly string[]) {

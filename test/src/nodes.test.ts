@@ -16,6 +16,8 @@ import { added, cmd, commonUapi, string, u32, uapi } from '@uaccel/uapi'
 import t, { type Test } from 'tap'
 import { eventually, nodeFolder } from './nodes.js'
 
+t.setTimeout(300_000)
+
 async function withNode(
   t: Test,
   options: ServeNodeOptions,
