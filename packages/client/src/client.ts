@@ -203,7 +203,7 @@ export class NodeClient<U extends Uapi> implements DeviceClient<U> {
     this.#forget(id, pending)
     if (!pending.ended) {
       if (error) pending.fail(error)
-      else pending.finish({ bytes: Uint8Array.from(payload), fds })
+      else pending.finish({ bytes: new Uint8Array(payload), fds })
     }
     this.#sendWaiting()
   }
@@ -321,7 +321,7 @@ export class NodeClient<U extends Uapi> implements DeviceClient<U> {
       closeAll(copies)
       throw error
     }
-    this.#waiting.add({ pending, timeoutMs, bytes: Uint8Array.from(bytes), fds: copies })
+    this.#waiting.add({ pending, timeoutMs, bytes: new Uint8Array(bytes), fds: copies })
   }
 
   #sendWaiting(): void {

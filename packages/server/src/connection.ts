@@ -74,7 +74,11 @@ export class Connection {
     const { maxMessageBytes, stallMs } = host.limits
     this.#socket = new MessageSocket(
       fd,
-      { message: (message) => this.#receive(message), ended: (reason) => this.end(reason) },
+      {
+        message: (message) => this.#receive(message),
+        // Who closed its side knows that.
+        ended: (reason) => this.#end(reason, !isAccelError(reason, 'ERR_ACCEL_CLOSED')),
+      },
       { maxMessageBytes, stallMs, receiveWhileBlocked: false },
     )
     this.#hello = setTimeout(
@@ -113,12 +117,16 @@ export class Connection {
 
   /** Ends the connection: tells the client why, where it can still be told, and frees what belongs to it. Idempotent. */
   end(reason: AccelError): void {
+    this.#end(reason, true)
+  }
+
+  #end(reason: AccelError, tell: boolean): void {
     if (this.#left) return
     this.#left = true
     clearTimeout(this.#hello)
     this.#drained?.()
-    this.#refuse(MessageKind.EVENT, 0, reason)
-    this.#host.left(this)
+    if (tell) this.#refuse(MessageKind.EVENT, 0, reason)
+    if (this.#open) this.#host.left(this)
     void this.#free()
   }
 

@@ -50,6 +50,8 @@ const DEFAULT_MAX_OPENS = 256
 /** Connections without an open: those that say hello, and those that are being freed. */
 const MAX_OTHERS = 256
 const DEFAULT_DRAIN_MS = 5000
+/** How long a server that ends waits for what opens held to be freed; who removes the device after it has a limit of its own. */
+const FREE_MS = 15_000
 
 const defaultLimits = { maxRequests: 256, maxPendingBytes: 4 << 20, maxFds: 64, stallMs: 5000 }
 
@@ -162,7 +164,13 @@ export class NodeServer implements AsyncDisposable {
       if (drainMs > 0) void connection.drain(reason, drainMs)
       else connection.end(reason)
     }
-    await Promise.all(connections.map(({ gone }) => gone))
+    const all = Promise.all(connections.map(({ gone }) => gone))
+    let timer: NodeJS.Timeout | undefined
+    const expired = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, drainMs + FREE_MS)
+    })
+    await Promise.race([all, expired])
+    clearTimeout(timer)
     this.#resolveClosed()
   }
 

@@ -334,13 +334,19 @@ export class MessageSocket {
   /** Waits until the peer reads on. */
   #block(): void {
     if (!this.#receiveWhileBlocked) this.#deaf()
-    const fd = sys.dup(this.fd)
-    const watching = watch(fd, () => this.#flush(), { events: 'writable', ref: false })
-    this.#writable = {
-      close: () => {
-        watching.close()
-        sys.close(fd)
-      },
+    try {
+      const fd = sys.dup(this.fd)
+      const watching = watch(fd, () => this.#flush(), { events: 'writable', ref: false })
+      this.#writable = {
+        close: () => {
+          watching.close()
+          sys.close(fd)
+        },
+      }
+    } catch (error) {
+      if (!isAccelError(error)) throw error
+      this.#giveUp(error) // no descriptor is left to wait with
+      return
     }
     this.#awaitReader()
   }
@@ -348,14 +354,16 @@ export class MessageSocket {
   #awaitReader(): void {
     clearTimeout(this.#stalled)
     this.#stalled = setTimeout(() => {
-      const reason = accelError(
-        'ERR_ACCEL_TIMEOUT',
-        `The other side did not read what was sent to it within ${this.#stallMs} ms`,
-      )
-      this.#mute = true
-      this.#dropUnsent()
-      this.#finish(reason)
+      const what = `The other side did not read what was sent to it within ${this.#stallMs} ms`
+      this.#giveUp(accelError('ERR_ACCEL_TIMEOUT', what))
     }, this.#stallMs)
+  }
+
+  /** Nothing more can be sent. */
+  #giveUp(reason: AccelError): void {
+    this.#mute = true
+    this.#dropUnsent()
+    this.#finish(reason)
   }
 
   #flush(): void {
