@@ -63,6 +63,7 @@ extern "C" {
 #define ERR_ACCEL_UNSUPPORTED_OPERATOR 34 /* EOPNOTSUPP: A graph uses an operator, or a form of it, that is not implemented. */
 #define ERR_ACCEL_INVALID_SHAPE 35 /* EINVAL: A tensor's shape or type is not the one that the graph takes. */
 #define ERR_ACCEL_DEADLOCK 36 /* EDEADLK: The call would wait for something that only its own thread can do. */
+#define ERR_ACCEL_AGAIN 37 /* EAGAIN: Not now: the device is in reset or being cleaned, or as much is under way as may be. Try again. */
 
 /*
  * Which uAPI the node speaks: the driver's name, its version, and the SHA-256 of its layouts.

@@ -13,13 +13,15 @@ const mayUse: Readonly<Record<string, readonly string[]>> = {
   core: ['memory'],
   model: ['core'],
   accel: ['core'],
+  client: ['sys'],
+  server: ['accel'],
   'vfio-user': ['model'],
   'driver-edu': ['accel', 'model'],
   'driver-npu': ['accel', 'model'],
   inference: ['driver-npu'],
   lab: ['uapi'],
   testkit: ['accel', 'vfio-user', 'driver-edu', 'lab'],
-  cli: ['inference', 'driver-edu', 'driver-npu', 'vfio-user', 'lab'],
+  cli: ['inference', 'driver-edu', 'driver-npu', 'vfio-user', 'server', 'client', 'lab'],
 }
 
 const packages = new URL('../../packages/', import.meta.url)

@@ -1,19 +1,12 @@
-import { type AccelError, accelError, type Command, isAccelError } from '@uaccel/uapi'
+import {
+  type AccelError,
+  accelError,
+  type CallOptions,
+  type Command,
+  isAccelError,
+  type Reply,
+} from '@uaccel/uapi'
 import type { Open } from './open.js'
-
-/** What a caller may set for one call. */
-export interface CallOptions {
-  /** Withdraws the call: it ends with `ERR_ACCEL_ABORTED`, `cause` being the signal's reason. */
-  readonly signal?: AbortSignal
-  /** Limit for the whole call, the wait for its turn included, in milliseconds. 30 seconds unless told. */
-  readonly timeoutMs?: number
-}
-
-/** A command's answer in its binary form, and the descriptors that go with it. */
-export interface Reply {
-  readonly bytes: Uint8Array
-  readonly fds: readonly number[]
-}
 
 /** Limit of a call that sets none. */
 const DEFAULT_TIMEOUT_MS = 30_000

@@ -1,13 +1,19 @@
+import { closeAll, sys } from '@uaccel/sys'
 import {
   type AccelError,
-  accelError,
+  type CallOptions,
   type CommandInput,
   type CommandOutput,
   type CommandsOf,
   commonUapi,
+  type DeviceClient,
+  type DispatchOptions,
+  type Reply,
+  requireSameUapi,
+  spoken,
+  TAKEN,
   type Uapi,
 } from '@uaccel/uapi'
-import type { CallOptions, Reply } from './call.js'
 import type { AccelNode } from './node.js'
 import type { Open } from './open.js'
 
@@ -17,7 +23,7 @@ type CommonUapi = typeof commonUapi
  * One open of a device, for a client in the driver's own process. Every call goes through the binary form, so
  * that it meets the same checks as one from another process. Ends with `close`, or `await using`.
  */
-export class AccelClient<U extends Uapi> implements AsyncDisposable {
+export class AccelClient<U extends Uapi> implements DeviceClient<U> {
   /** `accel0` and so on. */
   readonly name: string
   readonly uapi: U
@@ -29,13 +35,7 @@ export class AccelClient<U extends Uapi> implements AsyncDisposable {
 
   /** @internal See `Accel.open`. */
   constructor(node: AccelNode, uapi: U) {
-    const served = node.driver.uapi
-    if (served.name !== uapi.name) {
-      throw accelError(
-        'ERR_ACCEL_VERSION',
-        `${node.name} speaks ${served.name}, not ${uapi.name}: open it with the uAPI of driver ${node.driver.name}`,
-      )
-    }
+    requireSameUapi(node.name, spoken(node.driver.uapi), spoken(uapi))
     this.name = node.name
     this.uapi = uapi
     this.lost = node.lost
@@ -69,12 +69,19 @@ export class AccelClient<U extends Uapi> implements AsyncDisposable {
   }
 
   /** Sends a command in its binary form. */
-  dispatch(
-    number: number,
-    bytes: Uint8Array,
-    options?: CallOptions & { readonly fds?: readonly number[] },
-  ): Promise<Reply> {
-    return this.#node.dispatch(this.#open, number, bytes, options)
+  async dispatch(number: number, bytes: Uint8Array, options: DispatchOptions = {}): Promise<Reply> {
+    const { fds = [] } = options
+    if (fds.length === 0) return this.#node.dispatch(this.#open, number, bytes, options)
+    // As if they had travelled: what the caller does to its own from now on is nothing to the handler.
+    const copies: number[] = []
+    const released = () => closeAll(copies)
+    try {
+      for (const fd of fds) copies.push(sys.dup(fd))
+    } catch (error) {
+      released()
+      throw error
+    }
+    return this.#node.dispatch(this.#open, number, bytes, { ...options, fds: copies, released })
   }
 
   /** Ends the calls of this open and frees what belongs to it, once the hardware is done with them. Idempotent. */
@@ -97,6 +104,14 @@ export class AccelClient<U extends Uapi> implements AsyncDisposable {
     const fds: number[] = []
     const bytes = command.in.encode(input, fds)
     const reply = await this.dispatch(command.number, bytes, { ...options, fds })
-    return command.out.decode(reply.bytes, reply.fds)
+    const left = [...reply.fds]
+    try {
+      const answer = command.out.decode(reply.bytes, left)
+      closeAll(left.filter((fd) => fd !== TAKEN))
+      return answer
+    } catch (error) {
+      closeAll(reply.fds)
+      throw error
+    }
   }
 }

@@ -1,5 +1,4 @@
-import { commonUapi } from '@uaccel/uapi'
-import type { Reply } from './call.js'
+import { commonUapi, type Reply } from '@uaccel/uapi'
 import type { AccelNode } from './node.js'
 
 type CommonCommands = typeof commonUapi.commands

@@ -9,12 +9,21 @@ import {
 import type { AccelDevice } from './device.js'
 import { checkId, type DeviceId } from './ids.js'
 
+/** Who is at the other end of a node's socket, as it was when it connected (SO_PEERCRED, unix(7)). */
+export interface PeerCredentials {
+  readonly pid: number
+  readonly uid: number
+  readonly gid: number
+}
+
 /** One open of a device. Handles, contexts and queues belong to it and go with it. */
 export interface OpenContext {
   /** Unique within the device's life; for messages. */
   readonly id: number
   /** Aborted when the open closes. */
   readonly signal: AbortSignal
+  /** Whose open it is; absent for one of the driver's own process. */
+  readonly peer?: PeerCredentials
   /** Runs `release` when the open goes, after the open's commands have ended: last registered, first run. */
   defer(release: () => void | Promise<void>): void
 }
@@ -33,7 +42,11 @@ type MaybePromise<T> = T | Promise<T>
 /** A command without output may answer nothing. */
 type Reply<R> = keyof R extends never ? MaybePromise<R | undefined> : MaybePromise<R>
 
-/** A handler for each command of the uAPI. */
+/**
+ * A handler for each command of the uAPI. Descriptors of a request are the caller's, and stay open until the handler has ended:
+ * one that is to be kept is duplicated. Those of an answer are given away: they are closed once they were sent, or when nobody
+ * waits for them any more.
+ */
 export type CommandHandlers<U extends Uapi> = {
   readonly [K in keyof CommandsOf<U>]: (
     request: CommandRequest<U, K>,

@@ -1,5 +1,5 @@
 export { Completion, poll } from '@uaccel/core'
-export type { CallOptions, Reply } from './call.js'
+export type { CallOptions, Reply } from '@uaccel/uapi'
 export { AccelClient } from './client.js'
 export { AccelDevice } from './device.js'
 export { type DiscoverOptions, Discovery, type DiscoveryEvents, type Skipped } from './discovery.js'
@@ -11,10 +11,12 @@ export {
   type CommandHandlers,
   type DriverDefinition,
   type OpenContext,
+  type PeerCredentials,
   type Probed,
 } from './driver.js'
 export { type FirmwareOptions, firmwarePath, loadFirmware } from './firmware.js'
 export type { NodeLimits, NodeResetOptions } from './host.js'
 export type { DeviceId } from './ids.js'
-export type { AccelNode } from './node.js'
+export type { AccelNode, NodeDispatchOptions } from './node.js'
+export type { Open } from './open.js'
 export { Accel, type AccelEvents, type AccelOptions, accel, openAccel } from './subsystem.js'

@@ -1,9 +1,19 @@
 import type { DeviceIdentity, ResetKind } from '@uaccel/core'
-import { type AccelError, accelError, commonUapi, FIRST_DRIVER_COMMAND, isAccelError } from '@uaccel/uapi'
-import { Call, type CallOptions, commandError, leavesIdle, type Reply } from './call.js'
+import { closeAll } from '@uaccel/sys'
+import {
+  type AccelError,
+  accelError,
+  commonUapi,
+  type DispatchOptions,
+  FIRST_DRIVER_COMMAND,
+  isAccelError,
+  type Reply,
+  TAKEN,
+} from '@uaccel/uapi'
+import { Call, commandError, leavesIdle } from './call.js'
 import { answerCommon } from './common.js'
 import type { AccelDevice } from './device.js'
-import type { AnyDriver, Probed } from './driver.js'
+import type { AnyDriver, PeerCredentials, Probed } from './driver.js'
 import type { Departure, NodeHost, NodeResetOptions } from './host.js'
 import { describeId } from './ids.js'
 import { settled, within } from './limit.js'
@@ -12,6 +22,12 @@ import { Turn } from './turn.js'
 import { wedged } from './wedged.js'
 
 type AnyHandler = (request: unknown, context: { signal: AbortSignal; open: Open }) => unknown
+
+/** What goes with a command that is dispatched. */
+export interface NodeDispatchOptions extends DispatchOptions {
+  /** Called once, when nothing looks at `fds` any more: a handler may go on after its call was withdrawn. */
+  readonly released?: () => void
+}
 
 /** A device with its driver: `accel0`. Made by `Accel.add`. */
 export class AccelNode {
@@ -129,9 +145,9 @@ export class AccelNode {
   }
 
   /** Opens the device: what one user of it holds. */
-  open(): Open {
+  open(peer?: PeerCredentials): Open {
     this.#check()
-    const open = new Open(this.#nextOpen++)
+    const open = new Open(this.#nextOpen++, peer)
     this.#opens.add(open)
     return open
   }
@@ -161,17 +177,31 @@ export class AccelNode {
     open: Open,
     number: number,
     bytes: Uint8Array,
-    options: CallOptions & { readonly fds?: readonly number[] } = {},
+    options: NodeDispatchOptions = {},
   ): Promise<Reply> {
-    this.#check()
-    open.check()
-    const common = number < FIRST_DRIVER_COMMAND
-    const command = (common ? commonUapi : this.driver.uapi).byNumber(number)
-    const request = command.in.decode(bytes, options.fds)
-    if (common) return answerCommon(this, command.name)
-    const call = new Call(open, command, options, () => this.#turn.holder)
-    const serving = this.#serve(call, request).finally(() => this.#calls.delete(call))
-    this.#calls.set(call, serving)
+    const { released = () => {} } = options
+    let call: Call | undefined
+    try {
+      this.#check()
+      open.check()
+      const common = number < FIRST_DRIVER_COMMAND
+      const command = (common ? commonUapi : this.driver.uapi).byNumber(number)
+      const fds = [...(options.fds ?? [])]
+      const request = command.in.decode(bytes, fds)
+      const unnamed = fds.filter((fd) => fd !== TAKEN).length
+      if (unnamed > 0) {
+        throw accelError(
+          'ERR_ACCEL_OUT_OF_RANGE',
+          `${unnamed} of the ${fds.length} descriptors that came with ${command.name} have no place in it`,
+        )
+      }
+      if (common) return answerCommon(this, command.name)
+      call = new Call(open, command, options, () => this.#turn.holder)
+      const serving = this.#serve(call, request, released).finally(() => this.#calls.delete(call!))
+      this.#calls.set(call, serving)
+    } finally {
+      if (!call) released()
+    }
     return call.reply
   }
 
@@ -198,17 +228,18 @@ export class AccelNode {
   }
 
   /** Gives the call its turn, runs it, and keeps the turn until the hardware is idle. Never rejects. */
-  async #serve(call: Call, request: unknown): Promise<void> {
+  async #serve(call: Call, request: unknown, released: () => void): Promise<void> {
     let giveBack: (() => void) | undefined
-    if (!call.command.concurrent) {
-      giveBack = await this.#turn.take(call, call.signal)
-      if (!giveBack) return
-    }
+    let running: Promise<boolean> | undefined
     try {
+      if (!call.command.concurrent) {
+        giveBack = await this.#turn.take(call, call.signal)
+        if (!giveBack) return
+      }
       await this.#restarting
       if (this.#reason) call.fail(this.#noDevice(this.#reason))
       if (call.ended) return
-      const running = this.#run(call, request)
+      running = this.#run(call, request)
       this.#running.set(call, running)
       void running.then(() => this.#running.delete(call))
       // The caller is told at once when it fails; the handler has some time to notice.
@@ -224,19 +255,24 @@ export class AccelNode {
       await this.#recovering
     } finally {
       giveBack?.()
+      if (running) void running.then(released)
+      else released()
     }
   }
 
   /** Runs the handler and answers whether it left the hardware idle. Never rejects. */
   async #run(call: Call, request: unknown): Promise<boolean> {
     const { command, open, signal } = call
+    const fds: number[] = []
     try {
       const commands = this.#probed!.commands as Record<string, AnyHandler>
       const answer = await commands[command.name](request, { signal, open })
-      const fds: number[] = []
-      call.finish({ bytes: command.out.encode((answer ?? {}) as never, fds), fds })
+      const bytes = command.out.encode((answer ?? {}) as never, fds)
+      if (call.ended) closeAll(fds.splice(0))
+      call.finish({ bytes, fds })
       return true
     } catch (error) {
+      closeAll(fds.splice(0))
       const withdrawn = signal.aborted
       call.fail(commandError(call, error))
       return !withdrawn && leavesIdle(error)

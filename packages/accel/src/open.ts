@@ -1,17 +1,19 @@
 import { Scope } from '@uaccel/core'
 import { type AccelError, accelError } from '@uaccel/uapi'
-import type { OpenContext } from './driver.js'
+import type { OpenContext, PeerCredentials } from './driver.js'
 
 /** One open of a node: what its commands made belongs to it and goes with it. */
 export class Open implements OpenContext {
   readonly id: number
+  declare readonly peer?: PeerCredentials
   readonly #controller = new AbortController()
   readonly #scope: Scope
   #hasState = false
   #closed: AccelError | undefined
 
-  constructor(id: number) {
+  constructor(id: number, peer?: PeerCredentials) {
     this.id = id
+    if (peer) this.peer = peer
     this.#scope = new Scope(`open ${id}`)
   }
 

@@ -41,6 +41,11 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     description: 'serve a device model over vfio-user until interrupted',
     load: async () => (await import('./commands/model.js')).modelCommand,
   },
+  serve: {
+    description:
+      'make nodes that other processes open: for devices that are bound to vfio-pci, or for models',
+    load: async () => (await import('./commands/serve.js')).serveCommand,
+  },
   uapi: {
     description: "reference page, C header or ABI snapshot of a device's commands",
     load: async () => (await import('./commands/uapi.js')).uapiCommand,

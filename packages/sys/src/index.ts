@@ -10,6 +10,13 @@ export {
   type SharedRange,
   Window,
 } from './mapping.js'
+export {
+  closeAll,
+  type MessageHandlers,
+  MessageSocket,
+  type MessageSocketOptions,
+  type NodeMessage,
+} from './message-socket.js'
 export type { RawCalls } from './raw-calls.js'
 export { createSealedMemory, getSealsOrNone, requireSealed } from './sealed.js'
 export {

@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Accel, type AccelClient } from '@uaccel/accel'
+import { Accel } from '@uaccel/accel'
 import type { IrqType, Transport } from '@uaccel/core'
 import edu from '@uaccel/driver-edu'
 import { eduUapi } from '@uaccel/driver-edu/uapi'
+import type { DeviceClient } from '@uaccel/uapi'
 import fc from 'fast-check'
 import type { Test } from 'tap'
 import { leavesNothing } from './resources.js'
@@ -18,11 +19,13 @@ export interface EduContractOptions<T extends Transport> {
   readonly transfers?: number
   /** Kinds of interrupts that the transport hands out. Default INTx and MSI. */
   readonly interrupts?: readonly ('intx' | 'msi')[]
+  /** Opens `accel0` of a subsystem, as a client of another process would. Default: in this process. */
+  reach?(accel: Accel): Promise<DeviceClient<typeof eduUapi>>
   /** Looks at the device after each test, such as for violations that a model kept. */
   verify?(transport: T): void
 }
 
-type Client = AccelClient<typeof eduUapi>
+type Client = DeviceClient<typeof eduUapi>
 
 /** n! modulo 2^32, with integers that know no limit. */
 function factorial(n: number): number {
@@ -41,6 +44,7 @@ export function eduContract<T extends Transport>(
   options: EduContractOptions<T> = {},
 ): void {
   const { trapped = false, slowNumber = 2 ** 29, transfers = 20, verify } = options
+  const reach = options.reach ?? (async (accel: Accel) => accel.open(eduUapi, 'accel0'))
   const { interrupts = ['intx', 'msi'] } = options
 
   /** A subsystem with the device in it, for one test. */
@@ -51,7 +55,7 @@ export function eduContract<T extends Transport>(
     accel.register(edu)
     const transport = await open()
     await accel.add(irqs ? withIrqs(transport, irqs) : transport, { trapBars: trapped })
-    return { accel, transport, errors, client: () => accel.open(eduUapi, 'accel0') }
+    return { accel, transport, errors, client: () => reach(accel) }
   }
 
   async function withDevice(
@@ -73,7 +77,7 @@ export function eduContract<T extends Transport>(
 
   t.test('identification', async (t) => {
     await withDevice(t, async ({ client }) => {
-      const dev = client()
+      const dev = await client()
       t.match(await dev.call('identify', {}), { major: 1, minor: 0 })
       t.match(await dev.info(), {
         driver: 'edu',
@@ -88,7 +92,7 @@ export function eduContract<T extends Transport>(
 
   t.test('liveness', async (t) => {
     await withDevice(t, async ({ client }) => {
-      const dev = client()
+      const dev = await client()
       const word = fc.integer({ min: 0, max: 2 ** 32 - 1 })
       await fc.assert(
         fc.asyncProperty(word, async (value) => {
@@ -102,7 +106,7 @@ export function eduContract<T extends Transport>(
 
   t.test('factorial, one interrupt each', async (t) => {
     await withDevice(t, async ({ client }) => {
-      const dev = client()
+      const dev = await client()
       const before = (await dev.call('interrupts', {})).count
       const numbers = [...Array(36).keys(), 100, 4096, 65_537]
       for (const n of numbers) t.same(await dev.call('factorial', { n }), { value: factorial(n) }, `${n}!`)
@@ -112,7 +116,7 @@ export function eduContract<T extends Transport>(
 
   t.test('concurrent calls of several opens do not race', async (t) => {
     await withDevice(t, async ({ client }) => {
-      const opens = [client(), client(), client()]
+      const opens = [await client(), await client(), await client()]
       const numbers = Array.from({ length: 24 }, (_, i) => (i * 7) % 20)
       const answers = await Promise.all(numbers.map((n, i) => opens[i % 3].call('factorial', { n })))
       t.same(
@@ -133,7 +137,7 @@ export function eduContract<T extends Transport>(
   ] as const) {
     t.test(`a call that was ${what} midway harms no other`, async (t) => {
       await withDevice(t, async ({ client }) => {
-        const [culprit, other] = [client(), client()]
+        const [culprit, other] = [await client(), await client()]
         const controller = new AbortController()
         const how = code === 'ERR_ACCEL_ABORTED' ? { signal: controller.signal } : { timeoutMs: 40 }
         const failed = t.rejects(culprit.call('factorial', { n: slowNumber }, how), { code })
@@ -157,7 +161,7 @@ export function eduContract<T extends Transport>(
 
   t.test('bad commands are refused, each with its code', async (t) => {
     await withDevice(t, async ({ client }) => {
-      const dev = client()
+      const dev = await client()
       const { factorial, echo, dmaRead } = eduUapi.commands
       const good = factorial.in.encode({ n: 5 })
       const refused = (code: string, number: number, bytes: Uint8Array) =>
@@ -189,7 +193,7 @@ export function eduContract<T extends Transport>(
 
   t.test('DMA both ways', async (t) => {
     await withDevice(t, async ({ client }) => {
-      const dev = client()
+      const dev = await client()
       const sameBack = async (data: Uint8Array) => {
         if (!Buffer.from(await echo(dev, data)).equals(data))
           throw new Error(`${data.length} bytes came back changed`)
@@ -217,7 +221,7 @@ export function eduContract<T extends Transport>(
       await withDevice(
         t,
         async ({ client }) => {
-          const dev = client()
+          const dev = await client()
           for (let n = 1; n <= 12; n++) t.same(await dev.call('factorial', { n }), { value: factorial(n) })
           const data = Uint8Array.of(9, 8, 7)
           t.same(await echo(dev, data), data)
@@ -236,7 +240,7 @@ export function eduContract<T extends Transport>(
 
   t.test('remove with a call pending, then add again', async (t) => {
     await withDevice(t, async ({ accel, client }) => {
-      const dev = client()
+      const dev = await client()
       const pending = dev.call('factorial', { n: slowNumber })
       const queued = dev.call('factorial', { n: 3 })
       const outcomes = Promise.allSettled([pending, queued])
@@ -249,15 +253,15 @@ export function eduContract<T extends Transport>(
       await t.rejects(dev.call('identify', {}), { code: 'ERR_ACCEL_NO_DEVICE' })
       await accel.add(await open(), { trapBars: trapped })
       const data = Uint8Array.of(4, 5, 6)
-      t.same(await client().call('factorial', { n: 6 }), { value: 720 })
-      t.same(await echo(client(), data), data)
+      t.same(await (await client()).call('factorial', { n: 6 }), { value: 720 })
+      t.same(await echo(await client(), data), data)
     })
   })
 
   t.test('nothing is left of a device that was removed', async (t) => {
     await leavesNothing(t, async () => {
       const { accel, client } = await bringUp()
-      const dev = client()
+      const dev = await client()
       await dev.call('factorial', { n: 12 })
       await echo(dev, new Uint8Array(100))
       await accel.close()

@@ -1,4 +1,6 @@
 export { type Bench, type BenchDevice, eduBench } from './bench.js'
+export { clientContract } from './client.js'
+export { contractDriver, contractUapi } from './client-driver.js'
 export { type EduContractOptions, eduContract } from './edu.js'
 export { irqFailures, irqsContract } from './irqs.js'
 export { type ResetContractOptions, resetContract } from './reset.js'

@@ -11,7 +11,8 @@ export interface Sink {
 export interface Source {
   readonly bytes: Uint8Array
   readonly view: DataView
-  readonly fds: readonly number[]
+  /** What came beside the bytes. Fields take out theirs. */
+  readonly fds: number[]
 }
 
 /** A field's reader and writer, specialised for one place in one structure: errors name that place. */

@@ -1,3 +1,4 @@
+export type { CallOptions, DeviceClient, DispatchOptions, Reply } from './client.js'
 export * from './common.js'
 export * from './errors.js'
 export {
@@ -13,6 +14,7 @@ export {
   type Sink,
   type Source,
 } from './field.js'
+export * from './protocol.js'
 export * from './scalars.js'
 export {
   type Command,
@@ -33,6 +35,7 @@ export {
   type FieldLayout,
   type Fields,
   type Input,
+  MAX_TAIL_BYTES,
   type Output,
   type StructCodec,
   type StructInput,

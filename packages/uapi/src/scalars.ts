@@ -222,9 +222,12 @@ export function handle<K extends string>(kind: K): Field<Handle<K>> {
   return { ...inner, description: { type: 'handle', kind } }
 }
 
+/** What stands in the place of a descriptor that a field took. */
+export const TAKEN = -1
+
 /**
  * A file descriptor, or `null`. The bytes hold its place, counted from 1, among the descriptors that travel
- * beside them (SCM_RIGHTS between processes); 0 is none.
+ * beside them (SCM_RIGHTS between processes); 0 is none. Reading takes it out of them: a descriptor has one place.
  */
 export const fd: Field<number | null> = field(4, { type: 'fd' }, (path) => ({
   write({ view, fds }, offset, value) {
@@ -239,6 +242,8 @@ export const fd: Field<number | null> = field(4, { type: 'fd' }, (path) => ({
     if (value === undefined) {
       throw refuse('ERR_ACCEL_OUT_OF_RANGE', path, `names descriptor ${place}, but ${fds.length} came along`)
     }
+    if (value === TAKEN) throw refuse('ERR_ACCEL_OUT_OF_RANGE', path, `names descriptor ${place} once more`)
+    fds[place - 1] = TAKEN
     return value
   },
 }))

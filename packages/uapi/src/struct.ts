@@ -178,9 +178,10 @@ export interface StructCodec<F extends Fields> {
   /**
    * As the kernel's copy_struct_from_user: a longer structure is accepted while what this version does not know is
    * zero (else `ERR_ACCEL_RESERVED`), a shorter one is extended with zeroes down to the size of the first version
-   * (else `ERR_ACCEL_BAD_SIZE`).
+   * (else `ERR_ACCEL_BAD_SIZE`). Descriptors that a field names are taken out of `fds`, where -1 stands in their place; the
+   * others are the caller's to close.
    */
-  decode(bytes: Uint8Array, fds?: readonly number[]): StructOutput<F>
+  decode(bytes: Uint8Array, fds?: number[]): StructOutput<F>
 }
 
 /** Specialises encoder and decoder for the structure of `fields`. */

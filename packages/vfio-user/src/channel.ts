@@ -1,6 +1,8 @@
-import { abi, sys } from '@uaccel/sys'
-import { accelError, isAccelError } from '@uaccel/uapi'
+import { abi, closeAll, sys } from '@uaccel/sys'
+import { accelError } from '@uaccel/uapi'
 import { broken, commandName, HEADER_BYTES, MAX_MESSAGE_BYTES, MAX_MESSAGE_FDS } from './protocol.js'
+
+export { closeAll }
 
 /** One message as received. Whoever takes it owns `fds` and closes those that it does not keep. */
 export interface Message {
@@ -25,20 +27,6 @@ const READ_BYTES = 64 << 10
 const KEPT_BYTES = 4096
 /** Descriptors that may wait for their message to be complete or taken: more than a client that awaits its replies can have there. */
 const MAX_WAITING_FDS = 8 * MAX_MESSAGE_FDS
-
-/**
- * Closes descriptors that came with a message and are of no use. What the file behind one has to say to that (a FUSE or network
- * file can fail a close) is its owner's business: the descriptor is gone. Only closing one twice is an error.
- */
-export function closeAll(fds: readonly number[]): void {
-  for (const fd of fds) {
-    try {
-      sys.close(fd)
-    } catch (error) {
-      if (!isAccelError(error) || error.errno === 'EBADF') throw error
-    }
-  }
-}
 
 /**
  * Messages over a Unix stream socket, descriptors included. A message leaves in one call (peers take a header in two

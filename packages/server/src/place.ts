@@ -1,0 +1,122 @@
+import {
+  chmodSync,
+  chownSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  renameSync,
+  rmSync,
+  type Stats,
+  unlinkSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { abi, sys, systemError } from '@uaccel/sys'
+import { accelError, isAccelError } from '@uaccel/uapi'
+
+/** Who may open a node: permissions of its socket. A client needs the right to write. */
+export interface Access {
+  readonly mode: number
+  /** -1 leaves it to the system, as in chown(2). */
+  readonly uid: number
+  readonly gid: number
+}
+
+/** A socket that listens in its place. */
+export interface PlacedSocket {
+  readonly path: string
+  readonly fd: number
+  /** Takes the file away, where it still is this socket. */
+  remove(): void
+}
+
+const FOLDER_MODE = 0o755
+/** How long somebody else may be placing a socket in the same folder. */
+const LOCK_MS = 5000
+const LOCK_RETRY_MS = 10
+/** Whether a socket has a server is seen at once; one whose queue is full has one. */
+const PROBE_MS = 1
+const BACKLOG = 128
+
+/**
+ * Makes a listening socket, with its permissions, at `folder/name`. It appears there as a whole: nobody can connect before it
+ * has its owner and mode. One that a dead server left is replaced; of two servers that start at once, one gets it.
+ *
+ * @throws ERR_ACCEL_BUSY a server answers on it; ERR_ACCEL_PERMISSION; ERR_ACCEL_INVALID_ARGUMENT something else is there
+ */
+export async function placeSocket(folder: string, name: string, access: Access): Promise<PlacedSocket> {
+  const path = join(folder, name)
+  attempt('mkdir', folder, () => mkdirSync(folder, { recursive: true, mode: FOLDER_MODE }))
+  const lock = sys.open(folder, abi.O_RDONLY)
+  try {
+    for (const start = performance.now(); !sys.lockFile(lock); await sleep(LOCK_RETRY_MS)) {
+      if (performance.now() - start < LOCK_MS) continue
+      throw accelError(
+        'ERR_ACCEL_TIMEOUT',
+        `Somebody has held the lock of ${folder} for ${LOCK_MS} ms: see \`lslocks\`, and end it`,
+      )
+    }
+    refuseServed(path)
+    const made = attempt('mkdir', folder, () => mkdtempSync(join(folder, '.new-')))
+    let fd: number | undefined
+    try {
+      const first = join(made, 's')
+      fd = sys.listenUnix(first, BACKLOG)
+      attempt('chown', path, () => chownSync(first, access.uid, access.gid))
+      attempt('chmod', path, () => chmodSync(first, access.mode))
+      const id = identity(lstatSync(first))
+      attempt('rename', path, () => renameSync(first, path))
+      return { path, fd, remove: () => removeIfStill(path, id) }
+    } catch (error) {
+      if (fd !== undefined) sys.close(fd)
+      throw error
+    } finally {
+      rmSync(made, { recursive: true, force: true })
+    }
+  } finally {
+    sys.close(lock)
+  }
+}
+
+function refuseServed(path: string): void {
+  const found = lstatSync(path, { throwIfNoEntry: false })
+  if (!found) return
+  if (!found.isSocket()) {
+    throw accelError('ERR_ACCEL_INVALID_ARGUMENT', `${path} exists and is no socket: move it out of the way`)
+  }
+  let pid: number | undefined
+  try {
+    const fd = sys.connectUnix(path, PROBE_MS)
+    try {
+      pid = sys.peerCredentials(fd).pid
+    } finally {
+      sys.close(fd)
+    }
+  } catch (error) {
+    if (!isAccelError(error)) throw error
+    if (error.errno === 'ECONNREFUSED') return // its server is dead: the new socket takes its place
+    if (error.errno !== 'EAGAIN') throw error
+  }
+  const who = pid === undefined ? 'a server that is busy' : `process ${pid}`
+  throw accelError('ERR_ACCEL_BUSY', `${path} is served by ${who}: stop that one first`, {
+    ...(pid === undefined ? {} : { details: { pid } }),
+  })
+}
+
+const identity = ({ dev, ino }: Stats) => `${dev}:${ino}`
+
+function removeIfStill(path: string, id: string): void {
+  const found = lstatSync(path, { throwIfNoEntry: false })
+  if (found && identity(found) === id) attempt('unlink', path, () => unlinkSync(path))
+}
+
+/** What Node's file system throws, as an error of the table. */
+function attempt<T>(syscall: string, path: string, work: () => T): T {
+  try {
+    return work()
+  } catch (error) {
+    const { errno } = error as NodeJS.ErrnoException
+    if (errno === undefined) throw error
+    throw systemError(syscall, errno, path)
+  }
+}
