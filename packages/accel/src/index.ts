@@ -16,5 +16,7 @@ export {
 export { type FirmwareOptions, firmwarePath, loadFirmware } from './firmware.js'
 export type { NodeLimits, NodeResetOptions } from './host.js'
 export type { DeviceId } from './ids.js'
+export type { Job, JobRange } from './job.js'
 export type { AccelNode } from './node.js'
+export type { Quotas } from './quota.js'
 export { Accel, type AccelEvents, type AccelOptions, accel, openAccel } from './subsystem.js'

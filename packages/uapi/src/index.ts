@@ -36,4 +36,5 @@ export {
   type StructLayout,
   type StructOutput,
   struct,
+  structCodec,
 } from './struct.js'
