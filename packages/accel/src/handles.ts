@@ -39,6 +39,12 @@ export class Handles<T extends object> {
     )
   }
 
+  /** The handle of an object that has one. */
+  of(object: T): number | undefined {
+    for (const [handle, found] of this.#objects) if (found === object) return handle
+    return undefined
+  }
+
   delete(handle: number): void {
     this.#objects.delete(handle)
   }

@@ -58,6 +58,10 @@ export class QueuedJob {
     for (const { object } of request.uses) object.jobs.add(this)
   }
 
+  get objects(): BufferObject[] {
+    return this.#request.uses.map(({ object }) => object)
+  }
+
   /** Aborted when nobody wants the job any more, or the device is being reset. */
   get signal(): AbortSignal {
     return this.#controller.signal

@@ -53,6 +53,7 @@ export class Scheduler {
   }
 
   add(open: OpenContext, job: QueuedJob): void {
+    for (const { queues } of job.objects) queues.add(this)
     const queue = this.#queues.get(open)
     if (queue) queue.push(job)
     else this.#queues.set(open, [job])
@@ -158,6 +159,7 @@ export class Scheduler {
       this.#host.report(`Memory of ${job.label} was not given back cleanly`, failure)
     }
     this.pump()
+    for (const { queues } of job.objects) for (const other of queues) if (other !== this) other.pump()
   }
 }
 

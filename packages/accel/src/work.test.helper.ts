@@ -90,7 +90,10 @@ export async function send<K extends string & keyof CommandsOf<Common>>(
   input: CommandInput<Common, K>,
 ): Promise<CommandOutput<Common, K>> {
   const command = commonUapi.byName(name)
-  const { bytes, fds } = await client.dispatch(command.number, command.in.encode(input))
+  const given: number[] = []
+  const { bytes, fds } = await client.dispatch(command.number, command.in.encode(input, given), {
+    fds: given,
+  })
   return command.out.decode(bytes, fds) as CommandOutput<Common, K>
 }
 

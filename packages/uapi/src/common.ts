@@ -88,6 +88,22 @@ export const commonUapi = buildUapi(
         in: { handle: bo },
         concurrent: true,
       }),
+      boExport: cmd(0x16, {
+        doc:
+          'Gives a descriptor of the memory for others to import: the memory itself, or a dma-buf of it for kernel drivers. It keeps ' +
+          'the memory when the buffer object goes.',
+        in: { handle: bo, kind: enumeration({ memory: 0, dmaBuf: 1 }), flags: noFlags },
+        out: { sizeBytes: u64, fd },
+        concurrent: true,
+      }),
+      boImport: cmd(0x17, {
+        doc:
+          'Makes a buffer object of what was exported, here or elsewhere, or of any memfd that is sealed against shrinking. Where this ' +
+          'open has it already, the answer is the handle that it has.',
+        in: { fd, flags: noFlags },
+        out: { sizeBytes: u64, handle: bo },
+        concurrent: true,
+      }),
       submit: cmd(0x20, {
         doc:
           'Queues a job for the device. `buffers` is all that it may touch; `payload` has a form of the driver and names ' +
