@@ -1,23 +1,25 @@
 import { readFileSync } from 'node:fs'
 import { Accel, type AccelOptions, openBuffers } from '@uaccel/accel'
+import type { Transport } from '@uaccel/core'
 import { npuDriver } from '@uaccel/driver-npu'
 import { npuModel } from '@uaccel/driver-npu/model'
 import { encodeJob, npuStep, npuUapi } from '@uaccel/driver-npu/uapi'
 import { classify, countMismatches, loadDigits } from '@uaccel/example-digits'
 import { npuJobAccelerator, Session } from '@uaccel/inference'
-import { type Loopback, loopback } from '@uaccel/model'
+import { loopback } from '@uaccel/model'
 import { isAccelError } from '@uaccel/uapi'
+import { connectVfioUser } from '@uaccel/vfio-user'
 import t, { type Test } from 'tap'
+import { serveNpu } from './serve-npu.js'
 
 /** Buffers, fences and jobs on a device that somebody else might have made: our NPU's model behind a transport, its driver unchanged. */
 
 t.setTimeout(300_000)
 
-async function npu(t: Test, options: AccelOptions = {}) {
+async function npu<T extends Transport>(t: Test, transport: T, options: AccelOptions = {}) {
   const accel = new Accel(options)
   t.teardown(() => accel.close())
   accel.register(npuDriver())
-  const transport: Loopback = loopback(npuModel)
   const node = await accel.add(transport)
   const open = () => accel.open(npuUapi, 'accel0')
   return { accel, node, transport, open }
@@ -34,39 +36,63 @@ const heldBuffers = () =>
     .split('\n')
     .filter((line) => line.includes('uaccel-bo')).length
 
-t.test('digits are read through buffers and SUBMIT, bit for bit as the reference does', async (t) => {
-  const { open, transport, node } = await npu(t)
-  const { graph, digits } = loadDigits()
-  const client = open()
-  const before = heldBuffers()
-  const accelerator = npuJobAccelerator(openBuffers(client), await client.call('identify', {}))
-  const session = await Session.load(graph, { accelerator, slots: 8 })
-  t.ok(session.plan.batches.some(({ device, steps }) => device === 'npu' && steps.length > 5))
-  const result = await classify(
-    { device: 'NPU', transport: 'loopback', session, close: () => session.close() },
-    digits,
-    () => {},
+interface Way {
+  readonly how: string
+  connect(t: Test): Promise<{ transport: Transport; violations(): Promise<string[]> }>
+}
+
+const ways: readonly Way[] = [
+  {
+    how: 'loopback',
+    async connect() {
+      const transport = loopback(npuModel)
+      return { transport, violations: async () => transport.violations.map(String) }
+    },
+  },
+  {
+    how: 'vfio-user',
+    async connect(t) {
+      const { path, violations } = await serveNpu(t)
+      return { transport: await connectVfioUser(path), violations }
+    },
+  },
+]
+
+for (const { how, connect } of ways) {
+  t.test(
+    `digits are read through buffers and SUBMIT by ${how}, bit for bit as the reference does`,
+    async (t) => {
+      const { transport, violations } = await connect(t)
+      const { node, open, accel } = await npu(t, transport)
+      const { graph, digits } = loadDigits()
+      const client = open()
+      const before = heldBuffers()
+      const accelerator = npuJobAccelerator(openBuffers(client), await client.call('identify', {}))
+      const session = await Session.load(graph, { accelerator, slots: 8 })
+      t.ok(session.plan.batches.some(({ device, steps }) => device === 'npu' && steps.length > 5))
+      const engine = { device: 'NPU', transport: how, session, close: () => session.close() }
+      const result = await classify(engine, digits, () => {})
+      const mismatches = countMismatches(graph, digits, result.scores, () => {})
+      t.equal(mismatches, 0)
+      const right = result.answers.reduce((sum, answer, i) => sum + Number(answer === digits.labels[i]), 0)
+      t.ok(right / digits.count > 0.95, `${right} of ${digits.count} are right`)
+      const { descriptors, errors } = await client.call('counters', { clear: false })
+      const steps = session.plan.batches.find(({ device }) => device === 'npu')!.steps.length
+      t.same([descriptors, errors], [BigInt(steps * digits.count), 0n], 'the device did it')
+      await session.close()
+      await client.close()
+      t.equal(heldBuffers(), before)
+      t.equal(node.work.quarantinedBytes, 0)
+      await accel.close()
+      t.same(await violations(), [])
+    },
   )
-  t.equal(
-    countMismatches(graph, digits, result.scores, () => {}),
-    0,
-  )
-  const right = result.answers.reduce((sum, answer, i) => sum + Number(answer === digits.labels[i]), 0)
-  t.ok(right / digits.count > 0.95, `${right} of ${digits.count} are right`)
-  const { descriptors, errors } = await client.call('counters', { clear: false })
-  const steps = session.plan.batches.find(({ device }) => device === 'npu')!.steps.length
-  t.same([descriptors, errors], [BigInt(steps * digits.count), 0n], 'the device did it')
-  await session.close()
-  await client.close()
-  t.equal(heldBuffers(), before)
-  t.equal(node.work.quarantinedBytes, 0)
-  transport.assertClean()
-})
+}
 
 t.test(
   'what a job must not touch, it does not: refused by the driver, or by the windows of its queue',
   async (t) => {
-    const { open, transport } = await npu(t)
+    const { open, transport } = await npu(t, loopback(npuModel))
     const [client, other] = [open(), open()]
     const [buffers, others] = [openBuffers(client), openBuffers(other)]
     const [mine, theirs] = [await buffers.create(8192), await others.create(8192)]
@@ -118,7 +144,7 @@ t.test(
 )
 
 t.test('a device that comes late writes into memory that nobody else has', async (t) => {
-  const { open, transport, node } = await npu(t)
+  const { open, transport, node } = await npu(t, loopback(npuModel))
   const [dying, other] = [open(), open()]
   const buffers = openBuffers(dying)
   const size = 1 << 16
@@ -151,7 +177,9 @@ t.test('a device that comes late writes into memory that nobody else has', async
 t.test(
   'a hung device: recovered, the job ends with the timeout, its memory was kept until then',
   async (t) => {
-    const { open, transport, node } = await npu(t, { limits: { jobMs: 200, settleMs: 100 } })
+    const { open, transport, node } = await npu(t, loopback(npuModel), {
+      limits: { jobMs: 200, settleMs: 100 },
+    })
     const client = open()
     const buffers = openBuffers(client)
     const buffer = await buffers.create(4096)
@@ -176,7 +204,7 @@ t.test(
 )
 
 t.test('64 opens with equal jobs get equal shares', async (t) => {
-  const { open, transport } = await npu(t)
+  const { open, transport } = await npu(t, loopback(npuModel))
   const opens = 64
   const payload = encodeJob([{ op: 'fill', y: { buffer: 0 }, length: 4096, pattern: 1 }])
   const counts = new Array<number>(opens).fill(0)

@@ -19,7 +19,7 @@ export interface Reply {
 /** Limit of a call that sets none. */
 const DEFAULT_TIMEOUT_MS = 30_000
 /** Largest delay of setTimeout: a larger one would fire at once. */
-export const MAX_TIMEOUT_MS = 2 ** 31 - 1
+const MAX_TIMEOUT_MS = 2 ** 31 - 1
 
 /** One call in flight. It ends once: with its reply, or with the first reason to fail. */
 export class Call {

@@ -1,6 +1,6 @@
 import type { DeviceIdentity, ResetKind } from '@uaccel/core'
 import { type AccelError, accelError, commonUapi, FIRST_DRIVER_COMMAND, isAccelError } from '@uaccel/uapi'
-import { Call, type CallOptions, commandError, leavesIdle, MAX_TIMEOUT_MS, type Reply } from './call.js'
+import { Call, type CallOptions, commandError, leavesIdle, type Reply } from './call.js'
 import { answerCommon } from './common.js'
 import type { AccelDevice } from './device.js'
 import type { AnyDriver, Probed } from './driver.js'
@@ -172,10 +172,7 @@ export class AccelNode {
     const common = number < FIRST_DRIVER_COMMAND
     const command = (common ? commonUapi : this.driver.uapi).byNumber(number)
     const request = command.in.decode(bytes, options.fds)
-    // Of the common ones those that wait have a deadline of their own.
-    const { timeoutMs = common ? MAX_TIMEOUT_MS : undefined } = options
-    const limits = { ...options, ...(timeoutMs === undefined ? {} : { timeoutMs }) }
-    const call = new Call(open, command, limits, () => this.#turn.holder)
+    const call = new Call(open, command, options, () => this.#turn.holder)
     const serving = (common ? answerCommon(this, call, request) : this.#serve(call, request)).finally(() =>
       this.#calls.delete(call),
     )

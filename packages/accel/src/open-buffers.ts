@@ -133,7 +133,9 @@ export class ClientBuffers {
     // Taken now and submitted in this turn: values of a fence only grow.
     const point = { fence, value: ++this.#submitted }
     await this.submit(job, point)
-    await this.#client.common('wait', { points: [point], deadlineNs: deadlineIn(timeoutMs), flags: {} })
+    const wait = { points: [point], deadlineNs: deadlineIn(timeoutMs), flags: {} }
+    // The deadline is the limit: the call has one of its own, which counts from when it is sent.
+    await this.#client.common('wait', wait, { timeoutMs: timeoutMs + 1000 })
   }
 }
 

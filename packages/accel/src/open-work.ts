@@ -144,7 +144,7 @@ export class OpenWork {
     const { openJobs } = host.quotas
     if (this.#jobs >= openJobs) {
       throw accelError(
-        'ERR_ACCEL_BUSY',
+        'ERR_ACCEL_AGAIN',
         `${this.#name} has ${this.#jobs} jobs that have not ended, of ${openJobs} that it may: wait for one`,
         { details: { used: this.#jobs, limit: openJobs } },
       )

@@ -58,10 +58,11 @@ t.test('handles: foreign, closed, of another kind, twice, never the same again',
     send(client, 'boSync', { handle: bo(name), direction: 'toDevice', offset: 0n, sizeBytes: 1n }),
     send(client, 'boWait', { handle: bo(name), deadlineNs: inMs(1000) }),
     send(client, 'boDestroy', { handle: bo(name) }),
+    send(client, 'boExport', { handle: bo(name), kind: 'memory', flags: {} }),
     send(client, 'submit', jobOf([[name]])),
   ]
   const codes = (calls: Promise<unknown>[]) => Promise.all(calls.map(codeOf))
-  const all = (code: string) => Array(6).fill(code)
+  const all = (code: string) => Array(7).fill(code)
   t.same(await codes(everyUse(b, handle)), all('ERR_ACCEL_NOT_FOUND'), 'of another open')
   t.same(await codes(everyUse(a, 0)), all('ERR_ACCEL_NOT_FOUND'))
   t.same(await codes(everyUse(a, 0xffff_ffff)), all('ERR_ACCEL_NOT_FOUND'))
@@ -124,6 +125,8 @@ t.test('bytes that mean nothing: flags, padding, enumerations, counts, sizes, de
     fenceCreate: { initialValue: 0n, flags: {} },
     fenceEvent: { handle: made.handle, flags: {}, value: 9n },
     boDestroy: { handle },
+    boExport: { handle, kind: 'memory', flags: {} },
+    boImport: { fd: null, flags: {} },
     fenceDestroy: { handle: made.handle },
   }
   for (const [name, input] of Object.entries(inputs)) {
@@ -157,6 +160,8 @@ t.test('bytes that mean nothing: flags, padding, enumerations, counts, sizes, de
     return codeOf(client.dispatch(command.number, bytes))
   }
   t.equal(await wrong('boSync', 'direction', 0, 2), 'ERR_ACCEL_OUT_OF_RANGE')
+  t.equal(await wrong('boExport', 'kind', 0, 2), 'ERR_ACCEL_OUT_OF_RANGE')
+  t.equal(await wrong('boImport', 'fd', 0, 1), 'ERR_ACCEL_OUT_OF_RANGE', 'a descriptor that did not come')
   t.equal(await wrong('submit', 'buffers', 0, 33), 'ERR_ACCEL_OUT_OF_RANGE', 'more than there is room for')
   t.equal(await wrong('submit', 'buffers', 8 + 4, 3), 'ERR_ACCEL_OUT_OF_RANGE', 'access')
   t.equal(await wrong('submit', 'buffers', 8 + 24, 1), 'ERR_ACCEL_RESERVED', 'behind the last')
@@ -213,7 +218,7 @@ t.test('jobs of an open are bounded, and a driver that takes none says so', asyn
   const client = open()
   for (let i = 0; i < 8; i++) await send(client, 'submit', jobOf())
   const error = await send(client, 'submit', jobOf()).catch((caught) => caught)
-  t.match(error, { code: 'ERR_ACCEL_BUSY', details: { used: 8, limit: 8 } })
+  t.match(error, { code: 'ERR_ACCEL_AGAIN', details: { used: 8, limit: 8 } })
   t.equal(taken.length, 1, 'one at a time, as the driver said')
   taken[0]!.finish()
   await turn()

@@ -117,6 +117,6 @@ export class NodeWork {
   #up(): DmaDomain {
     const domain = this.domain()
     if (domain) return domain
-    throw accelError('ERR_ACCEL_BUSY', `${this.host.name} is being reset: try again when it is up`)
+    throw accelError('ERR_ACCEL_AGAIN', `${this.host.name} is being reset: try again when it is up`)
   }
 }

@@ -128,6 +128,12 @@ export const errorTable = {
     errno: 'EDEADLK',
     meaning: 'The call would wait for something that only its own thread can do.',
   },
+  ERR_ACCEL_AGAIN: {
+    number: 37,
+    errno: 'EAGAIN',
+    meaning:
+      'Not now: the device is in reset or being cleaned, or as much is under way as may be. Try again.',
+  },
 } as const
 
 /** A code of the error table. */
