@@ -24,7 +24,12 @@ export class Call {
   #ended = false
   readonly #release: () => void
 
-  constructor(open: Open, command: Command, options: CallOptions, holder: () => Call | undefined) {
+  constructor(
+    open: Open,
+    command: Command,
+    options: CallOptions,
+    holder: () => { readonly label: string } | undefined,
+  ) {
     const { signal, timeoutMs = DEFAULT_TIMEOUT_MS } = options
     if (typeof timeoutMs !== 'number' || !(timeoutMs > 0) || timeoutMs > MAX_TIMEOUT_MS) {
       throw accelError(
@@ -101,8 +106,9 @@ export function commandError(call: Call, error: unknown): AccelError {
 
 /**
  * Whether the hardware is idle although a handler threw: an `AccelError` is its answer, unless it says that the
- * hardware did not do something in time. What else was thrown is a bug at an unknown place.
+ * hardware did not do something in time, or by `details.idle` that it is not. What else was thrown is a bug at an unknown place.
  */
 export function leavesIdle(error: unknown): boolean {
-  return isAccelError(error) && error.code !== 'ERR_ACCEL_TIMEOUT' && error.code !== 'ERR_ACCEL_ABORTED'
+  if (!isAccelError(error) || error.details?.idle === false) return false
+  return error.code !== 'ERR_ACCEL_TIMEOUT' && error.code !== 'ERR_ACCEL_ABORTED'
 }

@@ -60,12 +60,21 @@ export class AccelClient<U extends Uapi> implements DeviceClient<U> {
 
   /** Which uAPI the device speaks. */
   async version(): Promise<CommandOutput<CommonUapi, 'version'>> {
-    return (await this.#call(commonUapi, 'version', {})) as CommandOutput<CommonUapi, 'version'>
+    return this.common('version', {})
   }
 
   /** Which device this is. */
   async info(): Promise<CommandOutput<CommonUapi, 'info'>> {
-    return (await this.#call(commonUapi, 'info', {})) as CommandOutput<CommonUapi, 'info'>
+    return this.common('info', {})
+  }
+
+  /** Calls a command that every device answers. */
+  async common<K extends string & keyof CommandsOf<CommonUapi>>(
+    name: K,
+    input: CommandInput<CommonUapi, K>,
+    options?: CallOptions,
+  ): Promise<CommandOutput<CommonUapi, K>> {
+    return (await this.#call(commonUapi, name, input, options)) as CommandOutput<CommonUapi, K>
   }
 
   /** Sends a command in its binary form. */

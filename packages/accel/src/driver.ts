@@ -8,6 +8,7 @@ import {
 } from '@uaccel/uapi'
 import type { AccelDevice } from './device.js'
 import { checkId, type DeviceId } from './ids.js'
+import type { Job } from './job.js'
 
 /** Who is at the other end of a node's socket, as it was when it connected (SO_PEERCRED, unix(7)). */
 export interface PeerCredentials {
@@ -58,7 +59,17 @@ export type CommandHandlers<U extends Uapi> = {
 export interface Probed<U extends Uapi> {
   readonly commands: CommandHandlers<U>
   /**
-   * Brings the hardware to idle after a command that was aborted, timed out or broke; the next command waits for it.
+   * Runs a job of a client: `payload` says what, `ranges` is all that the device may touch for it. It settles when the device is done
+   * with that memory, however the job ended: until then nobody else gets it. An error that leaves that open (ERR_ACCEL_TIMEOUT,
+   * ERR_ACCEL_ABORTED, one with `details.idle` false, whatever is no `AccelError`) has the device recovered first. Jobs do not
+   * wait for commands. `signal` says that nobody wants the job any more; ending it early is the driver's choice. A driver with this
+   * has used `dev.dma` in its probe, before it deferred what brings the device to rest. Without it SUBMIT is refused.
+   */
+  submit?(job: Job, context: CommandContext): MaybePromise<void>
+  /** How many jobs `submit` takes at once. 1 unless told. */
+  readonly depth?: number
+  /**
+   * Brings the hardware to idle after a command or job that was aborted, timed out or broke; the next waits for it.
    * Without it, or where it throws, the device is reset.
    */
   recover?(context: { readonly signal: AbortSignal }): MaybePromise<void>

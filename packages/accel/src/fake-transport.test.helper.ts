@@ -6,6 +6,7 @@ import {
   type ResetKind,
   type Transport,
 } from '@uaccel/core'
+import type { DmaMapper } from '@uaccel/memory'
 import { type AccelError, accelError } from '@uaccel/uapi'
 
 const CONFIG_BYTES = 256
@@ -43,7 +44,7 @@ export class FakeTransport implements Transport {
     ) as unknown as Record<IrqType, IrqInfo>
   }
 
-  get dma(): never {
+  get dma(): DmaMapper {
     throw accelError('ERR_ACCEL_UNSUPPORTED', 'The fake has no DMA')
   }
 

@@ -1,6 +1,7 @@
 import type { ResetKind } from '@uaccel/core'
 import type { AccelError } from '@uaccel/uapi'
 import type { AccelDevice } from './device.js'
+import type { Quotas } from './quota.js'
 
 /** Limits of what a driver may take, in milliseconds. */
 export interface NodeLimits {
@@ -8,6 +9,8 @@ export interface NodeLimits {
   readonly probeMs: number
   /** For each of `recover`, `beforeReset` and `afterReset`. 10 seconds unless told. */
   readonly recoverMs: number
+  /** For a job, from when its driver got it. 60 seconds unless told. */
+  readonly jobMs: number
   /** For a handler to end once its signal is aborted. 2 seconds unless told. */
   readonly settleMs: number
   /** For a device to be removed: its commands end, it is brought to rest, everything is freed. 15 seconds unless told. */
@@ -30,6 +33,7 @@ export interface NodeResetOptions {
 /** What a node needs from the subsystem that it belongs to. */
 export interface NodeHost {
   readonly limits: NodeLimits
+  readonly quotas: Quotas
   /** Makes the device that `probe` gets; anew after each reset. */
   bringUp(): AccelDevice
   /** Something went wrong that no caller is told of. */

@@ -17,6 +17,18 @@ export {
 export { type FirmwareOptions, firmwarePath, loadFirmware } from './firmware.js'
 export type { NodeLimits, NodeResetOptions } from './host.js'
 export type { DeviceId } from './ids.js'
+export type { Job, JobRange } from './job.js'
 export type { AccelNode, NodeDispatchOptions } from './node.js'
 export type { Open } from './open.js'
+export {
+  ClientBuffer,
+  ClientBuffers,
+  type ClientJob,
+  type ClientPoint,
+  type ClientRange,
+  type CommonCaller,
+  deadlineIn,
+  openBuffers,
+} from './open-buffers.js'
+export type { Quotas } from './quota.js'
 export { Accel, type AccelEvents, type AccelOptions, accel, openAccel } from './subsystem.js'

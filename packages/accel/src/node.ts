@@ -20,6 +20,7 @@ import { settled, within } from './limit.js'
 import { Open } from './open.js'
 import { Turn } from './turn.js'
 import { wedged } from './wedged.js'
+import { NodeWork, type WorkHost } from './work.js'
 
 type AnyHandler = (request: unknown, context: { signal: AbortSignal; open: Open }) => unknown
 
@@ -38,7 +39,9 @@ export class AccelNode {
   /** Resolves with the reason when the device is removed or lost. Never rejects. */
   readonly lost: Promise<AccelError>
   readonly #host: NodeHost
-  readonly #turn = new Turn<Call>()
+  /** @internal What clients hold of the device. */
+  readonly work: NodeWork
+  readonly #turn = new Turn<{ readonly label: string }>()
   readonly #opens = new Set<Open>()
   readonly #calls = new Map<Call, Promise<void>>()
   /** Handlers that have not ended. */
@@ -61,6 +64,7 @@ export class AccelNode {
     this.driver = driver
     this.identity = identity
     this.#host = host
+    this.work = new NodeWork(this.#workHost())
     this.lost = new Promise((resolve) => {
       this.#resolveLost = resolve
     })
@@ -195,9 +199,10 @@ export class AccelNode {
           `${unnamed} of the ${fds.length} descriptors that came with ${command.name} have no place in it`,
         )
       }
-      if (common) return answerCommon(this, command.name)
       call = new Call(open, command, options, () => this.#turn.holder)
-      const serving = this.#serve(call, request, released).finally(() => this.#calls.delete(call!))
+      const serving = (
+        common ? answerCommon(this, call, request).finally(released) : this.#serve(call, request, released)
+      ).finally(() => this.#calls.delete(call!))
       this.#calls.set(call, serving)
     } finally {
       if (!call) released()
@@ -249,10 +254,7 @@ export class AccelNode {
       await Promise.race([running, failed])
       const idle = await settled(running, this.#host.limits.settleMs)
       if (idle === true || call.command.concurrent || this.#restarting) return
-      this.#recovering = this.#recover(call, running).finally(() => {
-        this.#recovering = undefined
-      })
-      await this.#recovering
+      await this.#recoverOnce(call.label, running)
     } finally {
       giveBack?.()
       if (running) void running.then(released)
@@ -279,12 +281,61 @@ export class AccelNode {
     }
   }
 
+  /** For whoever has the turn. */
+  #recoverOnce(label: string, running: Promise<boolean>): Promise<void> {
+    this.#recovering = this.#recover(label, running).finally(() => {
+      this.#recovering = undefined
+      this.work.scheduler.pump()
+    })
+    return this.#recovering
+  }
+
+  /** What jobs and buffers need of this node. */
+  #workHost(): WorkHost {
+    const node = this
+    return {
+      name: this.name,
+      limits: this.#host.limits,
+      quotas: this.#host.quotas,
+      get takesJobs() {
+        return node.#probed === undefined || node.#probed.submit !== undefined
+      },
+      domain: () => (this.#probed && !this.#reason ? this.#device?.dma : undefined),
+      target: () => {
+        const probed = this.#probed
+        if (!probed?.submit || !this.#device || this.#reason) return undefined
+        if (this.#restarting || this.#recovering) return undefined
+        const { depth = 1 } = probed
+        return { domain: this.#device.dma, depth, submit: (job, context) => probed.submit!(job, context) }
+      },
+      recover: (label) => this.#recoverJob(label),
+      report: (what, cause) => this.#reportAs(what, cause),
+    }
+  }
+
+  /** Has the device brought to idle after a job; whatever does so already is enough. Answers whether it is there. Never rejects. */
+  async #recoverJob(label: string): Promise<boolean> {
+    // One on its way out is released, and its memory waits for that.
+    const needed = () => !this.#recovering && !this.#restarting && !this.#reason
+    if (needed()) {
+      const giveBack = await this.#turn.take({ label }, new AbortController().signal)
+      try {
+        if (needed()) await this.#recoverOnce(label, Promise.resolve(true))
+      } finally {
+        giveBack?.()
+      }
+    }
+    await this.#recovering
+    await this.#restarting
+    return this.#reason === undefined
+  }
+
   /** Brings the hardware to idle: by the driver, else by a reset. Without success the device is lost. */
-  async #recover(call: Call, running: Promise<boolean>): Promise<void> {
+  async #recover(label: string, running: Promise<boolean>): Promise<void> {
     if (this.#gone) return
     const { limits, report } = this.#host
     const recover = this.#probed?.recover
-    const why = `after ${call.label}`
+    const why = `after ${label}`
     try {
       this.#device?.checkPresent() // nothing that a driver does helps against a device that is not there
       if (!recover) throw accelError('ERR_ACCEL_UNSUPPORTED', `Driver ${this.driver.name} has no recover`)
@@ -295,13 +346,13 @@ export class AccelNode {
         `recover ${why}`,
       )
       if ((await settled(running, limits.settleMs)) === undefined) {
-        throw accelError('ERR_ACCEL_TIMEOUT', `The handler of ${call.label} ignores its signal`)
+        throw accelError('ERR_ACCEL_TIMEOUT', `The handler of ${label} ignores its signal`)
       }
     } catch (error) {
       // A device on its way out is not reset: it is released. One that is being reset needs nothing else.
       if (this.#reason || this.#restarting) return
       report(accelError('ERR_ACCEL_IO', `${this.name} did not recover ${why} and is reset`, { cause: error }))
-      await this.#restart(accelError('ERR_ACCEL_IO', `${this.name} was reset because of ${call.label}`))
+      await this.#restart(accelError('ERR_ACCEL_IO', `${this.name} was reset because of ${label}`))
     }
   }
 
@@ -310,6 +361,7 @@ export class AccelNode {
     this.#restarting ??= this.#resetDevice(why, kind, before).then((failure) => {
       this.#restarting = undefined
       if (!failure && !this.#reason) this.#host.reset(why)
+      this.work.scheduler.pump()
       return failure
     })
     return this.#restarting
@@ -322,6 +374,7 @@ export class AccelNode {
   ): Promise<AccelError | undefined> {
     const { limits } = this.#host
     for (const call of this.#running.keys()) call.fail(why)
+    this.work.scheduler.interrupt(why)
     const handlers = Promise.all(this.#running.values())
     let ended = (await settled(handlers, limits.settleMs)) !== undefined
     await before
@@ -338,8 +391,9 @@ export class AccelNode {
         // Its memory is gone and each touch of the old device throws: the handlers end now or are broken.
         ended ||= (await settled(handlers, limits.settleMs)) !== undefined
         if (!ended) throw accelError('ERR_ACCEL_TIMEOUT', 'A handler does not end')
+        this.work.wasReset(why)
         await this.probe()
-      }
+      } else this.work.wasReset(why)
       return refusal
     } catch (cause) {
       const error = wedged(this.name, this.identity, cause)
@@ -400,11 +454,12 @@ export class AccelNode {
     // What is left is for bringing the device to rest.
     const callsMs = Math.min(limitMs / 2, why === 'gone' ? settleMs : settleMs * 2 + recoverMs)
     await settled(Promise.all(this.#calls.values()), callsMs)
-    for (const open of this.#opens) await settled(this.#releaseOpen(open), leftMs() / 2)
+    await settled(Promise.all([...this.#opens].map((open) => this.#releaseOpen(open))), leftMs() / 2)
     this.#opens.clear()
     this.#device = undefined
     this.#probed = undefined
     if (device) await this.#releaseDevice(device, leftMs())
+    this.work.destroy(error)
     try {
       await this.#host.gone()
     } catch (error) {
@@ -414,6 +469,7 @@ export class AccelNode {
 
   async #releaseOpen(open: Open): Promise<void> {
     try {
+      await this.work.close(open, open.closed)
       await open.release()
     } catch (error) {
       this.#reportAs(`What open ${open.id} of ${this.name} held was not freed cleanly`, error)

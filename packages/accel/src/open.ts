@@ -31,6 +31,11 @@ export class Open implements OpenContext {
     this.#hasState = true
   }
 
+  /** Why it is closed. */
+  get closed(): AccelError {
+    return this.#closed ?? accelError('ERR_ACCEL_CLOSED', `Open ${this.id} was closed`)
+  }
+
   /** Throws the reason once the open is closed. */
   check(): void {
     if (this.#closed) throw this.#closed
@@ -44,7 +49,7 @@ export class Open implements OpenContext {
 
   /** Frees what belongs to the open. All is tried before this rejects. Idempotent. */
   release(): Promise<void> {
-    this.shut(accelError('ERR_ACCEL_CLOSED', `Open ${this.id} was closed`))
+    this.shut(this.closed)
     return this.#scope.release()
   }
 }

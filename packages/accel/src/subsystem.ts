@@ -9,6 +9,7 @@ import { firmwarePath } from './firmware.js'
 import type { Departure, NodeLimits } from './host.js'
 import { describeId, matches, specificity } from './ids.js'
 import { AccelNode } from './node.js'
+import { DEFAULT_QUOTAS, type Quotas } from './quota.js'
 
 /** What `Accel` tells its listeners. An exception in a listener reaches `uncaughtException`. */
 export interface AccelEvents {
@@ -28,10 +29,13 @@ export interface AccelOptions {
   /** Folders to look for firmware in, before the usual ones. */
   readonly firmwarePath?: readonly string[]
   readonly limits?: Partial<NodeLimits>
+  /** What clients may hold. */
+  readonly quotas?: Partial<Quotas>
 }
 
 const DEFAULT_LIMITS: NodeLimits = {
   probeMs: 30_000,
+  jobMs: 60_000,
   recoverMs: 10_000,
   settleMs: 2_000,
   removeMs: 15_000,
@@ -48,11 +52,13 @@ export class Accel extends EventEmitter<AccelEvents> implements AsyncDisposable 
   readonly #discoveries = new Set<Discovery>()
   readonly #firmware: readonly string[]
   readonly #limits: NodeLimits
+  readonly #quotas: Quotas
 
   constructor(options: AccelOptions = {}) {
     super()
     this.#firmware = firmwarePath(options.firmwarePath)
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits }
+    this.#quotas = { ...DEFAULT_QUOTAS, ...options.quotas }
   }
 
   /**
@@ -103,6 +109,7 @@ export class Accel extends EventEmitter<AccelEvents> implements AsyncDisposable 
       const driver = this.#match(identity) ?? this.#noDriver(identity)
       const node: AccelNode = new AccelNode(minor, driver, identity, {
         limits: this.#limits,
+        quotas: this.#quotas,
         bringUp: () => new AccelDevice(transport, options, this.#firmware),
         report: (error) => this.#tell('error', error, node),
         lost: (reason) => this.#tell('lost', node, reason),

@@ -1,9 +1,10 @@
 import type { IrqCounts } from '@uaccel/core'
 import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
 import type { ContextMemory, NpuBuffer } from './buffers.js'
-import { NpuJob } from './job.js'
+import { NpuJob, type RingJob } from './job.js'
 import type { Step } from './operations.js'
 import type { JobDone, NpuQueue } from './queue.js'
+import type { Window } from './store.js'
 
 /** How a context is made. */
 export interface ContextOptions {
@@ -33,6 +34,8 @@ export interface ContextHost {
   irqCounts(): IrqCounts | undefined
   /** Changes while the device works (4.1.12). */
   heartbeat(): number
+  /** Lets the queue touch a range of memory besides the context's own, or takes window `at` back. Absent in worker threads. */
+  allow?(at: number, window?: Window): void
   /** The context found by itself that it cannot go on. */
   broke(error: AccelError): void
   close(): Promise<void>
@@ -43,7 +46,7 @@ const DEFAULT_TIMEOUT_MS = 5000
 const WATCH_MS = 100
 
 interface Waiting {
-  readonly job: NpuJob
+  readonly job: RingJob
   readonly done: JobDone
 }
 
@@ -113,6 +116,22 @@ export class NpuContext {
    */
   submit(job: NpuJob, done: JobDone): void {
     this.#checkJob(job)
+    this.#queue(job, done)
+  }
+
+  /** @internal Queues what was checked otherwise, and announces it. */
+  send(job: RingJob, done: JobDone): void {
+    this.#checkOpen()
+    this.#queue(job, done)
+    this.flush()
+  }
+
+  /** @internal See `ContextHost.allow`. Not while a job is under way. */
+  allow(at: number, window?: Window): void {
+    this.#host.allow!(at, window)
+  }
+
+  #queue(job: RingJob, done: JobDone): void {
     if (this.#backlog.length === 0 && this.queue.free >= job.steps) this.queue.push(job, done)
     else this.#backlog.push({ job, done })
   }

@@ -1,4 +1,5 @@
 import { accelDriver } from '@uaccel/accel'
+import { JobLanes } from './lanes.js'
 import { Npu, type NpuStartOptions } from './npu.js'
 import { npuUapi } from './uapi.js'
 
@@ -16,7 +17,7 @@ export {
 } from './npu.js'
 export * from './operations.js'
 export type { JobDone } from './queue.js'
-export { npuUapi } from './uapi.js'
+export { encodeJob, npuUapi } from './uapi.js'
 export { attachNpuContext } from './worker-context.js'
 
 export interface NpuDriverOptions extends NpuStartOptions {
@@ -33,6 +34,7 @@ export function npuDriver({ onReady, ...options }: NpuDriverOptions = {}) {
     async probe(dev) {
       const npu = await Npu.start(dev, options)
       onReady?.(npu)
+      const lanes = new JobLanes(npu)
       return {
         commands: {
           identify: () => {
@@ -58,6 +60,8 @@ export function npuDriver({ onReady, ...options }: NpuDriverOptions = {}) {
           },
           reset: () => npu.recover(),
         },
+        depth: lanes.depth,
+        submit: (job) => lanes.run(job),
         recover: () => npu.recover(),
         beforeReset: () => npu.beforeReset(),
         afterReset: () => npu.afterReset(),

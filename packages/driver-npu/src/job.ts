@@ -1,6 +1,6 @@
 import { accelError } from '@uaccel/uapi'
 import type { ContextMemory, NpuBuffer } from './buffers.js'
-import { type Encoded, encodeStep, type Place, type Step } from './operations.js'
+import { type Encoded, encodeStep, type Order, type Place, type Step } from './operations.js'
 
 /** Words of a descriptor (docs/devices/npu.md, 7.1) and its flags. */
 export const DESCRIPTOR_WORDS = 16
@@ -13,12 +13,48 @@ const PARAM_ALIGN = 16
 const operands = ['a', 'b', 'c', 'd'] as const
 export type OperandName = (typeof operands)[number]
 
+/** What the ring takes, whatever its addresses come from. */
+export interface RingJob {
+  /** The descriptors: {@link DESCRIPTOR_WORDS} each. The upper half of the first word is filled in by the queue. */
+  readonly words: Int32Array
+  readonly steps: number
+  /** For errors. */
+  readonly stepNames: readonly string[]
+}
+
+/** Fills in a descriptor, but for its addresses. */
+export function putDescriptor(
+  words: Int32Array,
+  index: number,
+  { opcode, length, pattern, block }: Pick<Encoded, 'opcode' | 'length' | 'pattern' | 'block'>,
+  { fence = false, unordered = false }: Order,
+): void {
+  const at = index * DESCRIPTOR_WORDS
+  const last = at + DESCRIPTOR_WORDS === words.length
+  const irq = last || unordered ? IRQ : 0
+  words[at] = opcode | (fence ? FENCE : 0) | (unordered ? UNORDERED : 0) | irq
+  words[at + 1] = block?.length ?? 0
+  words[at + 12] = length
+  words[at + 13] = pattern
+  words[at + 15] = index
+}
+
+/** Patches in the address of an operand: 0 to 3 for A to D, {@link BLOCK_SLOT} for the parameter block. */
+export function putAddress(words: Int32Array, index: number, slot: number, address: bigint): void {
+  const at = index * DESCRIPTOR_WORDS + 2 + 2 * slot
+  words[at] = Number(address & 0xffff_ffffn)
+  words[at + 1] = Number(address >> 32n)
+}
+
+/** Where a descriptor has the address of its parameter block, counted as an operand. */
+export const BLOCK_SLOT = 4
+
 /**
  * Steps in the form that the ring takes: descriptors with the addresses patched in, and a buffer of parameter blocks. Encoded once, run any
  * number of times. Only the words of an address change, by {@link patch}.
  */
-export class NpuJob {
-  /** @internal The descriptors: 16 words each. The upper half of the first is filled in by the queue. */
+export class NpuJob implements RingJob {
+  /** @internal */
   readonly words: Int32Array
   readonly stepNames: readonly string[]
   readonly #memory: ContextMemory
@@ -40,7 +76,7 @@ export class NpuJob {
     this.#sizes = new Int32Array(steps.length * operands.length)
     this.#buffers = new Array(steps.length * operands.length).fill(undefined)
     const encoded = steps.map(encodeStep)
-    for (const [i, step] of encoded.entries()) this.#encode(i, steps[i], step, i === steps.length - 1)
+    for (const [i, step] of encoded.entries()) this.#encode(i, steps[i], step)
     this.blocks = this.#place(encoded)
   }
 
@@ -79,15 +115,8 @@ export class NpuJob {
     this.blocks?.free()
   }
 
-  #encode(index: number, order: Step, step: Encoded, last: boolean): void {
-    const at = index * DESCRIPTOR_WORDS
-    const { fence = false, unordered = false } = order
-    const irq = last || unordered ? IRQ : 0
-    this.words[at] = step.opcode | (fence ? FENCE : 0) | (unordered ? UNORDERED : 0) | irq
-    this.words[at + 1] = step.block?.length ?? 0
-    this.words[at + 12] = step.length
-    this.words[at + 13] = step.pattern
-    this.words[at + 15] = index
+  #encode(index: number, order: Step, step: Encoded): void {
+    putDescriptor(this.words, index, step, order)
     for (const [slot, range] of step.ranges.entries()) {
       if (range === undefined) continue
       this.#sizes[index * operands.length + slot] = range.sizeBytes
@@ -98,12 +127,7 @@ export class NpuJob {
   #address(step: number, slot: number, { buffer, offset = 0 }: Place, sizeBytes: number): void {
     buffer.checkUse(this.#memory, offset, sizeBytes)
     this.#buffers[step * operands.length + slot] = buffer
-    this.#setAddress(step * DESCRIPTOR_WORDS + 2 + 2 * slot, buffer.address + BigInt(offset))
-  }
-
-  #setAddress(at: number, address: bigint): void {
-    this.words[at] = Number(address & 0xffff_ffffn)
-    this.words[at + 1] = Number(address >> 32n)
+    putAddress(this.words, step, slot, buffer.address + BigInt(offset))
   }
 
   /** Puts all parameter blocks into one buffer and their addresses into the descriptors. */
@@ -116,7 +140,7 @@ export class NpuJob {
     for (const [i, { block }] of encoded.entries()) {
       if (block === undefined) continue
       buffer.write(offset, block)
-      this.#setAddress(i * DESCRIPTOR_WORDS + 10, buffer.address + BigInt(offset))
+      putAddress(this.words, i, BLOCK_SLOT, buffer.address + BigInt(offset))
       offset += aligned(block.length)
     }
     return buffer

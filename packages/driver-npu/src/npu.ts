@@ -283,6 +283,7 @@ export class Npu {
       irqCounts: () => (this.#ownsVector ? this.#irqs!.counts(this.#vectorOf(control.index)!) : undefined),
       diagnose: () => this.#diagnose(control),
       heartbeat: () => this.#bar.HEARTBEAT.read(),
+      allow: (at, window) => control.allow(at, window),
       broke() {},
       close,
     }

@@ -2,7 +2,7 @@ import { accelError } from '@uaccel/uapi'
 import type { NpuBuffer } from './buffers.js'
 
 /** Opcodes: docs/devices/npu.md, section 9. */
-const opcodes = {
+export const opcodes = {
   nop: 0x00,
   copy: 0x01,
   fill: 0x02,
@@ -161,6 +161,15 @@ export type Step =
   | CopyStep
   | FillStep
   | NopStep
+
+/** As `T`, with buffers named by their place in the list of a job, from 0 on. */
+export type ByPlace<T> = T extends Place
+  ? { readonly buffer: number; readonly offset?: number }
+  : T extends object
+    ? { readonly [K in keyof T]: ByPlace<T[K]> }
+    : T
+/** A step of a job for SUBMIT, whose buffers are known by their place only. */
+export type JobStep = ByPlace<Step>
 
 /** A range that a descriptor names: how the driver checks it against the buffer. */
 export interface Range {

@@ -18,6 +18,8 @@ export class QueueControl {
   readonly memory: DmaRegion
   readonly #bar: NpuBar['QUEUE'][number]
   #off = true
+  /** What the windows are set to; absent where that is not known. */
+  readonly #windows = new Map<number, Window | undefined>()
 
   /** @param separate Whether another thread is to use the rings. */
   constructor(index: number, bar: NpuBar, dma: DmaDomain, entriesLog2: number, separate: boolean) {
@@ -36,6 +38,7 @@ export class QueueControl {
   /** The controller was reset. */
   wasReset(): void {
     this.#off = true
+    this.#windows.clear()
   }
 
   /** Clears the rings, programs the queue and starts it. `ERR_ACCEL_IO` with the device's cause where it refuses, `ERR_ACCEL_TIMEOUT`. */
@@ -69,9 +72,11 @@ export class QueueControl {
     }
   }
 
-  /** Lets the queue read, and unless told otherwise write, the memory of `window`; without one, takes window `at` back. */
+  /** Lets the queue touch the memory of `window`; without one, takes window `at` back. */
   allow(at: number, window?: Window): void {
+    if (this.#windows.has(at) && sameWindow(this.#windows.get(at), window)) return
     openWindow(this.#bar.WINDOW[at], window)
+    this.#windows.set(at, window)
   }
 
   /** The device's word on the queue. */
@@ -107,17 +112,18 @@ export class QueueControl {
   }
 }
 
+function sameWindow(a: Window | undefined, b: Window | undefined): boolean {
+  return a?.first === b?.first && a?.last === b?.last && a?.access === b?.access
+}
+
 /** Sets a window of a queue (5.5), or closes it. */
-export function openWindow(
-  bar: NpuBar['QUEUE'][number]['WINDOW'][number],
-  window?: Window,
-  { write = true }: { readonly write?: boolean } = {},
-): void {
+export function openWindow(bar: NpuBar['QUEUE'][number]['WINDOW'][number], window?: Window): void {
   bar.PERM.write({})
   if (window === undefined) return
   bar.BASE_LO.write(Number(window.first & 0xffff_ffffn))
   bar.BASE_HI.write(Number(window.first >> 32n))
   bar.LIMIT_LO.write(Number(window.last & 0xffff_ffffn))
   bar.LIMIT_HI.write(Number(window.last >> 32n))
-  bar.PERM.write({ read: true, write })
+  const { access = 'readwrite' } = window
+  bar.PERM.write({ read: access !== 'write', write: access !== 'read' })
 }

@@ -1,7 +1,7 @@
 import type { Mmio } from '@uaccel/core'
 import { CompletionRing, memoryFence, ProducerRing } from '@uaccel/memory'
 import { type AccelError, accelError } from '@uaccel/uapi'
-import { DESCRIPTOR_WORDS, type NpuJob } from './job.js'
+import { DESCRIPTOR_WORDS, type RingJob } from './job.js'
 import { stepError } from './status.js'
 
 /** Layout of docs/devices/npu.md, 5.3, 5.4 and 7.2. */
@@ -53,7 +53,7 @@ export class NpuQueue {
 
   // Jobs under way, by slot; the slot's number is the CID of its descriptors.
   readonly #left: Int32Array
-  readonly #jobs: (NpuJob | undefined)[]
+  readonly #jobs: (RingJob | undefined)[]
   readonly #done: (JobDone | undefined)[]
   readonly #cycles: Float64Array
   readonly #failedStep: Int32Array
@@ -119,7 +119,7 @@ export class NpuQueue {
   }
 
   /** Puts the steps of a job into the ring, for {@link ring} to announce. The caller saw that `free` is enough. */
-  push(job: NpuJob, done: JobDone): void {
+  push(job: RingJob, done: JobDone): void {
     const { words } = job
     const slot = this.#freeSlots[--this.#freeCount]
     this.#left[slot] = words.length / DESCRIPTOR_WORDS

@@ -1,5 +1,11 @@
 import type { Mmio } from '@uaccel/core'
-import { type DmaDomain, type DmaRegion, hugePageBytes, type RangeAllocator } from '@uaccel/memory'
+import {
+  type DmaAccess,
+  type DmaDomain,
+  type DmaRegion,
+  hugePageBytes,
+  type RangeAllocator,
+} from '@uaccel/memory'
 import { accelError, isAccelError } from '@uaccel/uapi'
 import type { CardPart, HostChunk, MemorySource } from './buffers.js'
 
@@ -8,6 +14,8 @@ export interface Window {
   readonly first: bigint
   /** Included. */
   readonly last: bigint
+  /** What the queue may do there; default both. */
+  readonly access?: DmaAccess
 }
 
 /** On-card memory as the controller sees it, and the way to it from here. */
@@ -100,6 +108,7 @@ export class ContextStore implements MemorySource {
   }
 }
 
-function windowOf(first: bigint, sizeBytes: number): Window {
-  return { first, last: first + BigInt(sizeBytes) - 1n }
+/** The window of exactly that range. */
+export function windowOf(first: bigint, sizeBytes: number, access: DmaAccess = 'readwrite'): Window {
+  return { first, last: first + BigInt(sizeBytes) - 1n, access }
 }

@@ -273,7 +273,7 @@ export function errorCases(t: Test, withNpu: WithNpu): void {
       // The same range, read only: a copy out of it works, one into it does not.
       const range = { first: secret.address, last: secret.address + 63n }
       const { queue } = await rawQueue(device, mine)
-      openWindow(queue.WINDOW[6], range, { write: false })
+      openWindow(queue.WINDOW[6], { ...range, access: 'read' })
       t.equal(await endOf(mine.run(job)), 'WINDOW_WRITE 4')
       job.words.set(before)
       point(2)

@@ -16,6 +16,7 @@ export {
   tensor,
 } from './graph/tensor.js'
 export { npuAccelerator } from './npu.js'
+export { type NpuJobCapabilities, npuJobAccelerator } from './npu-jobs.js'
 export { loadOnnx } from './onnx/load.js'
 export { saveOnnx } from './onnx/save.js'
 export { Reference, type Tensors } from './reference/reference.js'

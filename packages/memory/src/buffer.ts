@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { abi, createSealedMemory, Mapping, type SharedRange, sys } from '@uaccel/sys'
+import { abi, createSealedMemory, Mapping, requireSealed, type SharedRange, sys } from '@uaccel/sys'
 import { accelError, isAccelError } from '@uaccel/uapi'
 import { createUdmabuf, type DmaBuf } from './dma-buf.js'
 import { hugePageBytes } from './iova.js'
@@ -54,6 +54,30 @@ export class DmaBuffer extends MemoryViews {
       return DmaBuffer.#create(name, rounded, hugePages)
     } catch (error) {
       throw hugePages ? hugePagesError(rounded, error) : error
+    }
+  }
+
+  /**
+   * Takes memory of another process: a memfd that cannot shrink, whole pages of the ordinary size. The descriptor is duplicated and stays
+   * the caller's. Errors: `ERR_ACCEL_INVALID_ARGUMENT` for what is none or not sealed, `ERR_ACCEL_PERMISSION` where it may not be
+   * written, `ERR_ACCEL_UNSUPPORTED` for huge pages.
+   */
+  static import(given: number, { name = 'uaccel-import' }: Pick<DmaBufferOptions, 'name'> = {}): DmaBuffer {
+    const fd = sys.dup(given)
+    try {
+      requireSealed(fd, 1)
+      const { sizeBytes, blockBytes } = sys.identify(fd)
+      if (blockBytes !== abi.PAGE_SIZE_BYTES) {
+        throw accelError('ERR_ACCEL_UNSUPPORTED', `memory of pages of ${blockBytes} bytes was to be imported`)
+      }
+      if (sizeBytes % abi.PAGE_SIZE_BYTES !== 0) {
+        throw accelError('ERR_ACCEL_INVALID_ARGUMENT', `${sizeBytes} bytes of memory are not whole pages`)
+      }
+      const mapping = Mapping.map({ fd, offset: 0, sizeBytes, label: `DMA buffer ${name}` })
+      return new DmaBuffer(name, fd, mapping)
+    } catch (error) {
+      sys.close(fd)
+      throw error
     }
   }
 

@@ -87,6 +87,11 @@ export class DmaDomain {
     this.#arenas = new Arenas(this)
   }
 
+  /** True after {@link destroy}: the device reaches nothing of what it was given here. */
+  get destroyed(): boolean {
+    return this.#destroyed
+  }
+
   /** How many mappings exist in this domain. */
   get mappings(): number {
     return this.#mappings.size

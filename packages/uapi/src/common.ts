@@ -1,13 +1,21 @@
 import { added, doc } from './field.js'
-import { enumeration, u16, u32 } from './scalars.js'
+import { enumeration, fd, flags, handle, u16, u32, u64 } from './scalars.js'
 import { buildUapi, cmd, FIRST_DRIVER_COMMAND } from './schema.js'
-import { bytes, string } from './sequences.js'
+import { array, bytes, string } from './sequences.js'
+import { struct } from './struct.js'
+
+const bo = handle('bo')
+const fence = handle('fence')
+/** A value of a timeline fence. */
+const point = struct({ fence, value: u64 })
+/** None yet: each bit is refused, so that it can get a meaning later. */
+const noFlags = flags<never>({})
 
 /** What every accelerator answers, whatever its driver: numbers below {@link FIRST_DRIVER_COMMAND}. Append-only. */
 export const commonUapi = buildUapi(
   {
     name: 'common',
-    version: 2,
+    version: 3,
     commands: {
       version: cmd(0x00, {
         doc: "Which uAPI the node speaks: the driver's name, its version, and the SHA-256 of its layouts.",
@@ -43,6 +51,120 @@ export const commonUapi = buildUapi(
             ),
           ),
         },
+        concurrent: true,
+      }),
+      boCreate: cmd(0x10, {
+        doc:
+          'Makes a buffer object of zeroed memory, which belongs to this open. `sizeBytes` of the answer is what it really has: ' +
+          'whole pages.',
+        in: { sizeBytes: u64, flags: noFlags },
+        out: { sizeBytes: u64, handle: bo },
+        concurrent: true,
+      }),
+      boInfo: cmd(0x11, {
+        doc: 'What a buffer object is. `jobs` counts those that use it and have not ended.',
+        in: { handle: bo },
+        out: { sizeBytes: u64, flags: noFlags, jobs: u32 },
+        concurrent: true,
+      }),
+      boMmap: cmd(0x12, {
+        doc:
+          'Gives a descriptor of the memory, which can neither shrink nor grow, for the client to map: `sizeBytes` from `offset` ' +
+          'on. The descriptor and the mapping keep the memory when the buffer object goes.',
+        in: { handle: bo, flags: noFlags },
+        out: { offset: u64, sizeBytes: u64, fd },
+        concurrent: true,
+      }),
+      boSync: cmd(0x13, {
+        doc:
+          'Makes what the client wrote into a range visible to the device, or the reverse. Where the device sees the caches of the ' +
+          'processor there is nothing to do but to check the range.',
+        in: {
+          handle: bo,
+          direction: enumeration({ toDevice: 0, fromDevice: 1 }),
+          offset: u64,
+          sizeBytes: u64,
+        },
+        concurrent: true,
+      }),
+      boWait: cmd(0x14, {
+        doc:
+          'Waits until the jobs that use the buffer object now have ended, or until `deadlineNs` of CLOCK_MONOTONIC. Answers with ' +
+          'the error of the last job that was to write it, where that failed.',
+        in: { handle: bo, deadlineNs: u64 },
+        concurrent: true,
+      }),
+      boDestroy: cmd(0x15, {
+        doc: 'Gives the handle back. The memory is freed when no job uses it any more.',
+        in: { handle: bo },
+        concurrent: true,
+      }),
+      boExport: cmd(0x16, {
+        doc:
+          'Gives a descriptor of the memory for others to import: the memory itself, or a dma-buf of it for kernel drivers. It keeps ' +
+          'the memory when the buffer object goes.',
+        in: { handle: bo, kind: enumeration({ memory: 0, dmaBuf: 1 }), flags: noFlags },
+        out: { sizeBytes: u64, fd },
+        concurrent: true,
+      }),
+      boImport: cmd(0x17, {
+        doc:
+          'Makes a buffer object of what was exported, here or elsewhere, or of any memfd that is sealed against shrinking. Where this ' +
+          'open has it already, the answer is the handle that it has.',
+        in: { fd, flags: noFlags },
+        out: { sizeBytes: u64, handle: bo },
+        concurrent: true,
+      }),
+      submit: cmd(0x20, {
+        doc:
+          'Queues a job for the device. `buffers` is all that it may touch; `payload` has a form of the driver and names ' +
+          'them by their place in that list. It starts after the earlier jobs of this open have started, once `waits` are reached and no ' +
+          'job is under way that writes what it uses or uses what it writes. When it has ended, however, `signal` is reached; a fence of ' +
+          '0 is none. `job` counts up within the open, for messages.',
+        in: {
+          buffers: array(
+            struct({
+              handle: bo,
+              access: enumeration({ read: 0, write: 1, readwrite: 2 }),
+              offset: u64,
+              sizeBytes: u64,
+            }),
+            32,
+          ),
+          waits: array(point, 8),
+          signal: point,
+          flags: noFlags,
+          payload: bytes(8192),
+        },
+        out: { job: u64 },
+        concurrent: true,
+      }),
+      wait: cmd(0x21, {
+        doc:
+          'Waits until all points are reached, or with `any` the first of them, whose place is `index`; until `deadlineNs` of ' +
+          'CLOCK_MONOTONIC at most. A point that no job will signal is refused, unless `forSubmit` says that the job is yet to come. ' +
+          'Where the job of a point failed, the answer is its error.',
+        in: { points: array(point, 16), deadlineNs: u64, flags: flags({ any: 0, forSubmit: 1 }) },
+        out: { index: u32 },
+        concurrent: true,
+      }),
+      fenceCreate: cmd(0x22, {
+        doc: 'Makes a timeline fence, which belongs to this open: a value that jobs raise.',
+        in: { initialValue: u64, flags: noFlags },
+        out: { handle: fence },
+        concurrent: true,
+      }),
+      fenceEvent: cmd(0x23, {
+        doc:
+          'Gives an eventfd that becomes readable once the fence has reached `value`, whether or not the job failed, or cannot reach ' +
+          'it any more because it was destroyed.',
+        in: { handle: fence, flags: noFlags, value: u64 },
+        out: { fd },
+        concurrent: true,
+      }),
+      fenceDestroy: cmd(0x24, {
+        doc: 'Gives the handle back. Jobs that wait for the fence, or signal it, are not disturbed.',
+        in: { handle: fence },
         concurrent: true,
       }),
     },

@@ -42,4 +42,5 @@ export {
   type StructLayout,
   type StructOutput,
   struct,
+  structCodec,
 } from './struct.js'

@@ -1,0 +1,145 @@
+import { MemoryViews } from '@uaccel/memory'
+import { Mapping, sys } from '@uaccel/sys'
+import {
+  accelError,
+  type CallOptions,
+  type CommandInput,
+  type CommandOutput,
+  type CommandsOf,
+  type commonUapi,
+  type Handle,
+  isAccelError,
+} from '@uaccel/uapi'
+
+type Common = typeof commonUapi
+
+/** Whatever calls the commands that every device answers: an `AccelClient`, or a client in another process. */
+export interface CommonCaller {
+  common<K extends string & keyof CommandsOf<Common>>(
+    name: K,
+    input: CommandInput<Common, K>,
+    options?: CallOptions,
+  ): Promise<CommandOutput<Common, K>>
+}
+
+/** A part of a buffer as a job uses it; all of it unless told. */
+export interface ClientRange {
+  readonly buffer: ClientBuffer
+  /** What the device may do with it; default `readwrite`. */
+  readonly access?: 'read' | 'write' | 'readwrite'
+  readonly offset?: number
+  readonly sizeBytes?: number
+}
+
+/** A value of a fence, by the handle that `fenceCreate` gave. */
+export interface ClientPoint {
+  readonly fence: Handle<'fence'>
+  readonly value: bigint
+}
+
+/** A job as a client writes it; `payload` has a form of the driver. */
+export interface ClientJob {
+  readonly buffers: readonly ClientRange[]
+  readonly payload: Uint8Array
+  readonly waits?: readonly ClientPoint[]
+}
+
+/** No fence. */
+const none = { fence: 0 as Handle<'fence'>, value: 0n }
+
+/** A time of CLOCK_MONOTONIC for waits, so many milliseconds from now. */
+export function deadlineIn(timeoutMs: number): bigint {
+  return process.hrtime.bigint() + BigInt(Math.ceil(timeoutMs * 1e6))
+}
+
+/** A buffer object that is mapped into the client. Its views throw `ERR_ACCEL_REVOKED` once it is destroyed. */
+export class ClientBuffer extends MemoryViews {
+  readonly handle: Handle<'bo'>
+  readonly #client: CommonCaller
+  readonly #mapping: Mapping
+
+  /** @internal See `ClientBuffers.create`. */
+  constructor(client: CommonCaller, handle: Handle<'bo'>, mapping: Mapping) {
+    super(mapping.sizeBytes)
+    this.handle = handle
+    this.#client = client
+    this.#mapping = mapping
+  }
+
+  /** Unmaps it here and gives the handle back; what jobs still use is freed when they have ended. Idempotent. */
+  async destroy(): Promise<void> {
+    if (this.#mapping.revoked) return
+    this.#mapping.revoke()
+    try {
+      await this.#client.common('boDestroy', { handle: this.handle })
+    } catch (error) {
+      // It went with its open.
+      if (!isAccelError(error, 'ERR_ACCEL_CLOSED') && !isAccelError(error, 'ERR_ACCEL_NO_DEVICE')) throw error
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.destroy()
+  }
+
+  protected override bytes(): Uint8Array {
+    if (!this.#mapping.revoked) return this.#mapping.window.u8
+    throw accelError('ERR_ACCEL_REVOKED', `Buffer object ${this.handle} was destroyed and then touched`)
+  }
+}
+
+/** Buffers and jobs of one open of a device, in words of a program. They go with the open. */
+export class ClientBuffers {
+  readonly #client: CommonCaller
+  #fence: Promise<Handle<'fence'>> | undefined
+  #submitted = 0n
+
+  constructor(client: CommonCaller) {
+    this.#client = client
+  }
+
+  /** Makes a buffer object of zeroed memory and maps it. Errors: those of `boCreate` and `boMmap`. */
+  async create(sizeBytes: number): Promise<ClientBuffer> {
+    const { handle } = await this.#client.common('boCreate', { sizeBytes: BigInt(sizeBytes), flags: {} })
+    const { fd, offset, sizeBytes: mappable } = await this.#client.common('boMmap', { handle, flags: {} })
+    if (fd === null) throw accelError('ERR_ACCEL_PROTOCOL', `boMmap of ${handle} gave no descriptor`)
+    try {
+      const label = `buffer object ${handle}`
+      const mapping = Mapping.map({ fd, offset: Number(offset), sizeBytes: Number(mappable), label })
+      return new ClientBuffer(this.#client, handle, mapping)
+    } finally {
+      sys.close(fd)
+    }
+  }
+
+  /** Queues a job; `signal` is reached when it has ended. */
+  async submit(job: ClientJob, signal: ClientPoint = none): Promise<void> {
+    const buffers = job.buffers.map(({ buffer, access = 'readwrite', offset = 0, sizeBytes }) => ({
+      handle: buffer.handle,
+      access,
+      offset: BigInt(offset),
+      sizeBytes: BigInt(sizeBytes ?? buffer.sizeBytes - offset),
+    }))
+    const { payload, waits = [] } = job
+    await this.#client.common('submit', { buffers, payload, waits, signal, flags: {} })
+  }
+
+  /** Queues a job and waits for it. Rejects with its error, or `ERR_ACCEL_TIMEOUT` after `timeoutMs`, 30,000 unless told: it goes on then. */
+  async run(job: ClientJob, { timeoutMs = 30_000 }: { readonly timeoutMs?: number } = {}): Promise<void> {
+    this.#fence ??= this.#client
+      .common('fenceCreate', { initialValue: 0n, flags: {} })
+      .then(({ handle }) => handle)
+    const fence = await this.#fence
+    // Taken now and submitted in this turn: values of a fence only grow.
+    const point = { fence, value: ++this.#submitted }
+    await this.submit(job, point)
+    const wait = { points: [point], deadlineNs: deadlineIn(timeoutMs), flags: {} }
+    // The deadline is the limit: the call has one of its own, which counts from when it is sent.
+    await this.#client.common('wait', wait, { timeoutMs: timeoutMs + 1000 })
+  }
+}
+
+/** The buffers and jobs of an open. */
+export function openBuffers(client: CommonCaller): ClientBuffers {
+  return new ClientBuffers(client)
+}

@@ -1,0 +1,325 @@
+import { DmaBuffer } from '@uaccel/memory'
+import { EventFd, sys } from '@uaccel/sys'
+import { accelError, type CommandRequest, type commonUapi, type Handle } from '@uaccel/uapi'
+import { BufferObject } from './buffer-object.js'
+import { waitUntil } from './deadline.js'
+import { type Point, Timeline } from './fence.js'
+import { Handles } from './handles.js'
+import { type JobUse, QueuedJob } from './job.js'
+import type { Open } from './open.js'
+import { Account } from './quota.js'
+import type { NodeWork } from './work.js'
+
+type Request<K extends keyof typeof commonUapi.commands> = CommandRequest<typeof commonUapi, K>
+
+const PAGE_BYTES = 4096n
+
+/** A fence that a client asked to be told of by eventfd. */
+interface FenceEvent {
+  end(): void
+}
+
+/** What one open holds: a method for each command, which refuses what is not this open's. */
+export class OpenWork {
+  readonly #node: NodeWork
+  readonly #open: Open
+  readonly #name: string
+  readonly #account: Account
+  readonly #handles: Handles<BufferObject | Timeline>
+  readonly #events = new Set<FenceEvent>()
+  /** What takes a fence off the account. */
+  readonly #fences = new Map<Timeline, () => void>()
+  /** What takes a buffer object of somebody else off the account: its memory counts for whoever made it. */
+  readonly #imports = new Map<BufferObject, () => void>()
+  #jobs = 0
+  #lastJob = 0n
+
+  constructor(node: NodeWork, open: Open, parent: Account) {
+    const { name, quotas } = node.host
+    this.#node = node
+    this.#open = open
+    this.#name = `open ${open.id} of ${name}`
+    this.#account = new Account(this.#name, quotas.openObjects, quotas.openBytes, parent)
+    this.#handles = new Handles(this.#name)
+  }
+
+  boCreate({ sizeBytes }: Request<'boCreate'>) {
+    const wanted = ((sizeBytes + PAGE_BYTES - 1n) / PAGE_BYTES) * PAGE_BYTES
+    if (wanted === 0n || wanted > BigInt(Number.MAX_SAFE_INTEGER)) {
+      throw accelError(
+        'ERR_ACCEL_OUT_OF_RANGE',
+        `A buffer object of ${sizeBytes} bytes: wanted 1 to ${Number.MAX_SAFE_INTEGER}`,
+      )
+    }
+    const sizes = Number(wanted)
+    const object = this.#node.create(this.#account, sizes, () => this.#node.memory(sizes))
+    return {
+      sizeBytes: BigInt(object.sizeBytes),
+      handle: this.#handles.add(object) as Handle<'bo'>,
+    }
+  }
+
+  boInfo({ handle }: Request<'boInfo'>) {
+    const { sizeBytes, jobs } = this.#bo(handle)
+    return { sizeBytes: BigInt(sizeBytes), flags: {}, jobs: jobs.size }
+  }
+
+  boMmap({ handle }: Request<'boMmap'>) {
+    const { memory } = this.#bo(handle)
+    return { offset: 0n, sizeBytes: BigInt(memory.sizeBytes), fd: sys.dup(memory.fd) }
+  }
+
+  boSync({ handle, offset, sizeBytes }: Request<'boSync'>) {
+    checkRange(this.#bo(handle), handle, offset, sizeBytes)
+    return {}
+  }
+
+  async boWait({ handle, deadlineNs }: Request<'boWait'>, signal: AbortSignal) {
+    const object = this.#bo(handle)
+    const what = `The end of ${object.jobs.size} jobs that use buffer object ${handle}`
+    await waitUntil(what, { deadlineNs, signal }, (done) => {
+      let left = object.jobs.size
+      if (left === 0) done()
+      const forgets = [...object.jobs].map((job) =>
+        job.onEnd(() => {
+          if (--left === 0) done()
+        }),
+      )
+      return () => {
+        for (const forget of forgets) forget()
+      }
+    })
+    if (object.failure) throw object.failure
+    return {}
+  }
+
+  boDestroy({ handle }: Request<'boDestroy'>) {
+    const object = this.#bo(handle)
+    this.#handles.delete(handle)
+    this.#drop(object)
+    return {}
+  }
+
+  boExport({ handle, kind }: Request<'boExport'>) {
+    const object = this.#bo(handle)
+    const file = kind === 'dmaBuf' ? object.dmaBuf() : object.memory
+    return { sizeBytes: BigInt(object.sizeBytes), fd: sys.dup(file.fd) }
+  }
+
+  boImport({ fd }: Request<'boImport'>) {
+    if (fd === null) throw accelError('ERR_ACCEL_INVALID_ARGUMENT', 'boImport wants a descriptor')
+    const object = this.#import(fd)
+    const handle = this.#handles.of(object) ?? this.#handles.add(object)
+    return { sizeBytes: BigInt(object.sizeBytes), handle: handle as Handle<'bo'> }
+  }
+
+  /** What is a buffer object of this process already, is that one. */
+  #import(fd: number): BufferObject {
+    const known = BufferObject.ofFile(fd)
+    if (known === undefined) {
+      const { sizeBytes } = sys.identify(fd)
+      return this.#node.create(this.#account, sizeBytes, () => DmaBuffer.import(fd, { name: 'uaccel-bo' }))
+    }
+    if (this.#handles.of(known) === undefined) {
+      this.#imports.set(known, this.#account.take('An imported buffer object'))
+      known.addHandle()
+    }
+    return known
+  }
+
+  #drop(object: BufferObject): void {
+    this.#imports.get(object)?.()
+    this.#imports.delete(object)
+    object.dropHandle()
+  }
+
+  submit({ buffers, waits, signal, payload }: Request<'submit'>) {
+    const { host, scheduler } = this.#node
+    if (!host.takesJobs) {
+      throw accelError(
+        'ERR_ACCEL_UNSUPPORTED',
+        `The driver of ${host.name} takes no jobs: see its own commands`,
+      )
+    }
+    const { openJobs } = host.quotas
+    if (this.#jobs >= openJobs) {
+      throw accelError(
+        'ERR_ACCEL_AGAIN',
+        `${this.#name} has ${this.#jobs} jobs that have not ended, of ${openJobs} that it may: wait for one`,
+        { details: { used: this.#jobs, limit: openJobs } },
+      )
+    }
+    const uses = buffers.map(({ handle, access, offset, sizeBytes }): JobUse => {
+      const object = this.#bo(handle)
+      checkRange(object, handle, offset, sizeBytes)
+      if (sizeBytes === 0n) {
+        throw accelError('ERR_ACCEL_OUT_OF_RANGE', `A job wants 0 bytes of buffer object ${handle}`)
+      }
+      return { object, access, offset: Number(offset), sizeBytes: Number(sizeBytes) }
+    })
+    const points = waits.map((point) => this.#promised(point))
+    const domain = this.#node.domain()
+    // Now, where it can be told to who asks; what is mapped stays so.
+    if (domain) for (const { object } of uses) object.mapIn(domain)
+    if (signal.fence === 0 && signal.value !== 0n) {
+      throw accelError(
+        'ERR_ACCEL_INVALID_ARGUMENT',
+        `A job has value ${signal.value} to signal, and no fence`,
+      )
+    }
+    // The last thing that can fail: a promise cannot be taken back.
+    const reached = signal.fence === 0 ? undefined : this.#fence(signal.fence).promise(signal.value)
+    this.#jobs++
+    this.#lastJob++
+    const job = new QueuedJob({
+      label: `job ${this.#lastJob} of ${this.#name}`,
+      uses,
+      waits: points,
+      payload,
+      ended: (error) => {
+        this.#jobs--
+        reached?.(error)
+      },
+    })
+    scheduler.add(this.#open, job)
+    return { job: this.#lastJob }
+  }
+
+  async wait(
+    { points: wanted, deadlineNs, flags: { any, forSubmit } }: Request<'wait'>,
+    signal: AbortSignal,
+  ) {
+    if (wanted.length === 0) {
+      throw accelError('ERR_ACCEL_INVALID_ARGUMENT', 'A wait wants at least one point')
+    }
+    const points = wanted.map((point) =>
+      forSubmit ? { fence: this.#fence(point.fence), value: point.value } : this.#promised(point),
+    )
+    const what = `${any ? 'One' : 'All'} of ${points.length} points of fences`
+    await waitUntil(what, { deadlineNs, signal }, (done) => {
+      let left = any ? 1 : points.length
+      const forgets = points.map(({ fence, value }) =>
+        fence.watch(value, () => {
+          if (--left === 0) done()
+        }),
+      )
+      return () => {
+        for (const forget of forgets) forget()
+      }
+    })
+    // Of a fence that was destroyed a wait ends, too.
+    const index = any
+      ? Math.max(
+          0,
+          points.findIndex(({ fence, value }) => value <= fence.value),
+        )
+      : 0
+    for (const { fence, value } of any ? [points[index]!] : points) {
+      const failure = fence.failure(value)
+      if (failure) throw failure
+      if (value <= fence.value) continue
+      throw accelError('ERR_ACCEL_CLOSED', `A fence was destroyed before a job promised ${value}`)
+    }
+    return { index }
+  }
+
+  fenceCreate({ initialValue }: Request<'fenceCreate'>) {
+    const giveBack = this.#account.take('A fence')
+    const fence = new Timeline(initialValue)
+    this.#fences.set(fence, giveBack)
+    return { handle: this.#handles.add(fence) as Handle<'fence'> }
+  }
+
+  fenceEvent({ handle, value }: Request<'fenceEvent'>) {
+    const fence = this.#fence(handle)
+    const giveBack = this.#account.take('A fence event')
+    let event: EventFd | undefined
+    let fd: number
+    try {
+      // As one that others have too: the client can make it blocking, or full, for us as well.
+      event = new EventFd(sys, sys.eventfd(0))
+      fd = sys.dup(event.fd)
+    } catch (error) {
+      event?.close()
+      giveBack()
+      throw error
+    }
+    const eventFd = event
+    let forget = () => {}
+    const entry: FenceEvent = {
+      end: () => {
+        this.#events.delete(entry)
+        forget()
+        eventFd.signal()
+        eventFd.close()
+        giveBack()
+      },
+    }
+    this.#events.add(entry)
+    forget = fence.watch(value, entry.end)
+    return { fd }
+  }
+
+  fenceDestroy({ handle }: Request<'fenceDestroy'>) {
+    const fence = this.#fence(handle)
+    this.#handles.delete(handle)
+    this.#release(fence)
+    return {}
+  }
+
+  /** Gives everything back: the open is closed, and its jobs were ended or are under way. Idempotent. */
+  free(): void {
+    const objects = [...this.#handles.values()]
+    this.#handles.clear()
+    for (const event of [...this.#events]) event.end()
+    for (const object of objects) {
+      if (object instanceof Timeline) this.#release(object)
+      else {
+        try {
+          this.#drop(object)
+        } catch (error) {
+          this.#node.host.report(`Memory of ${this.#name} was not given back cleanly`, error)
+        }
+      }
+    }
+  }
+
+  #bo(handle: number): BufferObject {
+    return this.#handles.get(handle, BufferObject, 'buffer object')
+  }
+
+  #fence(handle: number): Timeline {
+    return this.#handles.get(handle, Timeline, 'fence')
+  }
+
+  /** A point that is reached, or that a job will reach: so no chain of jobs can ever wait in a circle. */
+  #promised({ fence: handle, value }: { readonly fence: number; readonly value: bigint }): Point {
+    const fence = this.#fence(handle)
+    if (value <= fence.promised) return { fence, value }
+    throw accelError(
+      'ERR_ACCEL_OUT_OF_RANGE',
+      `${value} of fence ${handle} was waited for, and jobs promise ${fence.promised} at most: submit the job first`,
+    )
+  }
+
+  #release(fence: Timeline): void {
+    fence.close()
+    this.#fences.get(fence)?.()
+    this.#fences.delete(fence)
+  }
+}
+
+function checkRange(
+  { sizeBytes: size }: BufferObject,
+  handle: number,
+  offset: bigint,
+  sizeBytes: bigint,
+): void {
+  // Both are unsigned and of any size here, so nothing wraps.
+  if (offset + sizeBytes <= BigInt(size)) return
+  throw accelError(
+    'ERR_ACCEL_OUT_OF_RANGE',
+    `Buffer object ${handle} has ${size} bytes, and ${sizeBytes} from ${offset} on were wanted`,
+    { details: { handle, sizeBytes: size } },
+  )
+}

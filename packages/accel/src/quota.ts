@@ -1,0 +1,75 @@
+import { accelError } from '@uaccel/uapi'
+
+/** What clients may hold of a device. */
+export interface Quotas {
+  /** Buffer objects, fences and fence events of one open. 1024 unless told. */
+  readonly openObjects: number
+  /** Their memory, in bytes. 1 GiB unless told. */
+  readonly openBytes: number
+  /** The same of all opens of a device together, and what jobs of closed opens still use. 65,536 unless told. */
+  readonly nodeObjects: number
+  /** 4 GiB unless told. */
+  readonly nodeBytes: number
+  /** Jobs of one open that have not ended; a further one is refused. 64 unless told. */
+  readonly openJobs: number
+}
+
+export const DEFAULT_QUOTAS: Quotas = {
+  openObjects: 1024,
+  openBytes: 2 ** 30,
+  nodeObjects: 65_536,
+  nodeBytes: 2 ** 32,
+  openJobs: 64,
+}
+
+/** What one holder uses of its quota. All of it counts for its parent, too. */
+export class Account {
+  readonly #holder: string
+  readonly #maxObjects: number
+  readonly #maxBytes: number
+  readonly #parent: Account | undefined
+  #objects = 0
+  #bytes = 0
+
+  constructor(holder: string, maxObjects: number, maxBytes: number, parent?: Account) {
+    this.#holder = holder
+    this.#maxObjects = maxObjects
+    this.#maxBytes = maxBytes
+    this.#parent = parent
+  }
+
+  get objects(): number {
+    return this.#objects
+  }
+
+  get bytes(): number {
+    return this.#bytes
+  }
+
+  /** Counts one object. Answers what takes it off again, once. `ERR_ACCEL_NO_MEMORY` naming limit and use: then nothing was counted. */
+  take(what: string, sizeBytes = 0): () => void {
+    this.#check(what, 'objects', 1, this.#objects, this.#maxObjects)
+    this.#check(what, 'bytes', sizeBytes, this.#bytes, this.#maxBytes)
+    const giveBack = this.#parent?.take(what, sizeBytes)
+    this.#objects++
+    this.#bytes += sizeBytes
+    let taken = true
+    return () => {
+      if (!taken) return
+      taken = false
+      this.#objects--
+      this.#bytes -= sizeBytes
+      giveBack?.()
+    }
+  }
+
+  #check(what: string, unit: string, wanted: number, used: number, limit: number): void {
+    if (wanted <= limit - used) return
+    throw accelError(
+      'ERR_ACCEL_NO_MEMORY',
+      `${what} wants ${wanted} more ${unit}, and ${this.#holder} uses ${used} of the ${limit} that it may: ` +
+        'destroy some, or raise the quota',
+      { details: { unit, wanted, used, limit } },
+    )
+  }
+}

@@ -1,0 +1,151 @@
+import type { Job, JobRange } from '@uaccel/accel'
+import { accelError, isAccelError } from '@uaccel/uapi'
+import type { NpuBuffer } from './buffers.js'
+import type { NpuContext } from './context.js'
+import { BLOCK_SLOT, DESCRIPTOR_WORDS, putAddress, putDescriptor } from './job.js'
+import type { Npu } from './npu.js'
+import { opcodes } from './operations.js'
+import { windowOf } from './store.js'
+import { npuStep } from './uapi.js'
+
+/** Queues that are used for the jobs of clients. */
+const LANES = 4
+/** The first window is that of the parameter blocks. */
+const FIRST_WINDOW = 1
+/** Of a parameter block, which starts on a multiple of 16 (7.1). */
+const BLOCK_STRIDE_BYTES = 128
+const OPERANDS = ['a', 'b', 'c', 'd'] as const
+
+/**
+ * Runs the jobs of all clients. Each has a queue for itself while it runs, whose windows are open for exactly what it may touch: what
+ * a parameter block makes of an operand is bounded by the device, and never reaches what is another client's.
+ */
+export class JobLanes {
+  readonly depth = LANES
+  readonly #npu: Npu
+  readonly #free: Lane[] = []
+  readonly #waiting: ((lane: Lane) => void)[] = []
+  #count = 0
+
+  constructor(npu: Npu) {
+    this.#npu = npu
+  }
+
+  /**
+   * Settles when the device is done with the memory of the job, or with `details.idle` false where it may not be.
+   * Errors: `ERR_ACCEL_BAD_SIZE`, `ERR_ACCEL_OUT_OF_RANGE` and those of the codec for a payload that is refused, those of a step.
+   */
+  async run(job: Job): Promise<void> {
+    const steps = decode(job.payload)
+    const lane = this.#free.pop() ?? (await this.#open())
+    try {
+      await lane.run(job.ranges, steps)
+    } finally {
+      const next = this.#waiting.shift()
+      if (next) next(lane)
+      else this.#free.push(lane)
+    }
+  }
+
+  /** Another lane; where the program holds all other queues, the next that becomes free. */
+  async #open(): Promise<Lane> {
+    try {
+      const context = await this.#npu.createContext()
+      this.#count++
+      return new Lane(context, this.#npu.capabilities.windows)
+    } catch (error) {
+      if (this.#count === 0 || !isAccelError(error, 'ERR_ACCEL_BUSY')) throw error
+      return new Promise((resolve) => this.#waiting.push(resolve))
+    }
+  }
+}
+
+type JobStep = ReturnType<typeof npuStep.decode>
+
+function decode(payload: Uint8Array): JobStep[] {
+  const { sizeBytes } = npuStep.layout
+  const count = payload.length / sizeBytes
+  if (count === 0 || !Number.isInteger(count)) {
+    throw accelError(
+      'ERR_ACCEL_BAD_SIZE',
+      `The payload of an NPU job wants steps of ${sizeBytes} bytes each, found ${payload.length} bytes`,
+    )
+  }
+  return Array.from({ length: count }, (_, i) =>
+    npuStep.decode(payload.subarray(i * sizeBytes, (i + 1) * sizeBytes)),
+  )
+}
+
+/** One queue for jobs of clients. */
+class Lane {
+  readonly #context: NpuContext
+  readonly #maxRanges: number
+  readonly #blocks: NpuBuffer
+  #opened = 0
+
+  constructor(context: NpuContext, windows: number) {
+    this.#context = context
+    this.#maxRanges = windows - FIRST_WINDOW
+    this.#blocks = context.allocate(BLOCK_STRIDE_BYTES * context.queue.capacity, { name: 'parameter blocks' })
+  }
+
+  async run(ranges: readonly JobRange[], steps: readonly JobStep[]): Promise<void> {
+    if (ranges.length > this.#maxRanges) {
+      throw accelError(
+        'ERR_ACCEL_OUT_OF_RANGE',
+        `An NPU job names ${ranges.length} ranges of memory, and a queue has windows for ${this.#maxRanges}`,
+      )
+    }
+    const words = this.#encode(ranges, steps)
+    for (const [i, { iova, sizeBytes, access }] of ranges.entries()) {
+      this.#context.allow(FIRST_WINDOW + i, windowOf(iova, sizeBytes, access))
+    }
+    for (let i = ranges.length; i < this.#opened; i++) this.#context.allow(FIRST_WINDOW + i)
+    this.#opened = ranges.length
+    const stepNames = steps.map(({ opcode }) => opcode)
+    await new Promise<void>((resolve, reject) => {
+      this.#context.send({ words, steps: steps.length, stepNames }, (error) => {
+        if (error === undefined) resolve()
+        // Of a queue that broke nobody knows what it still does.
+        else if (this.#context.failure === undefined) reject(error)
+        else
+          reject(
+            accelError(error.code, error.message, {
+              cause: error,
+              details: { ...error.details, idle: false },
+            }),
+          )
+      })
+    })
+  }
+
+  #encode(ranges: readonly JobRange[], steps: readonly JobStep[]): Int32Array {
+    const words = new Int32Array(steps.length * DESCRIPTOR_WORDS)
+    for (const [i, step] of steps.entries()) {
+      const { opcode, order, length, pattern, block } = step
+      putDescriptor(words, i, { opcode: opcodes[opcode], length, pattern, block }, order)
+      for (const [slot, name] of OPERANDS.entries()) {
+        const { buffer, offset } = step[name]
+        if (buffer === 0) {
+          if (offset === 0n) continue
+          throw accelError('ERR_ACCEL_RESERVED', `Operand ${name} of step ${i} has an offset and no buffer`)
+        }
+        const range = ranges[buffer - 1]
+        if (range === undefined || offset >= range.sizeBytes) {
+          throw accelError(
+            'ERR_ACCEL_OUT_OF_RANGE',
+            range === undefined
+              ? `Operand ${name} of step ${i} names range ${buffer} of ${ranges.length}`
+              : `Operand ${name} of step ${i} starts at ${offset} of a range of ${range.sizeBytes} bytes`,
+          )
+        }
+        putAddress(words, i, slot, range.iova + offset)
+      }
+      if (block.length === 0) continue
+      const at = BLOCK_STRIDE_BYTES * i
+      this.#blocks.write(at, block)
+      putAddress(words, i, BLOCK_SLOT, this.#blocks.address + BigInt(at))
+    }
+    return words
+  }
+}

@@ -1,0 +1,254 @@
+import { readFileSync } from 'node:fs'
+import { Accel, type AccelOptions, openBuffers } from '@uaccel/accel'
+import type { Transport } from '@uaccel/core'
+import { npuDriver } from '@uaccel/driver-npu'
+import { npuModel } from '@uaccel/driver-npu/model'
+import { encodeJob, npuStep, npuUapi } from '@uaccel/driver-npu/uapi'
+import { classify, countMismatches, loadDigits } from '@uaccel/example-digits'
+import { npuJobAccelerator, Session } from '@uaccel/inference'
+import { loopback } from '@uaccel/model'
+import { isAccelError } from '@uaccel/uapi'
+import { connectVfioUser } from '@uaccel/vfio-user'
+import t, { type Test } from 'tap'
+import { serveNpu } from './serve-npu.js'
+
+/** Buffers, fences and jobs on a device that somebody else might have made: our NPU's model behind a transport, its driver unchanged. */
+
+t.setTimeout(300_000)
+
+async function npu<T extends Transport>(t: Test, transport: T, options: AccelOptions = {}) {
+  const accel = new Accel(options)
+  t.teardown(() => accel.close())
+  accel.register(npuDriver())
+  const node = await accel.add(transport)
+  const open = () => accel.open(npuUapi, 'accel0')
+  return { accel, node, transport, open }
+}
+
+const codeOf = (work: Promise<unknown>): Promise<string> =>
+  work.then(
+    () => 'accepted',
+    (error) => (isAccelError(error) ? error.code : String(error)),
+  )
+
+const heldBuffers = () =>
+  readFileSync('/proc/self/maps', 'utf8')
+    .split('\n')
+    .filter((line) => line.includes('uaccel-bo')).length
+
+interface Way {
+  readonly how: string
+  connect(t: Test): Promise<{ transport: Transport; violations(): Promise<string[]> }>
+}
+
+const ways: readonly Way[] = [
+  {
+    how: 'loopback',
+    async connect() {
+      const transport = loopback(npuModel)
+      return { transport, violations: async () => transport.violations.map(String) }
+    },
+  },
+  {
+    how: 'vfio-user',
+    async connect(t) {
+      const { path, violations } = await serveNpu(t)
+      return { transport: await connectVfioUser(path), violations }
+    },
+  },
+]
+
+for (const { how, connect } of ways) {
+  t.test(
+    `digits are read through buffers and SUBMIT by ${how}, bit for bit as the reference does`,
+    async (t) => {
+      const { transport, violations } = await connect(t)
+      const { node, open, accel } = await npu(t, transport)
+      const { graph, digits } = loadDigits()
+      const client = open()
+      const before = heldBuffers()
+      const accelerator = npuJobAccelerator(openBuffers(client), await client.call('identify', {}))
+      const session = await Session.load(graph, { accelerator, slots: 8 })
+      t.ok(session.plan.batches.some(({ device, steps }) => device === 'npu' && steps.length > 5))
+      const engine = { device: 'NPU', transport: how, session, close: () => session.close() }
+      const result = await classify(engine, digits, () => {})
+      const mismatches = countMismatches(graph, digits, result.scores, () => {})
+      t.equal(mismatches, 0)
+      const right = result.answers.reduce((sum, answer, i) => sum + Number(answer === digits.labels[i]), 0)
+      t.ok(right / digits.count > 0.95, `${right} of ${digits.count} are right`)
+      const { descriptors, errors } = await client.call('counters', { clear: false })
+      const steps = session.plan.batches.find(({ device }) => device === 'npu')!.steps.length
+      t.same([descriptors, errors], [BigInt(steps * digits.count), 0n], 'the device did it')
+      await session.close()
+      await client.close()
+      t.equal(heldBuffers(), before)
+      t.equal(node.work.quarantinedBytes, 0)
+      await accel.close()
+      t.same(await violations(), [])
+    },
+  )
+}
+
+t.test(
+  'what a job must not touch, it does not: refused by the driver, or by the windows of its queue',
+  async (t) => {
+    const { open, transport } = await npu(t, loopback(npuModel))
+    const [client, other] = [open(), open()]
+    const [buffers, others] = [openBuffers(client), openBuffers(other)]
+    const [mine, theirs] = [await buffers.create(8192), await others.create(8192)]
+    theirs.u8.fill(5)
+    mine.u8.fill(3)
+    const fill = (offset: number, length: number) =>
+      encodeJob([{ op: 'fill', y: { buffer: 0, offset }, length, pattern: 0x09090909 }])
+    const run = (payload: Uint8Array, range: object = {}) =>
+      codeOf(buffers.run({ buffers: [{ buffer: mine, ...range }], payload }))
+    t.equal(await run(fill(0, 4096), { offset: 4096 }), 'accepted')
+    t.same([mine.u8[4095], mine.u8[4096], mine.u8[8191]], [3, 9, 9])
+    mine.u8.fill(3)
+    t.equal(
+      await run(fill(4096, 1), { sizeBytes: 4096 }),
+      'ERR_ACCEL_OUT_OF_RANGE',
+      'an operand that starts behind the range',
+    )
+    t.equal(await run(fill(0, 4097), { sizeBytes: 4096 }), 'ERR_ACCEL_PERMISSION', 'one that ends behind it')
+    t.equal(await run(fill(0, 16), { access: 'read' }), 'ERR_ACCEL_PERMISSION', 'a write to what is read')
+    const copy = encodeJob([{ op: 'copy', x: { buffer: 0 }, y: { buffer: 0, offset: 4096 }, length: 4096 }])
+    t.equal(await run(copy, { access: 'write' }), 'ERR_ACCEL_PERMISSION', 'a read of what is written')
+    t.equal(
+      await run(encodeJob([{ op: 'fill', y: { buffer: 1 }, length: 1, pattern: 0 }])),
+      'ERR_ACCEL_OUT_OF_RANGE',
+    )
+    t.equal(await run(new Uint8Array()), 'ERR_ACCEL_BAD_SIZE')
+    t.equal(await run(fill(0, 1).subarray(1)), 'ERR_ACCEL_BAD_SIZE')
+    const wrong = (field: string, at: number, value: number) => {
+      const payload = fill(0, 16)
+      const { offset } = npuStep.layout.fields.find(({ name }) => name === field)!
+      payload[offset + at] = value
+      return run(payload)
+    }
+    t.equal(await wrong('opcode', 0, 0x7f), 'ERR_ACCEL_OUT_OF_RANGE')
+    t.equal(await wrong('order', 1, 1), 'ERR_ACCEL_BAD_FLAGS')
+    t.equal(await wrong('d', 4, 1), 'ERR_ACCEL_RESERVED', 'padding')
+    t.equal(await wrong('d', 15, 0xff), 'ERR_ACCEL_OUT_OF_RANGE', 'an offset that would pass 2^64')
+    t.equal(await wrong('a', 8, 1), 'ERR_ACCEL_RESERVED', 'an offset of no buffer')
+    t.equal(await wrong('block', 0, 97), 'ERR_ACCEL_OUT_OF_RANGE')
+    t.equal(await wrong('block', 4, 1), 'ERR_ACCEL_RESERVED')
+    const many = Array.from({ length: 8 }, () => ({ buffer: mine }))
+    t.equal(await codeOf(buffers.run({ buffers: many, payload: fill(0, 1) })), 'ERR_ACCEL_OUT_OF_RANGE')
+    t.ok(mine.u8.every((byte) => byte === 3))
+    t.ok(theirs.u8.every((byte) => byte === 5))
+    t.equal(await run(fill(0, 8192)), 'accepted', 'and it goes on')
+    await Promise.all([mine.destroy(), theirs.destroy()])
+    transport.assertClean()
+  },
+)
+
+t.test('a device that comes late writes into memory that nobody else has', async (t) => {
+  const { open, transport, node } = await npu(t, loopback(npuModel))
+  const [dying, other] = [open(), open()]
+  const buffers = openBuffers(dying)
+  const size = 1 << 16
+  const before = heldBuffers()
+  const victim = await buffers.create(size)
+  const payload = encodeJob([{ op: 'fill', y: { buffer: 0 }, length: size, pattern: 0xdddddddd }])
+  await codeOf(buffers.run({ buffers: [{ buffer: victim }], payload })) // its queue is up
+  victim.u8.fill(0)
+  transport.faults.hang() // the transfer is due, and does not come yet
+  await buffers.submit({ buffers: [{ buffer: victim }], payload })
+  await new Promise((resolve) => setTimeout(resolve, 20))
+  t.equal(victim.u8[0], 0)
+  const view = victim.u8
+  await dying.close()
+  t.equal(node.work.quarantinedBytes, size, 'the open is gone, its memory is not')
+  const fresh = openBuffers(other)
+  const next = await Promise.all(Array.from({ length: 8 }, () => fresh.create(size)))
+  transport.faults.hang(false)
+  while (node.work.quarantinedBytes > 0) await new Promise((resolve) => setTimeout(resolve, 5))
+  t.equal(view[0], 0xdd, 'the late transfer came')
+  t.equal(view[size - 1], 0xdd)
+  for (const each of next) t.notOk(each.u8.includes(0xdd))
+  transport.assertClean() // and no transfer met a hole
+  for (const each of next) await each.destroy()
+  await other.close()
+  await victim.destroy()
+  t.equal(heldBuffers(), before)
+})
+
+t.test(
+  'a hung device: recovered, the job ends with the timeout, its memory was kept until then',
+  async (t) => {
+    const { open, transport, node } = await npu(t, loopback(npuModel), {
+      limits: { jobMs: 200, settleMs: 100 },
+    })
+    const client = open()
+    const buffers = openBuffers(client)
+    const buffer = await buffers.create(4096)
+    const payload = encodeJob([{ op: 'fill', y: { buffer: 0 }, length: 4096, pattern: 0xdddddddd }])
+    const job = { buffers: [{ buffer }], payload }
+    await buffers.run(job)
+    transport.faults.hang()
+    const hung = codeOf(buffers.run(job))
+    const behind = codeOf(buffers.run(job))
+    setTimeout(() => transport.faults.hang(false), 1600)
+    t.equal(await hung, 'ERR_ACCEL_TIMEOUT')
+    t.equal(await behind, 'accepted')
+    buffer.u8.fill(0)
+    await buffers.run(job)
+    t.equal(buffer.u8[0], 0xdd)
+    await node.reset()
+    await buffers.run(job)
+    await client.close()
+    t.equal(node.work.quarantinedBytes, 0)
+    transport.assertClean()
+  },
+)
+
+t.test('64 opens with equal jobs get equal shares', async (t) => {
+  const { open, transport } = await npu(t, loopback(npuModel))
+  const opens = 64
+  const payload = encodeJob([{ op: 'fill', y: { buffer: 0 }, length: 4096, pattern: 1 }])
+  const counts = new Array<number>(opens).fill(0)
+  let on = true
+  const users = await Promise.all(
+    Array.from({ length: opens }, async () => {
+      const client = open()
+      const buffers = openBuffers(client)
+      const own = await Promise.all([buffers.create(4096), buffers.create(4096)])
+      return { client, buffers, own }
+    }),
+  )
+  // Some keep one job waiting, others two: those that ask for more do not get more than their turn.
+  const work = users.flatMap(({ buffers, own }, i) =>
+    own.map(async (buffer) => {
+      while (on) {
+        await buffers.run({ buffers: [{ buffer }], payload })
+        if (on) counts[i]!++
+      }
+    }),
+  )
+  const greedy = users[0]!
+  for (let i = 0; i < 20; i++) {
+    work.push(
+      (async () => {
+        const [buffer] = greedy.own
+        while (on) {
+          await greedy.buffers.run({ buffers: [{ buffer: buffer!, access: 'write' }], payload })
+          if (on) counts[0]!++
+        }
+      })(),
+    )
+  }
+  const goal = 30
+  while (counts.reduce((sum, count) => sum + count, 0) < goal * opens)
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  on = false
+  const seen = [...counts]
+  await Promise.all(work)
+  const mean = seen.reduce((sum, count) => sum + count, 0) / opens
+  t.ok(
+    seen.every((count) => count > 0.8 * mean && count < 1.2 * mean),
+    `each between 0.8 and 1.2 of ${mean}: ${Math.min(...seen)} to ${Math.max(...seen)}, the greedy one ${seen[0]}`,
+  )
+  await Promise.all(users.map(({ client }) => client.close()))
+  transport.assertClean()
+})
