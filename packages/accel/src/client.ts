@@ -5,11 +5,16 @@ import {
   type CommandOutput,
   type CommandsOf,
   commonUapi,
+  isAccelError,
+  type QueryKind,
+  type QueryOutput,
+  queryOutput,
+  queryRequest,
   type Uapi,
 } from '@uaccel/uapi'
 import type { CallOptions, Reply } from './call.js'
 import type { AccelNode } from './node.js'
-import type { Open } from './open.js'
+import type { Open, OpenOptions } from './open.js'
 
 type CommonUapi = typeof commonUapi
 
@@ -28,7 +33,7 @@ export class AccelClient<U extends Uapi> implements AsyncDisposable {
   #closing: Promise<void> | undefined
 
   /** @internal See `Accel.open`. */
-  constructor(node: AccelNode, uapi: U) {
+  constructor(node: AccelNode, uapi: U, options?: OpenOptions) {
     const served = node.driver.uapi
     if (served.name !== uapi.name) {
       throw accelError(
@@ -40,7 +45,7 @@ export class AccelClient<U extends Uapi> implements AsyncDisposable {
     this.uapi = uapi
     this.lost = node.lost
     this.#node = node
-    this.#open = node.open()
+    this.#open = node.open(options)
   }
 
   /**
@@ -60,12 +65,62 @@ export class AccelClient<U extends Uapi> implements AsyncDisposable {
 
   /** Which uAPI the device speaks. */
   async version(): Promise<CommandOutput<CommonUapi, 'version'>> {
-    return (await this.#call(commonUapi, 'version', {})) as CommandOutput<CommonUapi, 'version'>
+    return this.common('version', {})
   }
 
   /** Which device this is. */
   async info(): Promise<CommandOutput<CommonUapi, 'info'>> {
-    return (await this.#call(commonUapi, 'info', {})) as CommandOutput<CommonUapi, 'info'>
+    return this.common('info', {})
+  }
+
+  /** Calls one of the commands that every device answers. Errors as for {@link call}, and what `commonUapi` says of it. */
+  async common<K extends string & keyof CommandsOf<CommonUapi>>(
+    name: K,
+    input: CommandInput<CommonUapi, K>,
+    options?: CallOptions,
+  ): Promise<CommandOutput<CommonUapi, K>> {
+    return (await this.#call(commonUapi, name, input, options)) as CommandOutput<CommonUapi, K>
+  }
+
+  /**
+   * One kind of what the node knows, `undefined` where it has nothing of that kind. Of a list, the entries begin with number
+   * `from`, and there may be more than come at once (`total`).
+   */
+  async query<K extends QueryKind>(
+    kind: K,
+    from = 0,
+    options?: CallOptions,
+  ): Promise<QueryOutput<K> | undefined> {
+    return queryOutput(kind, await this.common('query', queryRequest(kind, from), options))
+  }
+
+  /**
+   * What happens to the device from the open on, until `signal` is aborted, the client closed or the device gone; the last
+   * that is told is then its removal. `lost` counts the events in between that came faster than they were read.
+   */
+  async *events({
+    signal,
+  }: {
+    readonly signal?: AbortSignal
+  } = {}): AsyncGenerator<{ readonly lost: bigint } & CommandOutput<CommonUapi, 'events'>['events'][number]> {
+    let after = 0n
+    while (true) {
+      let answer: CommandOutput<CommonUapi, 'events'>
+      try {
+        answer = await this.common('events', { after, options: {} }, { ...(signal ? { signal } : {}) })
+      } catch (error) {
+        if (isAccelError(error, 'ERR_ACCEL_TIMEOUT')) continue
+        if (signal?.aborted || this.#closing) return
+        throw error
+      }
+      let { lost } = answer
+      after = answer.last
+      for (const event of answer.events) {
+        yield { ...event, lost }
+        lost = 0n
+        if (event.kind === 'removal') return
+      }
+    }
   }
 
   /** Sends a command in its binary form. */

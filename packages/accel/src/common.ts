@@ -1,47 +1,142 @@
-import { commonUapi } from '@uaccel/uapi'
-import type { Reply } from './call.js'
+import {
+  type AccelError,
+  ATTRIBUTES_AT_ONCE,
+  accelError,
+  type CommandRequest,
+  commonUapi,
+} from '@uaccel/uapi'
+import type { Placed } from './attributes.js'
 import type { AccelNode } from './node.js'
+import type { Open } from './open.js'
+import { answerQuery } from './query.js'
+import { fit } from './text.js'
 
-type CommonCommands = typeof commonUapi.commands
+type CommonUapi = typeof commonUapi
+type CommonCommands = CommonUapi['commands']
 type Answer<K extends keyof CommonCommands> = Parameters<CommonCommands[K]['out']['encode']>[0]
+
+/** Who gave a common command. */
+export interface CommonContext {
+  readonly node: AccelNode
+  readonly open: Open
+  /** Aborted when the call has ended for its caller. */
+  readonly signal: AbortSignal
+}
 
 /** What else has no such numbers: `bus` says so. */
 const noPciIds = { vendor: 0, device: 0, classCode: 0 }
 
-/** What a node says to the commands that every device answers. */
-const answers: { readonly [K in keyof CommonCommands]: (node: AccelNode) => Answer<K> } = {
-  version: ({ driver: { uapi } }) => ({
-    uapi: uapi.name,
-    version: uapi.version,
-    commonVersion: commonUapi.version,
-    digest: new Uint8Array(Buffer.from(uapi.digest, 'hex')),
-  }),
-  info: ({ name, driver, identity: { transport, ...id } }) => ({
-    ...(id.bus === 'pci' ? { vendor: id.vendor, device: id.device, classCode: id.classCode } : noPciIds),
-    node: name,
-    driver: driver.name,
-    transport: transport.kind,
-    address: fit(transport.address),
-    tainted: fit(transport.tainted ?? ''),
-    emulated: transport.emulated === undefined ? 'unknown' : transport.emulated ? 'yes' : 'no',
-    bus: id.bus,
-    iommu: transport.iommu ?? '',
-  }),
-}
-
 /** Bytes of the address and taint fields of INFO. */
 const TEXT_BYTES = 256
 
-/** A socket path or reason cut to the room that INFO has for it. */
-function fit(text: string): string {
-  let cut = text
-  while (Buffer.byteLength(cut) > TEXT_BYTES) cut = [...cut].slice(0, -1).join('')
-  return cut
+/** What a node says to the commands that every device answers. */
+const answers: {
+  readonly [K in keyof CommonCommands]: (
+    request: CommandRequest<CommonUapi, K>,
+    context: CommonContext,
+  ) => Answer<K> | Promise<Answer<K>>
+} = {
+  version: (_, { node: { driver } }) => ({
+    uapi: driver.uapi.name,
+    version: driver.uapi.version,
+    commonVersion: commonUapi.version,
+    digest: new Uint8Array(Buffer.from(driver.uapi.digest, 'hex')),
+  }),
+
+  info(_, { node }) {
+    const { transport, ...id } = node.identity
+    return {
+      ...(id.bus === 'pci' ? { vendor: id.vendor, device: id.device, classCode: id.classCode } : noPciIds),
+      node: node.name,
+      driver: node.driver.name,
+      transport: transport.kind,
+      address: fit(transport.address, TEXT_BYTES),
+      tainted: fit(transport.tainted ?? '', TEXT_BYTES),
+      emulated: transport.emulated === undefined ? 'unknown' : transport.emulated ? 'yes' : 'no',
+      bus: id.bus,
+      iommu: transport.iommu ?? '',
+    }
+  },
+
+  query: (request, { node, open }) => answerQuery(node, open, request),
+
+  events({ after, options }, { node, open, signal }) {
+    const { events } = node.record
+    if (after > BigInt(events.last)) throw aheadOf('event', after, events.last)
+    const from = Math.max(Number(after), open.eventsFrom)
+    if (events.last > from || options.nonblock) return events.read(from)
+    return open.wait(async () => {
+      await events.bell.wait(signal)
+      return events.read(from)
+    })
+  },
+
+  async reset({ kind, reason }, { node, open }) {
+    if (!open.rights.reset) {
+      throw accelError('ERR_ACCEL_PERMISSION', `Open ${open.id} has no right to reset ${node.name}`)
+    }
+    await node.reset({
+      ...(kind === 'default' ? {} : { kind }),
+      ...(reason === '' ? {} : { reason }),
+    })
+    return {}
+  },
+
+  async attrList({ path, from }, { node, open }) {
+    const found = await node.attributes.list(open, path)
+    const entries = found.slice(from, from + ATTRIBUTES_AT_ONCE)
+    return {
+      total: found.length,
+      entries: entries.map((placed) => ({ path: placed.path, ...described(node, placed) })),
+    }
+  },
+
+  attrShow: async ({ path }, { node, open }) => shown(node, await node.attributes.find(open, path, 'read')),
+
+  async attrStore({ path, value }, { node, open }) {
+    const { attributes } = node
+    const placed = await attributes.find(open, path, 'write')
+    return { revision: BigInt(await attributes.store(placed, value)) }
+  },
+
+  attrWatch({ path, after }, { node, open, signal }) {
+    const { attributes } = node
+    if (after > BigInt(attributes.latest)) throw aheadOf('revision', after, attributes.latest)
+    return open.wait(async () => {
+      while (true) {
+        const placed = await attributes.find(open, path, 'read')
+        signal.throwIfAborted()
+        if (attributes.revision(placed) > Number(after)) return shown(node, placed)
+        await attributes.bell.wait(signal)
+      }
+    })
+  },
 }
 
-/** Encodes the answer to a common command without input. */
-export function answerCommon(node: AccelNode, name: string): Reply {
-  const key = name as keyof CommonCommands
-  const fds: number[] = []
-  return { bytes: commonUapi.byName(name).out.encode(answers[key](node), fds), fds }
+/** What an attribute is. */
+const described = (node: AccelNode, placed: Placed) => ({
+  mode: placed.mode,
+  scope: placed.scope,
+  type: placed.type,
+  unit: placed.unit,
+  revision: BigInt(node.attributes.revision(placed)),
+})
+
+/** An attribute with its value. The revision is that from before: what changed meanwhile is shown to a watch again. */
+async function shown(node: AccelNode, placed: Placed) {
+  const what = described(node, placed)
+  return { ...what, value: await node.attributes.show(placed) }
+}
+
+/** The refusal of a number that was not given yet: its giver is another node, or this one before it was there anew. */
+function aheadOf(what: string, after: bigint, latest: number): AccelError {
+  return accelError(
+    'ERR_ACCEL_OUT_OF_RANGE',
+    `after ${what} ${after} was asked for, and the latest is ${latest}: begin anew with 0`,
+  )
+}
+
+/** Answers a common command. */
+export function answerCommon(name: string, request: unknown, context: CommonContext): unknown {
+  return answers[name as keyof CommonCommands](request as never, context)
 }

@@ -6,13 +6,18 @@ import {
   type CommandsOf,
   type Uapi,
 } from '@uaccel/uapi'
+import type { AttributeDefinitions } from './attributes.js'
 import type { AccelDevice } from './device.js'
 import { checkId, type DeviceId } from './ids.js'
+import type { OpenPeer } from './open.js'
+import type { Telemetry } from './telemetry.js'
 
 /** One open of a device. Handles, contexts and queues belong to it and go with it. */
 export interface OpenContext {
   /** Unique within the device's life; for messages. */
   readonly id: number
+  /** The process that it belongs to; `undefined` for the driver's own. */
+  readonly peer: OpenPeer | undefined
   /** Aborted when the open closes. */
   readonly signal: AbortSignal
   /** Runs `release` when the open goes, after the open's commands have ended: last registered, first run. */
@@ -57,11 +62,17 @@ export interface Probed<U extends Uapi> {
   beforeReset?(context: { readonly signal: AbortSignal }): MaybePromise<void>
   /** The device was reset to its power-on state; BARs, interrupts and memory that were taken still serve. Bring it up again. */
   afterReset?(context: { readonly signal: AbortSignal }): MaybePromise<void>
+  /** What the driver knows of its device, for command `query`. */
+  readonly telemetry?: Telemetry
+  /** The driver's own attributes, by path such as `queues/inUse`, besides those that every device has. */
+  readonly attributes?: AttributeDefinitions
 }
 
 /** A driver as its author writes it. */
 export interface DriverDefinition<U extends Uapi> {
   readonly name: string
+  /** Of the driver, for people. */
+  readonly version?: string
   readonly uapi: U
   readonly ids: readonly DeviceId[]
   probe(dev: AccelDevice): MaybePromise<Probed<U>>
@@ -71,7 +82,7 @@ export interface DriverDefinition<U extends Uapi> {
 export type AccelDriver<U extends Uapi = Uapi> = DriverDefinition<U>
 
 /** Any driver, for lists of them. */
-export type AnyDriver = Pick<AccelDriver, 'name' | 'uapi' | 'ids'> & {
+export type AnyDriver = Pick<AccelDriver, 'name' | 'version' | 'uapi' | 'ids'> & {
   probe(dev: AccelDevice): MaybePromise<Probed<never>>
 }
 

@@ -1,4 +1,12 @@
 export { Completion, poll } from '@uaccel/core'
+export {
+  Attribute,
+  type AttributeContext,
+  type AttributeDefinition,
+  type AttributeDefinitions,
+  type AttributeValue,
+  attribute,
+} from './attributes.js'
 export type { CallOptions, Reply } from './call.js'
 export { AccelClient } from './client.js'
 export { AccelDevice } from './device.js'
@@ -13,8 +21,23 @@ export {
   type OpenContext,
   type Probed,
 } from './driver.js'
+export type { DeviceEvent } from './events.js'
 export { type FirmwareOptions, firmwarePath, loadFirmware } from './firmware.js'
 export type { NodeLimits, NodeResetOptions } from './host.js'
 export type { DeviceId } from './ids.js'
-export type { AccelNode } from './node.js'
+export type { AccelNode, NodeStatus } from './node.js'
+export type { OpenOptions, OpenPeer, OpenRights } from './open.js'
 export { Accel, type AccelEvents, type AccelOptions, accel, openAccel } from './subsystem.js'
+export type {
+  ClientUsage,
+  Clock,
+  DeviceTime,
+  Engine,
+  Limit,
+  MemoryRegion,
+  MemoryUsage,
+  Power,
+  Quantity,
+  Sensor,
+  Telemetry,
+} from './telemetry.js'

@@ -1,18 +1,68 @@
 import { Scope } from '@uaccel/core'
 import { type AccelError, accelError } from '@uaccel/uapi'
 import type { OpenContext } from './driver.js'
+import { nowNs } from './events.js'
+import { CallCounters } from './record.js'
+
+/** What an open may do besides calling the driver's commands. */
+export interface OpenRights {
+  /** It may reset the device. */
+  readonly reset: boolean
+  /** Whose mode bits of an attribute it goes by; attributes of scope `debug` are the owner's alone. */
+  readonly as: 'owner' | 'group' | 'other'
+}
+
+/** The process that an open belongs to, where that is not the driver's own (SO_PEERCRED). */
+export interface OpenPeer {
+  readonly pid: number
+  readonly uid: number
+  readonly gid: number
+}
+
+/** How a node is opened. */
+export interface OpenOptions {
+  /** All, unless told; where some are given, the others are not. */
+  readonly rights?: Partial<OpenRights>
+  readonly peer?: OpenPeer
+}
+
+/** What stays of an open when it is gone. */
+export interface OpenRecord {
+  readonly id: number
+  readonly peer: OpenPeer | undefined
+  readonly openedNs: bigint
+  closedNs?: bigint
+}
+
+/** Calls of one open that may wait for an event or a change at the same time. */
+const MAX_WAITS = 16
 
 /** One open of a node: what its commands made belongs to it and goes with it. */
 export class Open implements OpenContext {
-  readonly id: number
+  readonly record: OpenRecord
+  readonly rights: OpenRights
+  readonly counters = new CallCounters()
+  /** Number of the last event before it. */
+  readonly eventsFrom: number
   readonly #controller = new AbortController()
   readonly #scope: Scope
   #hasState = false
   #closed: AccelError | undefined
+  #waits = 0
 
-  constructor(id: number) {
-    this.id = id
+  constructor(id: number, { rights, peer }: OpenOptions = {}, eventsFrom = 0) {
+    this.record = { id, peer, openedNs: nowNs() }
+    this.rights = rights ? { reset: false, as: 'other', ...rights } : { reset: true, as: 'owner' }
+    this.eventsFrom = eventsFrom
     this.#scope = new Scope(`open ${id}`)
+  }
+
+  get id(): number {
+    return this.record.id
+  }
+
+  get peer(): OpenPeer | undefined {
+    return this.record.peer
   }
 
   get signal(): AbortSignal {
@@ -34,9 +84,26 @@ export class Open implements OpenContext {
     if (this.#closed) throw this.#closed
   }
 
+  /** Runs something that waits for others. `ERR_ACCEL_BUSY` where the open waits too often already. */
+  async wait<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#waits >= MAX_WAITS) {
+      throw accelError(
+        'ERR_ACCEL_BUSY',
+        `Open ${this.id} waits for events and attributes ${this.#waits} times already, which is the most`,
+      )
+    }
+    this.#waits++
+    try {
+      return await work()
+    } finally {
+      this.#waits--
+    }
+  }
+
   /** From now on its commands are refused with `reason`. */
   shut(reason: AccelError): void {
     this.#closed ??= reason
+    this.record.closedNs ??= nowNs()
     this.#controller.abort(this.#closed)
   }
 

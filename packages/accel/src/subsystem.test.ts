@@ -49,7 +49,7 @@ t.test('a device is matched, probed, opened, called and removed', async (t) => {
   const client = accel.open(thing, 'accel0')
   t.same(await client.call('add', { a: 1, b: 2 }), { sum: 3 })
   t.same(await client.call('nothing', {}), {})
-  t.match(await client.version(), { uapi: 'thing', version: 1, commonVersion: 2 })
+  t.match(await client.version(), { uapi: 'thing', version: 1, commonVersion: 3 })
   t.equal(Buffer.from((await client.version()).digest).toString('hex'), thing.digest)
   t.same(await client.info(), {
     node: 'accel0',

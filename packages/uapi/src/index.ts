@@ -10,6 +10,7 @@ export {
   type Sink,
   type Source,
 } from './field.js'
+export * from './query.js'
 export * from './scalars.js'
 export {
   type Command,
