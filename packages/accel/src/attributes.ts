@@ -81,7 +81,7 @@ const shift = { owner: 6, group: 3, other: 0 } as const
 const access = { read: 0o4, write: 0o2 } as const
 /** What a value of a type looks like. */
 const forms = {
-  text: /^/,
+  text: /^\P{Cs}*$/u,
   integer: /^(-?[0-9]+|0x[0-9a-f]+)$/i,
   number: /^-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?$/i,
   boolean: /^[01]$/,

@@ -41,7 +41,9 @@ export function commonAttributes(node: AccelNode): AttributeDefinitions {
   for (const { error, count } of errors) attributes[`counters/errors/${codes.get(error)}`] = integer(count)
   if (irqs) {
     attributes['irqs/type'] = text(irqs.type)
+    attributes['irqs/vectors'] = integer(irqs.count)
     for (let vector = 0; vector < irqs.count; vector++) {
+      if (!irqs.counted(vector)) continue
       for (const [name, count] of Object.entries(irqs.counts(vector)))
         attributes[`irqs/${vector}/${name}`] = integer(count)
     }

@@ -64,7 +64,9 @@ const answers: {
     const { events } = node.record
     if (after > BigInt(events.last)) throw aheadOf('event', after, events.last)
     const from = Math.max(Number(after), open.eventsFrom)
-    if (events.last > from || options.nonblock) return events.read(from)
+    if (events.last > from) return events.read(from)
+    open.check()
+    if (options.nonblock) return events.read(from)
     return open.wait(async () => {
       await events.bell.wait(signal)
       return events.read(from)

@@ -247,8 +247,11 @@ export class AccelNode {
     bytes: Uint8Array,
     options: DispatchOptions = {},
   ): Promise<Reply> {
-    this.#check()
-    open.check()
+    // The last events of a device are told when it is gone, too.
+    if (number !== commonUapi.commands.events.number || !open.lost) {
+      this.#check()
+      open.check()
+    }
     const common = number < FIRST_DRIVER_COMMAND
     const { call, request } = this.#accept(common, open, number, bytes, options)
     const serving = common ? this.#answer(call, request) : this.#serve(call, request)

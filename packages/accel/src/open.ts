@@ -79,6 +79,11 @@ export class Open implements OpenContext {
     this.#hasState = true
   }
 
+  /** The device is gone, and the open with it: what happened before may still be asked for. */
+  get lost(): boolean {
+    return this.#closed?.code === 'ERR_ACCEL_NO_DEVICE'
+  }
+
   /** Throws the reason once the open is closed. */
   check(): void {
     if (this.#closed) throw this.#closed
