@@ -5,6 +5,7 @@ import edu from '@uaccel/driver-edu'
 import { eduUapi } from '@uaccel/driver-edu/uapi'
 import fc from 'fast-check'
 import type { Test } from 'tap'
+import { eduCommonCases } from './edu-common.js'
 import { leavesNothing } from './resources.js'
 import { withIrqs } from './restrict.js'
 
@@ -85,6 +86,8 @@ export function eduContract<T extends Transport>(
       t.match(await dev.version(), { uapi: 'edu', version: eduUapi.version })
     })
   })
+
+  eduCommonCases(t, withDevice)
 
   t.test('liveness', async (t) => {
     await withDevice(t, async ({ client }) => {
