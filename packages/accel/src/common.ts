@@ -79,7 +79,8 @@ const answers: {
     }
     await node.reset({
       ...(kind === 'default' ? {} : { kind }),
-      ...(reason === '' ? {} : { reason }),
+      // It gets into messages to others: one line.
+      ...(reason === '' ? {} : { reason: reason.replace(/\p{Cc}/gu, ' ') }),
     })
     return {}
   },

@@ -1,4 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { accelError, cmd, commonUapi, EVENTS_AT_ONCE, errorTable, u32, uapi } from '@uaccel/uapi'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
@@ -164,6 +166,35 @@ t.test('waits that end in whatever way leave nothing behind', async (t) => {
   }
   t.equal(node.record.events.bell.waiting, 0)
   t.equal(node.opens.size, 1, 'the one of the setup')
+})
+
+t.test('a closed open is garbage, with all that it waited for', async (t) => {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  const { node } = await setup(t)
+  const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length
+  const before = timers()
+  const opens: WeakRef<object>[] = []
+  for (let i = 0; i < 100; i++) {
+    const client = new BinaryClient(node, { peer: { pid: i, uid: 0, gid: 0 } })
+    opens.push(new WeakRef(client.open))
+    const waits: Promise<unknown>[] = [
+      client.events(0n),
+      client.call('attrWatch', { path: 'identity/node', after: 1n }),
+    ]
+    const ended = Promise.all(waits.map((wait) => t.rejects(wait, { code: 'ERR_ACCEL_CLOSED' })))
+    await client.query('contexts')
+    await client.close()
+    await ended
+  }
+  t.equal(timers(), before, 'no limit of a call is left')
+  let left = opens.length
+  for (let tries = 0; left > 1 && tries < 50; tries++) {
+    await sleep(10)
+    collect()
+    left = opens.filter((open) => open.deref() !== undefined).length
+  }
+  t.ok(left <= 1, `${left} are left, of which one may be on the stack`)
 })
 
 t.test('an in-process client iterates over them to the end', async (t) => {

@@ -397,7 +397,7 @@ export class AccelNode {
     this.#restarting = this.#resetDevice(why, kind, before).then((failure) => {
       this.#restarting = undefined
       this.#unreset = failure
-      if (failure || !this.#reason) over(failure)
+      over(failure, this.#reason !== undefined)
       this.attributes.changed('state')
       if (!failure && !this.#reason) this.#host.reset(why)
       return failure

@@ -1,5 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { accelError, cmd, errorTable, QUERY_BYTES, queryRequest, queryUapi, u32, uapi } from '@uaccel/uapi'
+import {
+  accelError,
+  cmd,
+  commonUapi,
+  errorTable,
+  QUERY_BYTES,
+  queryRequest,
+  queryUapi,
+  u32,
+  uapi,
+} from '@uaccel/uapi'
 import t, { type Test } from 'tap'
 import { BinaryClient } from './dispatch.test.helper.js'
 import { FakeTransport } from './fake-transport.test.helper.js'
@@ -235,7 +245,7 @@ t.test('history of resets and opens', async (t) => {
   const { node, client, transport } = await setup(t)
   const other = new BinaryClient(node)
   await other.close()
-  await client.call('reset', { kind: 'default', reason: 'first' })
+  await client.call('reset', { kind: 'default', reason: 'first\nline\u001b[31m' })
   await client.call('reset', { kind: 'function', reason: '' })
   transport.refuseResets()
   await t.rejects(client.call('reset', { kind: 'default', reason: 'refused' }), { code: 'ERR_ACCEL_BUSY' })
@@ -244,10 +254,13 @@ t.test('history of resets and opens', async (t) => {
     entries: [
       { kind: 'default', error: errorTable.ERR_ACCEL_BUSY.number, reason: /refused/ },
       { kind: 'function', error: 0, reason: /its owner asked for it/ },
-      { kind: 'default', error: 0, reason: /first/ },
+      { kind: 'default', error: 0, reason: 'accel0 was reset: first line [31m' },
     ],
   })
   t.match(await client.query('status'), { state: 'needsReset', reason: /others are on the bus/ })
+  t.match((await client.events(2n)).events, [
+    { kind: 'error', error: errorTable.ERR_ACCEL_BUSY.number, reason: /others are on the bus/ },
+  ])
   t.match(await client.query('opens'), {
     total: 2,
     entries: [
@@ -281,7 +294,7 @@ t.test('a reset by right only; a node in a reset says so at once', async (t) => 
   }
   t.equal((await client.query('resets'))?.total, 0)
   await t.rejects(client.call('reset', { kind: 'hot', reason: '' }), { code: 'ERR_ACCEL_UNSUPPORTED' })
-  const { reset } = (await import('@uaccel/uapi')).commonUapi.commands
+  const { reset } = commonUapi.commands
   const bytes = reset.in.encode({ kind: 'default', reason: '' })
   bytes[0] = 9
   await t.rejects(node.dispatch(client.open, reset.number, bytes), { code: 'ERR_ACCEL_OUT_OF_RANGE' })

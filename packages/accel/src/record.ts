@@ -13,6 +13,15 @@ export class CallCounters {
   #busyMs = 0
   #since: number | undefined
 
+  /** A command ended for its caller. */
+  count(succeeded: boolean, started: boolean): void {
+    if (succeeded) this.completions++
+    else {
+      this.failures++
+      if (!started) this.drops++
+    }
+  }
+
   /** A command that takes the device's turn was given to the driver. */
   began(now: number): void {
     this.#since = now
@@ -97,11 +106,8 @@ export class NodeRecord {
 
   /** The call ended for its caller. */
   ended({ open, started }: Call, error?: AccelError): void {
-    for (const counters of [this.counters, open.counters]) {
-      if (error === undefined) counters.completions++
-      else counters.failures++
-      if (error !== undefined && !started) counters.drops++
-    }
+    this.counters.count(error === undefined, started)
+    open.counters.count(error === undefined, started)
     if (error === undefined) return
     const { number } = errorTable[error.code]
     this.errors.set(number, (this.errors.get(number) ?? 0) + 1)
@@ -109,11 +115,14 @@ export class NodeRecord {
     if (kind) this.events.publish({ kind, reason: error.message, error: error.code, open: open.id })
   }
 
-  /** A reset began; answers what says that it is over. */
-  resetting(kind: ResetRecord['kind'], reason: string): (failure?: AccelError) => void {
+  /** A reset began; answers what says that it is over, which is told unless the device is `gone` with it. */
+  resetting(
+    kind: ResetRecord['kind'],
+    reason: string,
+  ): (failure: AccelError | undefined, gone: boolean) => void {
     const startedNs = nowNs()
     const began = process.hrtime.bigint()
-    return (failure) => {
+    return (failure, gone) => {
       const durationNs = process.hrtime.bigint() - began
       this.resets.add({
         kind,
@@ -122,7 +131,9 @@ export class NodeRecord {
         reason,
         ...(failure === undefined ? {} : { error: failure.code }),
       })
-      if (failure === undefined) this.events.publish({ kind: 'reset', reason, error: 'ERR_ACCEL_IO' })
+      if (gone) return
+      if (failure) this.events.publish({ kind: 'error', reason: failure.message, error: failure.code })
+      else this.events.publish({ kind: 'reset', reason, error: 'ERR_ACCEL_IO' })
     }
   }
 }
