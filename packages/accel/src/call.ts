@@ -91,10 +91,13 @@ export class Call {
     return this.#ended
   }
 
-  finish(reply: Reply): void {
+  /** Ends the call with what its handler answered. Throws what the codec refuses of that. */
+  answer(answer: unknown): void {
+    const fds: number[] = []
+    const bytes = this.command.out.encode((answer ?? {}) as never, fds)
     if (this.#ended) return
     this.#end()
-    this.#resolve(reply)
+    this.#resolve({ bytes, fds })
   }
 
   /** Ends the call for its caller. The handler, where it still runs, sees its signal aborted with `error`. */

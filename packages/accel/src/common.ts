@@ -6,6 +6,7 @@ import {
   commonUapi,
 } from '@uaccel/uapi'
 import type { Placed } from './attributes.js'
+import { type Call, commandError } from './call.js'
 import type { AccelNode } from './node.js'
 import type { Open } from './open.js'
 import { answerQuery } from './query.js'
@@ -139,7 +140,17 @@ function aheadOf(what: string, after: bigint, latest: number): AccelError {
   )
 }
 
-/** Answers a common command. */
-export function answerCommon(name: string, request: unknown, context: CommonContext): unknown {
-  return answers[name as keyof CommonCommands](request as never, context)
+/**
+ * Answers a common command, beside all others. Resolves when the call has ended for its caller: nothing waits for more. Never
+ * rejects.
+ */
+export function serveCommon(call: Call, request: unknown, node: AccelNode): Promise<void> {
+  const { command, open, signal } = call
+  const handler = answers[command.name as keyof CommonCommands]
+  Promise.resolve(request as never)
+    .then((given) => handler(given, { node, open, signal }))
+    .then((answer) => call.answer(answer))
+    .catch((error) => call.fail(commandError(call, error)))
+  const ended = () => {}
+  return call.reply.then(ended, ended)
 }

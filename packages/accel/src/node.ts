@@ -2,7 +2,6 @@ import type { DeviceIdentity, ResetKind } from '@uaccel/core'
 import {
   type AccelError,
   accelError,
-  type Command,
   commonUapi,
   FIRST_DRIVER_COMMAND,
   isAccelError,
@@ -10,7 +9,7 @@ import {
 } from '@uaccel/uapi'
 import { AttributeTree } from './attributes.js'
 import { Call, type CallHost, type CallOptions, commandError, leavesIdle, type Reply } from './call.js'
-import { answerCommon } from './common.js'
+import { serveCommon } from './common.js'
 import { commonAttributes } from './common-attributes.js'
 import type { AccelDevice } from './device.js'
 import type { AnyDriver, Probed } from './driver.js'
@@ -254,7 +253,7 @@ export class AccelNode {
     }
     const common = number < FIRST_DRIVER_COMMAND
     const { call, request } = this.#accept(common, open, number, bytes, options)
-    const serving = common ? this.#answer(call, request) : this.#serve(call, request)
+    const serving = common ? serveCommon(call, request, this) : this.#serve(call, request)
     this.#calls.set(
       call,
       serving.finally(() => this.#calls.delete(call)),
@@ -274,21 +273,6 @@ export class AccelNode {
       if (!common) this.record.refusals++
       throw error
     }
-  }
-
-  /** Answers a common command, beside all others. Resolves when it has ended for its caller: nothing waits for more. */
-  #answer(call: Call, request: unknown): Promise<void> {
-    const { command, open, signal } = call
-    const answering = Promise.resolve(request).then((given) =>
-      answerCommon(command.name, given, { node: this, open, signal }),
-    )
-    answering
-      .then((answer) => call.finish(encode(command, answer)))
-      .catch((error) => call.fail(commandError(call, error)))
-    return call.reply.then(
-      () => {},
-      () => {},
-    )
   }
 
   /** @internal Takes the device away: ends all calls with `reason`, then releases everything. Idempotent. */
@@ -351,7 +335,7 @@ export class AccelNode {
     try {
       const commands = this.#probed!.commands as Record<string, AnyHandler>
       const answer = await commands[command.name](request, { signal, open })
-      call.finish(encode(command, answer))
+      call.answer(answer)
       return true
     } catch (error) {
       const withdrawn = signal.aborted
@@ -542,12 +526,6 @@ export class AccelNode {
     this.record.events.publish({ kind: 'error', reason: error.message, error: error.code })
     this.#host.report(error)
   }
-}
-
-/** An answer in its binary form. */
-function encode({ out }: Command, answer: unknown): Reply {
-  const fds: number[] = []
-  return { bytes: out.encode((answer ?? {}) as never, fds), fds }
 }
 
 /** The error of a reset that was refused because it would have hit others. */
