@@ -7,14 +7,21 @@ import { Accel, type AttributeDefinitions, accelDriver, attribute } from './inde
 
 const plain = uapi({ name: 'plain', version: 1, commands: { nop: cmd(0x40) } })
 
-async function setup(t: Test, make: () => AttributeDefinitions = () => ({})) {
+async function setup(
+  t: Test,
+  make: () => AttributeDefinitions = () => ({}),
+  probing: () => Promise<void> | void = () => {},
+) {
   const accel = new Accel({ limits: { settleMs: 50, recoverMs: 200, attributeMs: 60 } })
   accel.register(
     accelDriver({
       name: 'plain',
       uapi: plain,
       ids: [{ bus: 'pci', vendor: 0x1234 }],
-      probe: () => ({ commands: { nop: () => undefined }, attributes: make() }),
+      async probe() {
+        await probing()
+        return { commands: { nop: () => undefined }, attributes: make() }
+      },
     }),
   )
   t.teardown(() => accel.close())
@@ -209,9 +216,9 @@ t.test('every refusal', async (t) => {
   await t.rejects(client.store('throws', '1'), { code: 'ERR_ACCEL_UNSUPPORTED' })
   await t.rejects(client.show('refuses'), { code: 'ERR_ACCEL_NO_MEMORY' })
   await t.rejects(client.show('hangs'), { code: 'ERR_ACCEL_TIMEOUT', message: /show of attribute hangs/ })
-  await t.rejects(client.show('hangs'), { code: 'ERR_ACCEL_BUSY', message: /earlier show/ })
+  await t.rejects(client.show('hangs'), { code: 'ERR_ACCEL_AGAIN', message: /earlier show/ })
   await t.rejects(client.show('late'), { code: 'ERR_ACCEL_TIMEOUT' })
-  await t.rejects(client.show('late'), { code: 'ERR_ACCEL_BUSY' })
+  await t.rejects(client.show('late'), { code: 'ERR_ACCEL_AGAIN' })
   end('at last')
   await late
   await sleep(1)
@@ -255,7 +262,12 @@ t.test('a watch is told of the next change, and of none that it has seen', async
   let level = 1
   const watched = attribute({ show: () => level, type: 'integer' })
   watched.changed() // nobody has it yet
-  const { node, client } = await setup(t, () => ({ level: watched, silent: { show: () => 'x' } }))
+  let held: Promise<void> | undefined
+  const { node, client } = await setup(
+    t,
+    () => ({ level: watched, silent: { show: () => 'x' } }),
+    () => held,
+  )
   const watch = (after: bigint, path = 'level') => client.call('attrWatch', { path, after })
   const first = await watch(0n)
   t.match(first, { value: '1', type: 'integer' })
@@ -277,9 +289,14 @@ t.test('a watch is told of the next change, and of none that it has seen', async
 
   const state = await client.call('attrWatch', { path: 'state', after: 0n })
   const changing = client.call('attrWatch', { path: 'state', after: state.revision })
+  let letGo!: () => void
+  held = new Promise((resolve) => {
+    letGo = resolve
+  })
   const resetting = node.reset()
   t.match(await changing, { value: 'inReset' })
   const over = client.call('attrWatch', { path: 'state', after: (await changing).revision })
+  letGo()
   await resetting
   t.match(await over, { value: 'operational' })
   const opens = await client.call('attrWatch', { path: 'opens/current', after: 0n })
@@ -324,7 +341,7 @@ t.test('watches end with their open, with the device, and leave nothing', async 
     const other = new BinaryClient(node)
     const waits = Array.from({ length: 16 }, () => watch(other))
     const ended = Promise.all(waits.map((wait) => t.rejects(wait, { code: 'ERR_ACCEL_CLOSED' })))
-    await t.rejects(watch(other), { code: 'ERR_ACCEL_BUSY' })
+    await t.rejects(watch(other), { code: 'ERR_ACCEL_AGAIN' })
     await other.close()
     await ended
   }

@@ -183,7 +183,7 @@ export class AttributeTree {
   }
 
   /**
-   * The value of an attribute, as text. Errors: what its driver throws, `ERR_ACCEL_TIMEOUT`, `ERR_ACCEL_BUSY` where an earlier call
+   * The value of an attribute, as text. Errors: what its driver throws, `ERR_ACCEL_TIMEOUT`, `ERR_ACCEL_AGAIN` where an earlier call
    * of it does not end, `ERR_ACCEL_OUT_OF_RANGE` where it is too long, `ERR_ACCEL_IO` where it is not of its type.
    */
   async show({ path, type, definition }: Placed): Promise<string> {
@@ -238,7 +238,7 @@ export class AttributeTree {
     const { name, limitMs } = this.#host
     if (this.#hung.has(definition)) {
       throw accelError(
-        'ERR_ACCEL_BUSY',
+        'ERR_ACCEL_AGAIN',
         `Attribute ${path} of ${name} is not asked: an earlier ${what} of it has not ended`,
       )
     }

@@ -18,7 +18,7 @@ export interface Reply {
 /** What a call needs of its node. */
 export interface CallHost {
   /** Who has the turn that it waits for. */
-  holder(): Call | undefined
+  holder(): { readonly label: string } | undefined
   /** It ended for its caller, where it failed with `error`. */
   ended(call: Call, error?: AccelError): void
 }
@@ -91,13 +91,10 @@ export class Call {
     return this.#ended
   }
 
-  /** Ends the call with what its handler answered. Throws what the codec refuses of that. */
-  answer(answer: unknown): void {
-    const fds: number[] = []
-    const bytes = this.command.out.encode((answer ?? {}) as never, fds)
+  finish(reply: Reply): void {
     if (this.#ended) return
     this.#end()
-    this.#resolve({ bytes, fds })
+    this.#resolve(reply)
   }
 
   /** Ends the call for its caller. The handler, where it still runs, sees its signal aborted with `error`. */

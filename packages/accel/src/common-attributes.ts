@@ -1,4 +1,4 @@
-import { errorTable } from '@uaccel/uapi'
+import { errorCode } from '@uaccel/uapi'
 import type { AttributeDefinition, AttributeDefinitions, AttributeValue } from './attributes.js'
 import type { AccelNode } from './node.js'
 import { countersOf, identityOf } from './query.js'
@@ -12,8 +12,6 @@ const pciDigits: Readonly<Record<string, number>> = {
   classCode: 6,
   revision: 2,
 }
-
-const codes = new Map<number, string>(Object.entries(errorTable).map(([code, { number }]) => [number, code]))
 
 const text = (value: AttributeValue): AttributeDefinition => ({ show: () => value })
 const integer = (value: AttributeValue, unit = ''): AttributeDefinition => ({
@@ -38,7 +36,7 @@ export function commonAttributes(node: AccelNode): AttributeDefinitions {
   }
   const { errors, ...counters } = countersOf(node)
   for (const [name, value] of Object.entries(counters)) attributes[`counters/${name}`] = integer(value)
-  for (const { error, count } of errors) attributes[`counters/errors/${codes.get(error)}`] = integer(count)
+  for (const { error, count } of errors) attributes[`counters/errors/${errorCode(error)}`] = integer(count)
   if (irqs) {
     attributes['irqs/type'] = text(irqs.type)
     attributes['irqs/vectors'] = integer(irqs.count)

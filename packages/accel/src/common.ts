@@ -6,9 +6,8 @@ import {
   commonUapi,
 } from '@uaccel/uapi'
 import type { Placed } from './attributes.js'
-import { type Call, commandError } from './call.js'
+import { type Call, commandError, type Reply } from './call.js'
 import type { AccelNode } from './node.js'
-import type { Open } from './open.js'
 import { answerQuery } from './query.js'
 import { fit } from './text.js'
 
@@ -16,35 +15,29 @@ type CommonUapi = typeof commonUapi
 type CommonCommands = CommonUapi['commands']
 type Answer<K extends keyof CommonCommands> = Parameters<CommonCommands[K]['out']['encode']>[0]
 
-/** Who gave a common command. */
-export interface CommonContext {
-  readonly node: AccelNode
-  readonly open: Open
-  /** Aborted when the call has ended for its caller. */
-  readonly signal: AbortSignal
-}
-
 /** What else has no such numbers: `bus` says so. */
 const noPciIds = { vendor: 0, device: 0, classCode: 0 }
 
 /** Bytes of the address and taint fields of INFO. */
 const TEXT_BYTES = 256
 
+/** How a command is answered: at once, or with a promise where it waits. */
+type Answerer<K extends keyof CommonCommands> = (
+  node: AccelNode,
+  request: CommandRequest<CommonUapi, K>,
+  call: Call,
+) => Answer<K> | Promise<Answer<K>>
+
 /** What a node says to the commands that every device answers. */
-const answers: {
-  readonly [K in keyof CommonCommands]: (
-    request: CommandRequest<CommonUapi, K>,
-    context: CommonContext,
-  ) => Answer<K> | Promise<Answer<K>>
-} = {
-  version: (_, { node: { driver } }) => ({
+const answers: { readonly [K in keyof CommonCommands]: Answerer<K> } = {
+  version: ({ driver }) => ({
     uapi: driver.uapi.name,
     version: driver.uapi.version,
     commonVersion: commonUapi.version,
     digest: new Uint8Array(Buffer.from(driver.uapi.digest, 'hex')),
   }),
 
-  info(_, { node }) {
+  info(node) {
     const { transport, ...id } = node.identity
     return {
       ...(id.bus === 'pci' ? { vendor: id.vendor, device: id.device, classCode: id.classCode } : noPciIds),
@@ -59,9 +52,9 @@ const answers: {
     }
   },
 
-  query: (request, { node, open }) => answerQuery(node, open, request),
+  query: (node, request, { open }) => answerQuery(node, open, request),
 
-  events({ after, options }, { node, open, signal }) {
+  events(node, { after, options }, { open, signal }) {
     const { events } = node.record
     if (after > BigInt(events.last)) throw aheadOf('event', after, events.last)
     const from = Math.max(Number(after), open.eventsFrom)
@@ -74,7 +67,7 @@ const answers: {
     })
   },
 
-  async reset({ kind, reason }, { node, open }) {
+  async reset(node, { kind, reason }, { open }) {
     if (!open.rights.reset) {
       throw accelError('ERR_ACCEL_PERMISSION', `Open ${open.id} has no right to reset ${node.name}`)
     }
@@ -86,7 +79,7 @@ const answers: {
     return {}
   },
 
-  async attrList({ path, from }, { node, open }) {
+  async attrList(node, { path, from }, { open }) {
     const found = await node.attributes.list(open, path)
     const entries = found.slice(from, from + ATTRIBUTES_AT_ONCE)
     return {
@@ -95,15 +88,15 @@ const answers: {
     }
   },
 
-  attrShow: async ({ path }, { node, open }) => shown(node, await node.attributes.find(open, path, 'read')),
+  attrShow: async (node, { path }, { open }) => shown(node, await node.attributes.find(open, path, 'read')),
 
-  async attrStore({ path, value }, { node, open }) {
+  async attrStore(node, { path, value }, { open }) {
     const { attributes } = node
     const placed = await attributes.find(open, path, 'write')
     return { revision: BigInt(await attributes.store(placed, value)) }
   },
 
-  attrWatch({ path, after }, { node, open, signal }) {
+  attrWatch(node, { path, after }, { open, signal }) {
     const { attributes } = node
     if (after > BigInt(attributes.latest)) throw aheadOf('revision', after, attributes.latest)
     return open.wait(async () => {
@@ -141,16 +134,21 @@ function aheadOf(what: string, after: bigint, latest: number): AccelError {
 }
 
 /**
- * Answers a common command, beside all others. Resolves when the call has ended for its caller: nothing waits for more. Never
- * rejects.
+ * Answers a common command. What needs no wait is done when this returns, so that commands act in the order of their calls.
+ * Never rejects.
  */
-export function serveCommon(call: Call, request: unknown, node: AccelNode): Promise<void> {
-  const { command, open, signal } = call
-  const handler = answers[command.name as keyof CommonCommands]
-  Promise.resolve(request as never)
-    .then((given) => handler(given, { node, open, signal }))
-    .then((answer) => call.answer(answer))
-    .catch((error) => call.fail(commandError(call, error)))
-  const ended = () => {}
-  return call.reply.then(ended, ended)
+export async function answerCommon(node: AccelNode, call: Call, request: unknown): Promise<void> {
+  if (call.ended) return
+  try {
+    const answer = answers[call.command.name as keyof CommonCommands] as Answerer<keyof CommonCommands>
+    const given = answer(node, request as never, call)
+    call.finish(encode(call, given instanceof Promise ? await given : given))
+  } catch (error) {
+    call.fail(commandError(call, error))
+  }
+}
+
+function encode({ command }: Call, answer: unknown): Reply {
+  const fds: number[] = []
+  return { bytes: command.out.encode(answer as never, fds), fds }
 }

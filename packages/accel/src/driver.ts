@@ -9,15 +9,21 @@ import {
 import type { AttributeDefinitions } from './attributes.js'
 import type { AccelDevice } from './device.js'
 import { checkId, type DeviceId } from './ids.js'
-import type { OpenPeer } from './open.js'
 import type { Telemetry } from './telemetry.js'
+
+/** Who is at the other end of a node's socket, as it was when it connected (SO_PEERCRED, unix(7)). */
+export interface PeerCredentials {
+  readonly pid: number
+  readonly uid: number
+  readonly gid: number
+}
 
 /** One open of a device. Handles, contexts and queues belong to it and go with it. */
 export interface OpenContext {
   /** Unique within the device's life; for messages. */
   readonly id: number
-  /** The process that it belongs to; `undefined` for the driver's own. */
-  readonly peer: OpenPeer | undefined
+  /** Whose open it is; absent for one of the driver's own process. */
+  readonly peer?: PeerCredentials | undefined
   /** Aborted when the open closes. */
   readonly signal: AbortSignal
   /** Runs `release` when the open goes, after the open's commands have ended: last registered, first run. */

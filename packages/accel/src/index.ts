@@ -19,6 +19,7 @@ export {
   type CommandHandlers,
   type DriverDefinition,
   type OpenContext,
+  type PeerCredentials,
   type Probed,
 } from './driver.js'
 export type { DeviceEvent } from './events.js'
@@ -26,7 +27,7 @@ export { type FirmwareOptions, firmwarePath, loadFirmware } from './firmware.js'
 export type { NodeLimits, NodeResetOptions } from './host.js'
 export type { DeviceId } from './ids.js'
 export type { AccelNode, NodeStatus } from './node.js'
-export type { OpenOptions, OpenPeer, OpenRights } from './open.js'
+export type { OpenOptions, OpenRights } from './open.js'
 export { Accel, type AccelEvents, type AccelOptions, accel, openAccel } from './subsystem.js'
 export type {
   ClientUsage,

@@ -3,7 +3,7 @@ import {
   type CommandOutput,
   type CommandsOf,
   type commonUapi,
-  errorTable,
+  errorCode,
   isAccelError,
   type QueryKind,
   type QueryOutput,
@@ -128,11 +128,8 @@ async function counters(sheet: Sheet, client: MetricsClient): Promise<void> {
   count('resets_total', 'Resets of the device.', found.resets)
   count('opens_total', 'Opens that there were.', found.opens)
   count('events_total', 'Events that there were.', found.events)
-  const codes = new Map<number, string>(
-    Object.entries(errorTable).map(([code, { number }]) => [number, code]),
-  )
   for (const { error, count } of found.errors) {
-    const labels = { node, code: codes.get(error) ?? `${error}` }
+    const labels = { node, code: errorCode(error) ?? `${error}` }
     sheet.counter('commands_failed_total', 'Commands that failed, by error.', labels, Number(count))
   }
 }

@@ -9,7 +9,7 @@ import {
 } from '@uaccel/uapi'
 import { AttributeTree } from './attributes.js'
 import { Call, type CallHost, type CallOptions, commandError, leavesIdle, type Reply } from './call.js'
-import { serveCommon } from './common.js'
+import { answerCommon } from './common.js'
 import { commonAttributes } from './common-attributes.js'
 import type { AccelDevice } from './device.js'
 import type { AnyDriver, Probed } from './driver.js'
@@ -22,9 +22,6 @@ import type { Telemetry } from './telemetry.js'
 import { Turn } from './turn.js'
 import { Utilisation } from './utilisation.js'
 import { wedged } from './wedged.js'
-
-/** How a command is given in its binary form. */
-type DispatchOptions = CallOptions & { readonly fds?: readonly number[] }
 
 /** What a node is, in the words of command `query`. */
 export type NodeStatus = QueryAnswer<'status'>['state']
@@ -244,7 +241,7 @@ export class AccelNode {
     open: Open,
     number: number,
     bytes: Uint8Array,
-    options: DispatchOptions = {},
+    options: CallOptions & { readonly fds?: readonly number[] } = {},
   ): Promise<Reply> {
     // The last events of a device are told when it is gone, too.
     if (number !== commonUapi.commands.events.number || !open.lost) {
@@ -252,8 +249,18 @@ export class AccelNode {
       open.check()
     }
     const common = number < FIRST_DRIVER_COMMAND
-    const { call, request } = this.#accept(common, open, number, bytes, options)
-    const serving = common ? serveCommon(call, request, this) : this.#serve(call, request)
+    let call: Call
+    let request: unknown
+    try {
+      const command = (common ? commonUapi : this.driver.uapi).byNumber(number)
+      request = command.in.decode(bytes, options.fds)
+      call = new Call(open, command, options, this.#callHost)
+    } catch (error) {
+      if (!common) this.record.refusals++
+      throw error
+    }
+    if (!common) this.record.submitted(call)
+    const serving = common ? this.#answer(call, request) : this.#serve(call, request)
     this.#calls.set(
       call,
       serving.finally(() => this.#calls.delete(call)),
@@ -261,18 +268,10 @@ export class AccelNode {
     return call.reply
   }
 
-  /** Checks a command, which begins with that. */
-  #accept(common: boolean, open: Open, number: number, bytes: Uint8Array, options: DispatchOptions) {
-    try {
-      const command = (common ? commonUapi : this.driver.uapi).byNumber(number)
-      const request = command.in.decode(bytes, options.fds)
-      const call = new Call(open, command, options, this.#callHost)
-      if (!common) this.record.submitted(call)
-      return { call, request }
-    } catch (error) {
-      if (!common) this.record.refusals++
-      throw error
-    }
+  /** Answers a common command beside all others. Nothing waits for what goes on when the call has ended for its caller. */
+  #answer(call: Call, request: unknown): Promise<void> {
+    const ended = () => {}
+    return Promise.race([answerCommon(this, call, request), call.reply.then(ended, ended)])
   }
 
   /** @internal Takes the device away: ends all calls with `reason`, then releases everything. Idempotent. */
@@ -335,7 +334,8 @@ export class AccelNode {
     try {
       const commands = this.#probed!.commands as Record<string, AnyHandler>
       const answer = await commands[command.name](request, { signal, open })
-      call.answer(answer)
+      const fds: number[] = []
+      call.finish({ bytes: command.out.encode((answer ?? {}) as never, fds), fds })
       return true
     } catch (error) {
       const withdrawn = signal.aborted

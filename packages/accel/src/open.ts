@@ -1,6 +1,6 @@
 import { Scope } from '@uaccel/core'
 import { type AccelError, accelError } from '@uaccel/uapi'
-import type { OpenContext } from './driver.js'
+import type { OpenContext, PeerCredentials } from './driver.js'
 import { nowNs } from './events.js'
 import { CallCounters } from './record.js'
 
@@ -12,24 +12,18 @@ export interface OpenRights {
   readonly as: 'owner' | 'group' | 'other'
 }
 
-/** The process that an open belongs to, where that is not the driver's own (SO_PEERCRED). */
-export interface OpenPeer {
-  readonly pid: number
-  readonly uid: number
-  readonly gid: number
-}
-
 /** How a node is opened. */
 export interface OpenOptions {
   /** All, unless told; where some are given, the others are not. */
   readonly rights?: Partial<OpenRights>
-  readonly peer?: OpenPeer
+  /** Absent for one of the driver's own process. */
+  readonly peer?: PeerCredentials
 }
 
 /** What stays of an open when it is gone. */
 export interface OpenRecord {
   readonly id: number
-  readonly peer: OpenPeer | undefined
+  readonly peer: PeerCredentials | undefined
   readonly openedNs: bigint
   closedNs?: bigint
 }
@@ -61,7 +55,7 @@ export class Open implements OpenContext {
     return this.record.id
   }
 
-  get peer(): OpenPeer | undefined {
+  get peer(): PeerCredentials | undefined {
     return this.record.peer
   }
 
@@ -89,11 +83,11 @@ export class Open implements OpenContext {
     if (this.#closed) throw this.#closed
   }
 
-  /** Runs something that waits for others. `ERR_ACCEL_BUSY` where the open waits too often already. */
+  /** Runs something that waits for others. `ERR_ACCEL_AGAIN` where the open waits too often already. */
   async wait<T>(work: () => Promise<T>): Promise<T> {
     if (this.#waits >= MAX_WAITS) {
       throw accelError(
-        'ERR_ACCEL_BUSY',
+        'ERR_ACCEL_AGAIN',
         `Open ${this.id} waits for events and attributes ${this.#waits} times already, which is the most`,
       )
     }

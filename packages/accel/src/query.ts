@@ -6,11 +6,12 @@ import {
   type QueryKind,
   queryUapi,
 } from '@uaccel/uapi'
+import type { PeerCredentials } from './driver.js'
 import { EVENT_HISTORY } from './events.js'
 import { fdinfo } from './fdinfo.js'
 import { within } from './limit.js'
 import type { AccelNode } from './node.js'
-import type { Open, OpenPeer } from './open.js'
+import type { Open } from './open.js'
 import type { Engine, Quantity, Telemetry } from './telemetry.js'
 import { fit } from './text.js'
 
@@ -49,7 +50,7 @@ function known<N extends string>(values: Readonly<Record<N, unknown>>): Record<N
   ) as Record<N, boolean>
 }
 
-const peerOf = (peer: OpenPeer | undefined) => peer ?? { pid: 0, uid: 0, gid: 0 }
+const peerOf = (peer: PeerCredentials | undefined) => peer ?? { pid: 0, uid: 0, gid: 0 }
 
 const noPciIds = {
   vendor: 0,

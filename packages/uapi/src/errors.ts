@@ -128,10 +128,25 @@ export const errorTable = {
     errno: 'EDEADLK',
     meaning: 'The call would wait for something that only its own thread can do.',
   },
+  ERR_ACCEL_AGAIN: {
+    number: 37,
+    errno: 'EAGAIN',
+    meaning:
+      'Not now: the device is in reset or being cleaned, or as much is under way as may be. Try again.',
+  },
 } as const
 
 /** A code of the error table. */
 export type ErrorCode = keyof typeof errorTable
+
+const codes = new Map<number, ErrorCode>(
+  Object.entries(errorTable).map(([code, { number }]) => [number, code as ErrorCode]),
+)
+
+/** The code that travels as `number`; `undefined` for one that this version does not know. */
+export function errorCode(number: number): ErrorCode | undefined {
+  return codes.get(number)
+}
 
 /** What an {@link AccelError} carries besides code and message. */
 export interface ErrorExtras {
