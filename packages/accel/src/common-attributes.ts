@@ -24,8 +24,9 @@ const integer = (value: AttributeValue, unit = ''): AttributeDefinition => ({
 export function commonAttributes(node: AccelNode): AttributeDefinitions {
   const { irqs, dmaUse } = node.device ?? {}
   const attributes: Record<string, AttributeDefinition> = {
-    state: text(node.status.state),
-    'opens/current': integer(node.opens.size),
+    // These can be watched: their value is of the moment that it is shown, and so of their revision or a later one.
+    state: { show: () => node.status.state },
+    'opens/current': { show: () => node.opens.size, type: 'integer' },
   }
   const { known, ...identity } = identityOf(node)
   for (const [name, value] of Object.entries(identity)) {
