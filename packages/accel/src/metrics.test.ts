@@ -1,3 +1,4 @@
+import { readdirSync, readFileSync } from 'node:fs'
 import { cmd, uapi } from '@uaccel/uapi'
 import t from 'tap'
 import { FakeTransport } from './fake-transport.test.helper.js'
@@ -91,4 +92,13 @@ t.test('all nodes, each value where it belongs, and what fails left out', async 
   )
   t.equal(node.opens.size, 1, 'its own opens are closed')
   t.match(METRICS_CONTENT_TYPE, /^text\/plain; version=0\.0\.4/)
+})
+
+t.test('who does not ask for metrics loads nothing for them', async (t) => {
+  const folder = new URL('.', import.meta.url)
+  const modules = readdirSync(folder).filter((name) => name.endsWith('.js') && !name.includes('.test.'))
+  const importing = (module: string) =>
+    modules.filter((name) => readFileSync(new URL(name, folder), 'utf8').includes(`from '${module}'`))
+  t.same(importing('prom-client'), ['metrics.js'])
+  t.same(importing('./metrics.js'), [])
 })
