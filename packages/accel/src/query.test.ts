@@ -25,7 +25,7 @@ interface Behaviour extends Pick<Probed<typeof work>, 'recover' | 'beforeReset' 
 
 /** Work 1 goes on until its signal, 2 is refused, the rest takes `id` milliseconds. */
 async function setup(t: Test, { telemetry, limits, ...behaviour }: Behaviour = {}) {
-  const accel = new Accel({ limits: { settleMs: 50, recoverMs: 200, attributeMs: 60, ...limits } })
+  const accel = new Accel({ limits: { settleMs: 50, attributeMs: 60, ...limits } })
   accel.register(
     accelDriver({
       name: 'work',
@@ -279,11 +279,16 @@ t.test('history of resets and opens', async (t) => {
 
 t.test('a reset by right only; a node in a reset says so at once', async (t) => {
   let afterReset!: () => void
+  let entered!: () => void
+  const hookEntered = new Promise<void>((resolve) => {
+    entered = resolve
+  })
   const { node, client } = await setup(t, {
     beforeReset() {},
     afterReset: () =>
       new Promise<void>((resolve) => {
         afterReset = resolve
+        entered()
       }),
     telemetry: { limits: () => [{ name: 'queues', value: 4 }] },
   })
@@ -301,7 +306,7 @@ t.test('a reset by right only; a node in a reset says so at once', async (t) => 
 
   const allowed = new BinaryClient(node, { rights: { reset: true } })
   const resetting = allowed.call('reset', { kind: 'default', reason: 'it may' })
-  await sleep(5)
+  await hookEntered
   t.match(await client.query('status'), { state: 'inReset' })
   t.match(await client.show('state'), { value: 'inReset' })
   const asked = client.query('limits')
