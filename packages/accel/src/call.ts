@@ -8,6 +8,14 @@ import {
 } from '@uaccel/uapi'
 import type { Open } from './open.js'
 
+/** What a call needs of its node. */
+export interface CallHost {
+  /** Who has the turn that it waits for. */
+  holder(): { readonly label: string } | undefined
+  /** It ended for its caller, where it failed with `error`. */
+  ended(call: Call, error?: AccelError): void
+}
+
 /** Limit of a call that sets none. */
 const DEFAULT_TIMEOUT_MS = 30_000
 /** Largest delay of setTimeout: a larger one would fire at once. */
@@ -18,18 +26,16 @@ export class Call {
   readonly open: Open
   readonly command: Command
   readonly reply: Promise<Reply>
+  /** The driver was given it. */
+  started = false
   readonly #controller = new AbortController()
   #resolve!: (reply: Reply) => void
   #reject!: (error: AccelError) => void
   #ended = false
   readonly #release: () => void
+  readonly #host: CallHost
 
-  constructor(
-    open: Open,
-    command: Command,
-    options: CallOptions,
-    holder: () => { readonly label: string } | undefined,
-  ) {
+  constructor(open: Open, command: Command, options: CallOptions, host: CallHost) {
     const { signal, timeoutMs = DEFAULT_TIMEOUT_MS } = options
     if (typeof timeoutMs !== 'number' || !(timeoutMs > 0) || timeoutMs > MAX_TIMEOUT_MS) {
       throw accelError(
@@ -39,6 +45,7 @@ export class Call {
     }
     this.open = open
     this.command = command
+    this.#host = host
     this.reply = new Promise((resolve, reject) => {
       this.#resolve = resolve
       this.#reject = reject
@@ -48,7 +55,7 @@ export class Call {
         accelError('ERR_ACCEL_ABORTED', `${this.label} was aborted by its caller`, { cause: signal?.reason }),
       )
     const expire = () => {
-      const before = holder()
+      const before = host.holder()
       const where = before === undefined || before === this ? 'in the device' : `behind ${before.label}`
       this.fail(
         accelError('ERR_ACCEL_TIMEOUT', `${this.label} did not end within ${timeoutMs} ms, spent ${where}`),
@@ -86,14 +93,15 @@ export class Call {
   /** Ends the call for its caller. The handler, where it still runs, sees its signal aborted with `error`. */
   fail(error: AccelError): void {
     if (this.#ended) return
-    this.#end()
+    this.#end(error)
     this.#reject(error)
     this.#controller.abort(error)
   }
 
-  #end(): void {
+  #end(error?: AccelError): void {
     this.#ended = true
     this.#release()
+    this.#host.ended(this, error)
   }
 }
 

@@ -5,6 +5,7 @@ import {
   type CommandInput,
   type CommandOutput,
   type CommandsOf,
+  CommonClient,
   commonUapi,
   type DeviceClient,
   type DispatchOptions,
@@ -15,7 +16,7 @@ import {
   type Uapi,
 } from '@uaccel/uapi'
 import type { AccelNode } from './node.js'
-import type { Open } from './open.js'
+import type { Open, OpenOptions } from './open.js'
 
 type CommonUapi = typeof commonUapi
 
@@ -23,7 +24,7 @@ type CommonUapi = typeof commonUapi
  * One open of a device, for a client in the driver's own process. Every call goes through the binary form, so
  * that it meets the same checks as one from another process. Ends with `close`, or `await using`.
  */
-export class AccelClient<U extends Uapi> implements DeviceClient<U> {
+export class AccelClient<U extends Uapi> extends CommonClient implements DeviceClient<U> {
   /** `accel0` and so on. */
   readonly name: string
   readonly uapi: U
@@ -34,13 +35,14 @@ export class AccelClient<U extends Uapi> implements DeviceClient<U> {
   #closing: Promise<void> | undefined
 
   /** @internal See `Accel.open`. */
-  constructor(node: AccelNode, uapi: U) {
+  constructor(node: AccelNode, uapi: U, options?: OpenOptions) {
+    super()
     requireSameUapi(node.name, spoken(node.driver.uapi), spoken(uapi))
     this.name = node.name
     this.uapi = uapi
     this.lost = node.lost
     this.#node = node
-    this.#open = node.open()
+    this.#open = node.open(options)
   }
 
   /**
@@ -58,17 +60,6 @@ export class AccelClient<U extends Uapi> implements DeviceClient<U> {
     return answer as CommandOutput<U, K>
   }
 
-  /** Which uAPI the device speaks. */
-  async version(): Promise<CommandOutput<CommonUapi, 'version'>> {
-    return this.common('version', {})
-  }
-
-  /** Which device this is. */
-  async info(): Promise<CommandOutput<CommonUapi, 'info'>> {
-    return this.common('info', {})
-  }
-
-  /** Calls a command that every device answers. */
   async common<K extends string & keyof CommandsOf<CommonUapi>>(
     name: K,
     input: CommandInput<CommonUapi, K>,
@@ -97,6 +88,10 @@ export class AccelClient<U extends Uapi> implements DeviceClient<U> {
   close(): Promise<void> {
     this.#closing ??= this.#node.close(this.#open)
     return this.#closing
+  }
+
+  protected override get closing(): boolean {
+    return this.#closing !== undefined
   }
 
   [Symbol.asyncDispose](): Promise<void> {

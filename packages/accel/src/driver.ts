@@ -6,9 +6,11 @@ import {
   type CommandsOf,
   type Uapi,
 } from '@uaccel/uapi'
+import type { AttributeDefinitions } from './attributes.js'
 import type { AccelDevice } from './device.js'
 import { checkId, type DeviceId } from './ids.js'
 import type { Job } from './job.js'
+import type { Telemetry } from './telemetry.js'
 
 /** Who is at the other end of a node's socket, as it was when it connected (SO_PEERCRED, unix(7)). */
 export interface PeerCredentials {
@@ -21,10 +23,10 @@ export interface PeerCredentials {
 export interface OpenContext {
   /** Unique within the device's life; for messages. */
   readonly id: number
+  /** Whose open it is; absent for one of the driver's own process. */
+  readonly peer?: PeerCredentials | undefined
   /** Aborted when the open closes. */
   readonly signal: AbortSignal
-  /** Whose open it is; absent for one of the driver's own process. */
-  readonly peer?: PeerCredentials
   /** Runs `release` when the open goes, after the open's commands have ended: last registered, first run. */
   defer(release: () => void | Promise<void>): void
 }
@@ -81,11 +83,17 @@ export interface Probed<U extends Uapi> {
   beforeReset?(context: { readonly signal: AbortSignal }): MaybePromise<void>
   /** The device was reset to its power-on state; BARs, interrupts and memory that were taken still serve. Bring it up again. */
   afterReset?(context: { readonly signal: AbortSignal }): MaybePromise<void>
+  /** What the driver knows of its device, for command `query`. */
+  readonly telemetry?: Telemetry
+  /** The driver's own attributes, by path such as `queues/inUse`, besides those that every device has. */
+  readonly attributes?: AttributeDefinitions
 }
 
 /** A driver as its author writes it. */
 export interface DriverDefinition<U extends Uapi> {
   readonly name: string
+  /** Of the driver, for people. */
+  readonly version?: string
   readonly uapi: U
   readonly ids: readonly DeviceId[]
   probe(dev: AccelDevice): MaybePromise<Probed<U>>
@@ -95,7 +103,7 @@ export interface DriverDefinition<U extends Uapi> {
 export type AccelDriver<U extends Uapi = Uapi> = DriverDefinition<U>
 
 /** Any driver, for lists of them. */
-export type AnyDriver = Pick<AccelDriver, 'name' | 'uapi' | 'ids'> & {
+export type AnyDriver = Pick<AccelDriver, 'name' | 'version' | 'uapi' | 'ids'> & {
   probe(dev: AccelDevice): MaybePromise<Probed<never>>
 }
 

@@ -1,6 +1,7 @@
 import type { ResetKind } from '@uaccel/core'
 import type { AccelError } from '@uaccel/uapi'
 import type { AccelDevice } from './device.js'
+import type { DeviceEvent } from './events.js'
 import type { Quotas } from './quota.js'
 
 /** Limits of what a driver may take, in milliseconds. */
@@ -17,6 +18,8 @@ export interface NodeLimits {
   readonly removeMs: number
   /** The same where the administrator waits for it. 1 second unless told. */
   readonly requestMs: number
+  /** For the driver to show or store an attribute, or to answer a query. 1 second unless told. */
+  readonly attributeMs: number
 }
 
 /** Why a node goes: `removed` by its owner, `wanted` back by the administrator, or its device is `gone`. */
@@ -34,8 +37,8 @@ export interface NodeResetOptions {
 export interface NodeHost {
   readonly limits: NodeLimits
   readonly quotas: Quotas
-  /** Makes the device that `probe` gets; anew after each reset. */
-  bringUp(): AccelDevice
+  /** Makes the device that `probe` gets; anew after each reset. `publish` is for what its driver tells those who have it open. */
+  bringUp(publish: (event: DeviceEvent) => void): AccelDevice
   /** Something went wrong that no caller is told of. */
   report(error: AccelError): void
   /** The device vanished or does not work any more: told first, before anything is released. */

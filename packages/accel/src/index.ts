@@ -1,5 +1,12 @@
 export { Completion, poll } from '@uaccel/core'
-export type { CallOptions, Reply } from '@uaccel/uapi'
+export {
+  Attribute,
+  type AttributeContext,
+  type AttributeDefinition,
+  type AttributeDefinitions,
+  type AttributeValue,
+  attribute,
+} from './attributes.js'
 export { AccelClient } from './client.js'
 export { AccelDevice } from './device.js'
 export { type DiscoverOptions, Discovery, type DiscoveryEvents, type Skipped } from './discovery.js'
@@ -14,12 +21,13 @@ export {
   type PeerCredentials,
   type Probed,
 } from './driver.js'
+export type { DeviceEvent } from './events.js'
 export { type FirmwareOptions, firmwarePath, loadFirmware } from './firmware.js'
 export type { NodeLimits, NodeResetOptions } from './host.js'
 export type { DeviceId } from './ids.js'
 export type { Job, JobRange } from './job.js'
-export type { AccelNode, NodeDispatchOptions } from './node.js'
-export type { Open } from './open.js'
+export type { AccelNode, NodeDispatchOptions, NodeStatus } from './node.js'
+export type { Open, OpenOptions, OpenRights } from './open.js'
 export {
   ClientBuffer,
   ClientBuffers,
@@ -32,3 +40,16 @@ export {
 } from './open-buffers.js'
 export type { Quotas } from './quota.js'
 export { Accel, type AccelEvents, type AccelOptions, accel, openAccel } from './subsystem.js'
+export type {
+  ClientUsage,
+  Clock,
+  DeviceTime,
+  Engine,
+  Limit,
+  MemoryRegion,
+  MemoryUsage,
+  Power,
+  Quantity,
+  Sensor,
+  Telemetry,
+} from './telemetry.js'

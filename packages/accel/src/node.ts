@@ -3,24 +3,34 @@ import { closeAll } from '@uaccel/sys'
 import {
   type AccelError,
   accelError,
+  type Command,
   commonUapi,
   type DispatchOptions,
   FIRST_DRIVER_COMMAND,
   isAccelError,
+  type QueryAnswer,
   type Reply,
   TAKEN,
 } from '@uaccel/uapi'
-import { Call, commandError, leavesIdle } from './call.js'
+import { AttributeTree } from './attributes.js'
+import { Call, type CallHost, commandError, leavesIdle } from './call.js'
 import { answerCommon } from './common.js'
+import { commonAttributes } from './common-attributes.js'
 import type { AccelDevice } from './device.js'
-import type { AnyDriver, PeerCredentials, Probed } from './driver.js'
-import type { Departure, NodeHost, NodeResetOptions } from './host.js'
+import type { AnyDriver, Probed } from './driver.js'
+import type { Departure, NodeHost, NodeLimits, NodeResetOptions } from './host.js'
 import { describeId } from './ids.js'
 import { settled, within } from './limit.js'
-import { Open } from './open.js'
+import { Open, type OpenOptions } from './open.js'
+import { NodeRecord } from './record.js'
+import type { Telemetry } from './telemetry.js'
 import { Turn } from './turn.js'
+import { Utilisation } from './utilisation.js'
 import { wedged } from './wedged.js'
 import { NodeWork, type WorkHost } from './work.js'
+
+/** What a node is, in the words of command `query`. */
+export type NodeStatus = QueryAnswer<'status'>['state']
 
 type AnyHandler = (request: unknown, context: { signal: AbortSignal; open: Open }) => unknown
 
@@ -38,9 +48,16 @@ export class AccelNode {
   readonly identity: DeviceIdentity
   /** Resolves with the reason when the device is removed or lost. Never rejects. */
   readonly lost: Promise<AccelError>
+  /** @internal What it has seen. */
+  readonly record = new NodeRecord()
+  /** @internal */
+  readonly attributes: AttributeTree
+  /** @internal */
+  readonly utilisation = new Utilisation()
   readonly #host: NodeHost
   /** @internal What clients hold of the device. */
   readonly work: NodeWork
+  readonly #callHost: CallHost
   readonly #turn = new Turn<{ readonly label: string }>()
   readonly #opens = new Set<Open>()
   readonly #calls = new Map<Call, Promise<void>>()
@@ -54,6 +71,10 @@ export class AccelNode {
   #restarting: Promise<AccelError | undefined> | undefined
   #reason: AccelError | undefined
   #gone = false
+  /** All that it held is given back. */
+  #cleaned = false
+  /** Why the last reset was refused: the device may need one. */
+  #unreset: AccelError | undefined
   #released: Promise<void> | undefined
   #resolveLost!: (reason: AccelError) => void
 
@@ -65,6 +86,18 @@ export class AccelNode {
     this.identity = identity
     this.#host = host
     this.work = new NodeWork(this.#workHost())
+    this.#callHost = {
+      holder: () => this.#turn.holder,
+      ended: (call, error) => {
+        if (call.command.number >= FIRST_DRIVER_COMMAND) this.record.ended(call, error)
+      },
+    }
+    this.attributes = new AttributeTree({
+      name: this.name,
+      limitMs: host.limits.attributeMs,
+      common: () => commonAttributes(this),
+      ready: async () => void (await this.ready()),
+    })
     this.lost = new Promise((resolve) => {
       this.#resolveLost = resolve
     })
@@ -79,6 +112,44 @@ export class AccelNode {
   get state(): 'live' | 'resetting' | 'wedged' | 'gone' {
     if (this.#reason) return this.#reason.code === 'ERR_ACCEL_WEDGED' ? 'wedged' : 'gone'
     return this.#restarting ? 'resetting' : 'live'
+  }
+
+  /** The same in the words of command `query`, kind `status`, with the reason. */
+  get status(): { readonly state: NodeStatus; readonly reason: string } {
+    const reason = this.#reason?.message ?? ''
+    if (this.state === 'wedged') return { state: 'malfunction', reason }
+    if (this.#reason) return { state: this.#cleaned ? 'removed' : 'beingCleaned', reason }
+    if (this.#restarting) return { state: 'inReset', reason }
+    if (!this.#probed) return { state: 'beingCreated', reason }
+    if (this.#unreset) return { state: 'needsReset', reason: this.#unreset.message }
+    return { state: 'operational', reason }
+  }
+
+  /** @internal */
+  get limits(): NodeLimits {
+    return this.#host.limits
+  }
+
+  /** @internal Those that hold it, in order of their ids. */
+  get opens(): ReadonlySet<Open> {
+    return this.#opens
+  }
+
+  /** @internal */
+  get device(): AccelDevice | undefined {
+    return this.#device
+  }
+
+  /** @internal What the driver knows of its device. */
+  get telemetry(): Telemetry {
+    return this.#probed?.telemetry ?? {}
+  }
+
+  /** @internal Resolves once no reset is under way, with what the driver knows of its device. */
+  async ready(): Promise<Telemetry> {
+    await this.#restarting
+    this.#check()
+    return this.telemetry
   }
 
   /**
@@ -114,7 +185,7 @@ export class AccelNode {
     const { limits, bringUp } = this.#host
     // A restart may get here after the node was released.
     this.#check()
-    const device = bringUp()
+    const device = bringUp((event) => this.record.events.publish(event))
     this.#device = device
     try {
       const probing = Promise.resolve().then(() => this.driver.probe(device))
@@ -134,6 +205,7 @@ export class AccelNode {
           throw accelError('ERR_ACCEL_INVALID_ARGUMENT', `probe answered no handler for command ${name}`)
         }
       }
+      this.attributes.adopt(probed.attributes)
       this.#probed = probed
       device.signal.addEventListener('abort', () => this.#deviceEnded(device), { once: true })
     } catch (cause) {
@@ -148,17 +220,20 @@ export class AccelNode {
     }
   }
 
-  /** Opens the device: what one user of it holds. */
-  open(peer?: PeerCredentials): Open {
+  /** Opens the device: what one user of it holds, with all rights unless told. */
+  open(options?: OpenOptions): Open {
     this.#check()
-    const open = new Open(this.#nextOpen++, peer)
+    const open = new Open(this.#nextOpen++, options, this.record.events.last)
     this.#opens.add(open)
+    this.record.opens.add(open.record)
+    this.attributes.changed('opens/current')
     return open
   }
 
   /** Ends the open's calls, waits for the hardware to be done with them, and frees what belongs to it. Idempotent. */
   async close(open: Open): Promise<void> {
     if (!this.#opens.delete(open)) return
+    this.attributes.changed('opens/current')
     const closed = accelError('ERR_ACCEL_CLOSED', `Open ${open.id} of ${this.name} was closed`)
     open.shut(closed)
     const serving: Promise<void>[] = []
@@ -184,30 +259,40 @@ export class AccelNode {
     options: NodeDispatchOptions = {},
   ): Promise<Reply> {
     const { released = () => {} } = options
+    const common = number < FIRST_DRIVER_COMMAND
     let call: Call | undefined
     try {
-      this.#check()
-      open.check()
-      const common = number < FIRST_DRIVER_COMMAND
-      const command = (common ? commonUapi : this.driver.uapi).byNumber(number)
-      const fds = [...(options.fds ?? [])]
-      const request = command.in.decode(bytes, fds)
-      const unnamed = fds.filter((fd) => fd !== TAKEN).length
-      if (unnamed > 0) {
-        throw accelError(
-          'ERR_ACCEL_OUT_OF_RANGE',
-          `${unnamed} of the ${fds.length} descriptors that came with ${command.name} have no place in it`,
-        )
+      // The last events of a device are told when it is gone, too.
+      if (number !== commonUapi.commands.events.number || !open.lost) {
+        this.#check()
+        open.check()
       }
-      call = new Call(open, command, options, () => this.#turn.holder)
-      const serving = (
-        common ? answerCommon(this, call, request).finally(released) : this.#serve(call, request, released)
-      ).finally(() => this.#calls.delete(call!))
-      this.#calls.set(call, serving)
+      let request: unknown
+      try {
+        const command = (common ? commonUapi : this.driver.uapi).byNumber(number)
+        request = decodeRequest(command, bytes, options.fds)
+        call = new Call(open, command, options, this.#callHost)
+      } catch (error) {
+        if (!common) this.record.refusals++
+        throw error
+      }
+      if (!common) this.record.submitted(call)
+      const serving = common ? this.#answer(call, request, released) : this.#serve(call, request, released)
+      this.#calls.set(
+        call,
+        serving.finally(() => this.#calls.delete(call!)),
+      )
     } finally {
       if (!call) released()
     }
     return call.reply
+  }
+
+  /** Answers a common command beside all others. Nothing waits for what goes on when the call has ended for its caller. */
+  #answer(call: Call, request: unknown, released: () => void): Promise<void> {
+    const ended = () => {}
+    const answering = answerCommon(this, call, request).finally(released)
+    return Promise.race([answering, call.reply.then(ended, ended)])
   }
 
   /** @internal Takes the device away: ends all calls with `reason`, then releases everything. Idempotent. */
@@ -265,6 +350,8 @@ export class AccelNode {
   /** Runs the handler and answers whether it left the hardware idle. Never rejects. */
   async #run(call: Call, request: unknown): Promise<boolean> {
     const { command, open, signal } = call
+    call.started = true
+    this.record.began(call)
     const fds: number[] = []
     try {
       const commands = this.#probed!.commands as Record<string, AnyHandler>
@@ -278,6 +365,8 @@ export class AccelNode {
       const withdrawn = signal.aborted
       call.fail(commandError(call, error))
       return !withdrawn && leavesIdle(error)
+    } finally {
+      this.record.left(call)
     }
   }
 
@@ -333,7 +422,7 @@ export class AccelNode {
   /** Brings the hardware to idle: by the driver, else by a reset. Without success the device is lost. */
   async #recover(label: string, running: Promise<boolean>): Promise<void> {
     if (this.#gone) return
-    const { limits, report } = this.#host
+    const { limits } = this.#host
     const recover = this.#probed?.recover
     const why = `after ${label}`
     try {
@@ -351,19 +440,27 @@ export class AccelNode {
     } catch (error) {
       // A device on its way out is not reset: it is released. One that is being reset needs nothing else.
       if (this.#reason || this.#restarting) return
-      report(accelError('ERR_ACCEL_IO', `${this.name} did not recover ${why} and is reset`, { cause: error }))
+      this.#report(
+        accelError('ERR_ACCEL_IO', `${this.name} did not recover ${why} and is reset`, { cause: error }),
+      )
       await this.#restart(accelError('ERR_ACCEL_IO', `${this.name} was reset because of ${label}`))
     }
   }
 
   /** One reset at a time, once `before` has ended. Answers what it failed with. Never rejects. */
   #restart(why: AccelError, kind?: ResetKind, before?: Promise<void>): Promise<AccelError | undefined> {
-    this.#restarting ??= this.#resetDevice(why, kind, before).then((failure) => {
+    if (this.#restarting) return this.#restarting
+    const over = this.record.resetting(kind ?? 'default', why.message)
+    this.#restarting = this.#resetDevice(why, kind, before).then((failure) => {
       this.#restarting = undefined
+      this.#unreset = failure
+      over(failure, this.#reason !== undefined)
+      this.attributes.changed('state')
       if (!failure && !this.#reason) this.#host.reset(why)
       this.work.scheduler.pump()
       return failure
     })
+    this.attributes.changed('state')
     return this.#restarting
   }
 
@@ -448,7 +545,19 @@ export class AccelNode {
     this.#resolveLost(reason)
     const error = this.#noDevice(reason)
     for (const open of this.#opens) open.shut(error)
-    for (const call of this.#calls.keys()) call.fail(error)
+    const common: Call[] = []
+    for (const call of this.#calls.keys()) {
+      if (call.command.number < FIRST_DRIVER_COMMAND) common.push(call)
+      else call.fail(error)
+    }
+    // Those who wait for events are told of this one; what is not answered in this turn fails after it.
+    const { events } = this.record
+    if (why === 'wanted') events.publish({ kind: 'request', reason: reason.message, error: reason.code })
+    events.publish({ kind: 'removal', reason: reason.message, error: reason.code })
+    this.attributes.changed('state')
+    setImmediate(() => {
+      for (const call of common) call.fail(error)
+    })
     const device = this.#device
     device?.withdraw(reason)
     // What is left is for bringing the device to rest.
@@ -464,6 +573,8 @@ export class AccelNode {
       await this.#host.gone()
     } catch (error) {
       this.#reportAs(`The transport of ${this.name} was not closed cleanly`, error)
+    } finally {
+      this.#cleaned = true
     }
   }
 
@@ -486,10 +597,25 @@ export class AccelNode {
 
   #reportAs(what: string, cause: unknown): void {
     const code = isAccelError(cause) ? cause.code : 'ERR_ACCEL_IO'
-    this.#host.report(
-      accelError(code, `${what}: ${cause instanceof Error ? cause.message : cause}`, { cause }),
-    )
+    this.#report(accelError(code, `${what}: ${cause instanceof Error ? cause.message : cause}`, { cause }))
   }
+
+  #report(error: AccelError): void {
+    this.record.events.publish({ kind: 'error', reason: error.message, error: error.code })
+    this.#host.report(error)
+  }
+}
+
+/** Decodes what was sent with a command. Each descriptor that came with it has a place in it. */
+function decodeRequest(command: Command, bytes: Uint8Array, given: readonly number[] = []): unknown {
+  const fds = [...given]
+  const request = command.in.decode(bytes, fds)
+  const unnamed = fds.filter((fd) => fd !== TAKEN).length
+  if (unnamed === 0) return request
+  throw accelError(
+    'ERR_ACCEL_OUT_OF_RANGE',
+    `${unnamed} of the ${fds.length} descriptors that came with ${command.name} have no place in it`,
+  )
 }
 
 /** The error of a reset that was refused because it would have hit others. */

@@ -1,20 +1,62 @@
 import { Scope } from '@uaccel/core'
 import { type AccelError, accelError } from '@uaccel/uapi'
 import type { OpenContext, PeerCredentials } from './driver.js'
+import { nowNs } from './events.js'
+import { CallCounters } from './record.js'
+
+/** What an open may do besides calling the driver's commands. */
+export interface OpenRights {
+  /** It may reset the device. */
+  readonly reset: boolean
+  /** Whose mode bits of an attribute it goes by; attributes of scope `debug` are the owner's alone. */
+  readonly as: 'owner' | 'group' | 'other'
+}
+
+/** How a node is opened. */
+export interface OpenOptions {
+  /** All, unless told; where some are given, the others are not. */
+  readonly rights?: Partial<OpenRights>
+  /** Absent for one of the driver's own process. */
+  readonly peer?: PeerCredentials
+}
+
+/** What stays of an open when it is gone. */
+export interface OpenRecord {
+  readonly id: number
+  readonly peer: PeerCredentials | undefined
+  readonly openedNs: bigint
+  closedNs?: bigint
+}
+
+/** Calls of one open that may wait for an event or a change at the same time. */
+const MAX_WAITS = 16
 
 /** One open of a node: what its commands made belongs to it and goes with it. */
 export class Open implements OpenContext {
-  readonly id: number
-  declare readonly peer?: PeerCredentials
+  readonly record: OpenRecord
+  readonly rights: OpenRights
+  readonly counters = new CallCounters()
+  /** Number of the last event before it. */
+  readonly eventsFrom: number
   readonly #controller = new AbortController()
   readonly #scope: Scope
   #hasState = false
   #closed: AccelError | undefined
+  #waits = 0
 
-  constructor(id: number, peer?: PeerCredentials) {
-    this.id = id
-    if (peer) this.peer = peer
+  constructor(id: number, { rights, peer }: OpenOptions = {}, eventsFrom = 0) {
+    this.record = { id, peer, openedNs: nowNs() }
+    this.rights = rights ? { reset: false, as: 'other', ...rights } : { reset: true, as: 'owner' }
+    this.eventsFrom = eventsFrom
     this.#scope = new Scope(`open ${id}`)
+  }
+
+  get id(): number {
+    return this.record.id
+  }
+
+  get peer(): PeerCredentials | undefined {
+    return this.record.peer
   }
 
   get signal(): AbortSignal {
@@ -36,14 +78,36 @@ export class Open implements OpenContext {
     return this.#closed ?? accelError('ERR_ACCEL_CLOSED', `Open ${this.id} was closed`)
   }
 
+  /** The device is gone, and the open with it: what happened before may still be asked for. */
+  get lost(): boolean {
+    return this.#closed?.code === 'ERR_ACCEL_NO_DEVICE'
+  }
+
   /** Throws the reason once the open is closed. */
   check(): void {
     if (this.#closed) throw this.#closed
   }
 
+  /** Runs something that waits for others. `ERR_ACCEL_AGAIN` where the open waits too often already. */
+  async wait<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#waits >= MAX_WAITS) {
+      throw accelError(
+        'ERR_ACCEL_AGAIN',
+        `Open ${this.id} waits for events and attributes ${this.#waits} times already, which is the most`,
+      )
+    }
+    this.#waits++
+    try {
+      return await work()
+    } finally {
+      this.#waits--
+    }
+  }
+
   /** From now on its commands are refused with `reason`. */
   shut(reason: AccelError): void {
     this.#closed ??= reason
+    this.record.closedNs ??= nowNs()
     this.#controller.abort(this.#closed)
   }
 

@@ -9,6 +9,7 @@ import { firmwarePath } from './firmware.js'
 import type { Departure, NodeLimits } from './host.js'
 import { describeId, matches, specificity } from './ids.js'
 import { AccelNode } from './node.js'
+import type { OpenOptions } from './open.js'
 import { DEFAULT_QUOTAS, type Quotas } from './quota.js'
 
 /** What `Accel` tells its listeners. An exception in a listener reaches `uncaughtException`. */
@@ -40,6 +41,7 @@ const DEFAULT_LIMITS: NodeLimits = {
   settleMs: 2_000,
   removeMs: 15_000,
   requestMs: 1_000,
+  attributeMs: 1_000,
 }
 
 /** The accelerator subsystem: drivers on one side, devices on the other, and the nodes that come of them. */
@@ -110,7 +112,7 @@ export class Accel extends EventEmitter<AccelEvents> implements AsyncDisposable 
       const node: AccelNode = new AccelNode(minor, driver, identity, {
         limits: this.#limits,
         quotas: this.#quotas,
-        bringUp: () => new AccelDevice(transport, options, this.#firmware),
+        bringUp: (publish) => new AccelDevice(transport, options, this.#firmware, publish),
         report: (error) => this.#tell('error', error, node),
         lost: (reason) => this.#tell('lost', node, reason),
         reset: (reason) => this.#tell('reset', node, reason),
@@ -188,8 +190,8 @@ export class Accel extends EventEmitter<AccelEvents> implements AsyncDisposable 
    * @throws ERR_ACCEL_NOT_FOUND no such device
    * @throws ERR_ACCEL_VERSION it speaks another uAPI
    */
-  open<U extends Uapi>(uapi: U, name: string): AccelClient<U> {
-    return new AccelClient(this.node(name), uapi)
+  open<U extends Uapi>(uapi: U, name: string, options?: OpenOptions): AccelClient<U> {
+    return new AccelClient(this.node(name), uapi, options)
   }
 
   /** Takes a device away: its calls end with `ERR_ACCEL_NO_DEVICE`, then all that probe took is released. */

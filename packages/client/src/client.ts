@@ -6,6 +6,7 @@ import {
   type CommandInput,
   type CommandOutput,
   type CommandsOf,
+  CommonClient,
   commonUapi,
   type DeviceClient,
   type DispatchOptions,
@@ -59,7 +60,7 @@ const CLOSE_MS = 20_000
  * One open of a device that another process serves. Requests are pipelined: they leave at once, up to what the server takes from
  * one connection, and their order of arrival is kept. Pending calls keep the process alive, the open as such does not.
  */
-export class NodeClient<U extends Uapi> implements DeviceClient<U> {
+export class NodeClient<U extends Uapi> extends CommonClient implements DeviceClient<U> {
   readonly name: string
   readonly uapi: U
   readonly lost: Promise<AccelError>
@@ -79,6 +80,7 @@ export class NodeClient<U extends Uapi> implements DeviceClient<U> {
 
   /** @internal See `openAccel`. */
   constructor(uapi: U, socket: MessageSocket, hello: ServerHello) {
+    super()
     this.name = hello.node
     this.uapi = uapi
     this.#socket = socket
@@ -99,12 +101,12 @@ export class NodeClient<U extends Uapi> implements DeviceClient<U> {
     return (await this.#call(this.uapi, name, input, options)) as CommandOutput<U, K>
   }
 
-  async version(): Promise<CommandOutput<CommonUapi, 'version'>> {
-    return (await this.#call(commonUapi, 'version', {})) as CommandOutput<CommonUapi, 'version'>
-  }
-
-  async info(): Promise<CommandOutput<CommonUapi, 'info'>> {
-    return (await this.#call(commonUapi, 'info', {})) as CommandOutput<CommonUapi, 'info'>
+  async common<K extends string & keyof CommandsOf<CommonUapi>>(
+    name: K,
+    input: CommandInput<CommonUapi, K>,
+    options?: CallOptions,
+  ): Promise<CommandOutput<CommonUapi, K>> {
+    return (await this.#call(commonUapi, name, input, options)) as CommandOutput<CommonUapi, K>
   }
 
   async dispatch(number: number, bytes: Uint8Array, options: DispatchOptions = {}): Promise<Reply> {
@@ -178,6 +180,10 @@ export class NodeClient<U extends Uapi> implements DeviceClient<U> {
   close(): Promise<void> {
     this.#closing ??= this.#close()
     return this.#closing
+  }
+
+  protected override get closing(): boolean {
+    return this.#closed
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -171,6 +171,11 @@ export class Device {
     return irqs
   }
 
+  /** The interrupt vectors that the driver holds. */
+  get irqs(): IrqVectors | undefined {
+    return this.#irqs
+  }
+
   /**
    * Makes a dma-buf of a part of a BAR, whole pages, for another device's domain (`importDmaBuf`) or another process. The
    * device's release closes it, after what this process has mapped of it; a reset or the end of the transport revokes it
@@ -206,6 +211,11 @@ export class Device {
       })
       this.#dma = domain
     }
+    return this.#dma
+  }
+
+  /** How much of {@link dma} is in use; `undefined` where it was not made yet, and asking does not make it. */
+  get dmaUse(): Pick<DmaDomain, 'mappings' | 'mappedBytes'> | undefined {
     return this.#dma
   }
 

@@ -158,6 +158,12 @@ export class IrqVectors {
     this.#masked[vector] = 0
   }
 
+  /** Whether this thread counts what a vector sees: it has a handler here. */
+  counted(vector: number): boolean {
+    this.#check(vector)
+    return this.#watches[vector] !== undefined
+  }
+
   /** What a vector has seen so far. */
   counts(vector: number): IrqCounts {
     this.#check(vector)

@@ -1,4 +1,4 @@
-import { accelDriver, Completion, poll } from '@uaccel/accel'
+import { accelDriver, attribute, Completion, poll } from '@uaccel/accel'
 import { accelError } from '@uaccel/uapi'
 import { Bar0, DMA_ADDRESS_BITS, DMA_BUFFER, ID_TAG } from './registers.js'
 import { eduUapi, MAX_TRANSFER_BYTES } from './uapi.js'
@@ -71,11 +71,38 @@ export default accelDriver({
       return { data: memory.u8.slice(0, sizeBytes) }
     }
 
+    const livenessWord = attribute({
+      show: () => bar.LIVENESS.read(),
+      store(value) {
+        const word = Number(value)
+        if (!Number.isInteger(word) || word < 0 || word > ALL_ONES)
+          throw accelError('ERR_ACCEL_OUT_OF_RANGE', `liveness wants 0 to 0xffffffff, found ${value}`)
+        bar.LIVENESS.write(word)
+      },
+      type: 'integer',
+      scope: 'debug',
+    })
+
     return {
+      telemetry: {
+        name: 'QEMU edu',
+        limits: () => [
+          { name: 'transferBytes', value: MAX_TRANSFER_BYTES, unit: 'bytes' },
+          { name: 'dmaAddressBits', value: DMA_ADDRESS_BITS, unit: 'bits' },
+        ],
+        memoryRegions: () => [{ name: 'buffer', sizeBytes: DMA_BUFFER.sizeBytes }],
+      },
+      attributes: {
+        version: { show: () => `${major}.${minor}` },
+        computing: { show: () => bar.STATUS.get().computing, type: 'boolean' },
+        transferring: { show: () => bar.DMA_COMMAND.get().start, type: 'boolean' },
+        liveness: livenessWord,
+      },
       commands: {
         identify: () => ({ major, minor }),
         liveness({ value }) {
           bar.LIVENESS.write(value)
+          livenessWord.changed()
           return { inverse: bar.LIVENESS.read() }
         },
         async factorial({ n }, { signal }) {

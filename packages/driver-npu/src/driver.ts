@@ -1,6 +1,8 @@
-import { accelDriver } from '@uaccel/accel'
+import { type AccelDevice, accelDriver, attribute } from '@uaccel/accel'
+import type { AccelError } from '@uaccel/uapi'
 import { JobLanes } from './lanes.js'
 import { Npu, type NpuStartOptions } from './npu.js'
+import { npuAttributes, npuTelemetry } from './telemetry.js'
 import { npuUapi } from './uapi.js'
 
 export type { NpuBuffer } from './buffers.js'
@@ -12,6 +14,8 @@ export {
   type IrqMode,
   Npu,
   type NpuCounters,
+  type NpuListeners,
+  type NpuQueueState,
   type NpuStartOptions,
   type ShareContextOptions,
 } from './npu.js'
@@ -32,10 +36,16 @@ export function npuDriver({ onReady, ...options }: NpuDriverOptions = {}) {
     uapi: npuUapi,
     ids: [{ bus: 'pci', vendor: 0xacce, device: 0x0001 }],
     async probe(dev) {
-      const npu = await Npu.start(dev, options)
+      const queuesInUse = attribute({ show: () => npu.queuesInUse, type: 'integer' })
+      const npu: Npu = await Npu.start(dev, options, {
+        queues: () => queuesInUse.changed(),
+        broke: (error) => publish(dev, error),
+      })
       onReady?.(npu)
       const lanes = new JobLanes(npu)
       return {
+        telemetry: npuTelemetry(npu),
+        attributes: { ...npuAttributes(npu), 'queues/inUse': queuesInUse },
         commands: {
           identify: () => {
             const { capabilities: found } = npu
@@ -68,6 +78,13 @@ export function npuDriver({ onReady, ...options }: NpuDriverOptions = {}) {
       }
     },
   })
+}
+
+/** Tells all who have the device open that it, or a queue, is broken: a client's job may not have been there to be told. */
+function publish(dev: AccelDevice, error: AccelError): void {
+  if (error.code === 'ERR_ACCEL_NO_DEVICE') return // its removal is told
+  const kind = error.code === 'ERR_ACCEL_TIMEOUT' ? 'timeout' : 'error'
+  dev.publish({ kind, reason: error.message, error: error.code })
 }
 
 export default npuDriver()

@@ -28,6 +28,22 @@ export interface NpuStartOptions {
   readonly irq?: IrqMode
 }
 
+/** What an NPU tells of itself, besides to those who wait for a job. */
+export interface NpuListeners {
+  /** A queue was taken or given back. */
+  queues?(): void
+  /** The controller, or a queue, is broken: its jobs end with this error. */
+  broke?(error: AccelError): void
+}
+
+/** A queue as its registers show it (4.3). */
+export interface NpuQueueState {
+  readonly index: number
+  /** By name; a number that the specification does not have as such. */
+  readonly state: string | number
+  readonly cause: string | number
+}
+
 /** How a context for a worker thread is made. */
 export interface ShareContextOptions extends ContextOptions {
   /** Host memory for its buffers, in bytes, which does not grow. Default 4 MiB. */
@@ -55,6 +71,7 @@ export class Npu {
   readonly #doorbells: Mmio
   readonly #card: Card
   readonly #tenants: (Tenant | undefined)[]
+  readonly #listeners: NpuListeners
   #recovering: Promise<void> | undefined
   #watch: NodeJS.Timeout | undefined
 
@@ -64,8 +81,10 @@ export class Npu {
     irqs: IrqVectors | undefined,
     doorbells: Mmio,
     cardMemory: Mmio,
+    listeners: NpuListeners,
   ) {
     this.#dev = dev
+    this.#listeners = listeners
     this.#dma = dev.dma
     this.#doorbells = doorbells
     this.#bar = bar
@@ -86,7 +105,11 @@ export class Npu {
    * Brings the device up: sections 12 of the specification, "Initialise". What was taken is released when the device is.
    * Errors: `ERR_ACCEL_UNSUPPORTED` for another device, `ERR_ACCEL_VERSION`, `ERR_ACCEL_TIMEOUT` where it does not get ready.
    */
-  static async start(dev: Device, { irq = 'auto' }: NpuStartOptions = {}): Promise<Npu> {
+  static async start(
+    dev: Device,
+    { irq = 'auto' }: NpuStartOptions = {},
+    listeners: NpuListeners = {},
+  ): Promise<Npu> {
     await dev.enable({ busMaster: true })
     const bar = await dev.mapBar(BAR.registers, NpuRegisters)
     const id = bar.ID.read()
@@ -102,7 +125,8 @@ export class Npu {
         `The NPU is of version ${major}.${minor}, this driver wants ${MAJOR}.x`,
       )
     const irqs = await allocVectors(dev, irq)
-    const npu = new Npu(dev, bar, irqs, await dev.mapMemory(BAR.doorbells), await dev.mapMemory(BAR.card))
+    const doorbells = await dev.mapMemory(BAR.doorbells)
+    const npu = new Npu(dev, bar, irqs, doorbells, await dev.mapMemory(BAR.card), listeners)
     npu.#handleInterrupts()
     const forgetLost = onAbort(dev.signal, (reason) => npu.#failAll(reason))
     dev.defer(forgetLost)
@@ -163,6 +187,33 @@ export class Npu {
       undo()
       throw error
     }
+  }
+
+  /** Queues that contexts hold. */
+  get queuesInUse(): number {
+    return this.#tenants.filter((tenant) => tenant !== undefined).length
+  }
+
+  /** Bytes of on-card memory that contexts hold. */
+  get cardBytesInUse(): number {
+    return this.#tenants.reduce((sum, tenant) => sum + (tenant?.store.card?.sizeBytes ?? 0), 0)
+  }
+
+  /** A value that changes while the controller works (4.1.12). */
+  get heartbeat(): number {
+    return this.#bar.HEARTBEAT.read()
+  }
+
+  /** What the registers of a queue say of it. */
+  queueState(index: number): NpuQueueState {
+    return { index, ...this.#bar.QUEUE[index].QSTS.get() }
+  }
+
+  /** Why the controller has to be recovered; `undefined` where it runs. */
+  get fatal(): string | undefined {
+    if (!this.#bar.CSTS.get().fatal) return undefined
+    const { cause, queue } = this.#bar.FATAL.get()
+    return `fatal error ${cause}, queue ${queue}`
   }
 
   /** Reads all counters as of one moment. */
@@ -257,15 +308,21 @@ export class Npu {
       throw error
     }
     const take = async (tenant: Tenant) => {
-      this.#tenants[index] = tenant
+      this.#put(index, tenant)
       await this.#startQueue(tenant)
     }
     const undo = () => {
-      this.#tenants[index] = undefined
+      this.#put(index, undefined)
       store.destroy()
       control.destroy()
     }
     return { control, store, take, undo }
+  }
+
+  #put(index: number, tenant: Tenant | undefined): void {
+    if (this.#tenants[index] === tenant) return
+    this.#tenants[index] = tenant
+    this.#listeners.queues?.()
   }
 
   /** Opens exactly the windows of the tenant's memory, then starts its queue. */
@@ -281,10 +338,14 @@ export class Npu {
       changed: false,
       sync() {},
       irqCounts: () => (this.#ownsVector ? this.#irqs!.counts(this.#vectorOf(control.index)!) : undefined),
-      diagnose: () => this.#diagnose(control),
+      diagnose: () => {
+        const broken = this.#diagnose(control)
+        if (broken !== undefined) this.#listeners.broke?.(broken)
+        return broken
+      },
       heartbeat: () => this.#bar.HEARTBEAT.read(),
       allow: (at, window) => control.allow(at, window),
-      broke() {},
+      broke: (error) => this.#listeners.broke?.(error),
       close,
     }
   }
@@ -361,6 +422,7 @@ export class Npu {
     if (broken === undefined) return
     tenant.poll() // what was completed before is not lost
     tenant.fail(broken)
+    this.#listeners.broke?.(broken)
   }
 
   #diagnose(queue: QueueControl): AccelError | undefined {
@@ -398,14 +460,14 @@ export class Npu {
     const ended = tenant.end(accelError('ERR_ACCEL_CLOSED', 'The NPU context was closed'))
     if (!stopped) {
       // Of a broken queue nothing says that its descriptors have ended: only a reset takes the memory from the device.
-      this.#tenants[control.index] = undefined
+      this.#put(control.index, undefined)
       if (!signal.aborted)
         await this.recover().catch((error) => {
           if (!signal.aborted) throw error
         })
     }
     await ended
-    if (stopped) this.#tenants[control.index] = undefined
+    if (stopped) this.#put(control.index, undefined)
     // A device that goes takes its memory with it, once it was brought to rest.
     else if (signal.aborted) return
     store.destroy()

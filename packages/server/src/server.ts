@@ -1,4 +1,4 @@
-import type { AccelNode, Open, PeerCredentials } from '@uaccel/accel'
+import type { AccelNode, Open, OpenOptions, PeerCredentials } from '@uaccel/accel'
 import { abi, sys, type Watch, watch } from '@uaccel/sys'
 import {
   type AccelError,
@@ -216,7 +216,7 @@ export class NodeServer implements AsyncDisposable {
       }
     }
     if (open.length >= this.#maxOpens) throw this.#full()
-    const opened = node.open(connection.peer)
+    const opened = node.open(openOptions(connection.peer))
     this.#onClient?.('opened', connection)
     return opened
   }
@@ -240,6 +240,12 @@ export class NodeServer implements AsyncDisposable {
       },
     )
   }
+}
+
+/** Root, and who runs the server, have all rights; others may call commands, and read what everybody may. */
+function openOptions(peer: PeerCredentials): OpenOptions {
+  const owns = peer.uid === 0 || peer.uid === process.geteuid?.()
+  return owns ? { peer } : { peer, rights: {} }
 }
 
 /** Somewhat more than the longest command may have with a newer client's tail: its codec gets to say what was too long. */

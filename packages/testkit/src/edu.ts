@@ -6,6 +6,7 @@ import { eduUapi } from '@uaccel/driver-edu/uapi'
 import type { DeviceClient } from '@uaccel/uapi'
 import fc from 'fast-check'
 import type { Test } from 'tap'
+import { eduCommonCases } from './edu-common.js'
 import { leavesNothing } from './resources.js'
 import { withIrqs } from './restrict.js'
 
@@ -89,6 +90,8 @@ export function eduContract<T extends Transport>(
       t.match(await dev.version(), { uapi: 'edu', version: eduUapi.version })
     })
   })
+
+  eduCommonCases(t, withDevice)
 
   t.test('liveness', async (t) => {
     await withDevice(t, async ({ client }) => {

@@ -1,4 +1,4 @@
-import type { commonUapi } from './common.js'
+import type { CommonClient } from './common-client.js'
 import type { AccelError } from './errors.js'
 import type { CommandInput, CommandOutput, CommandsOf, Uapi } from './schema.js'
 
@@ -22,10 +22,10 @@ export interface Reply {
   readonly fds: readonly number[]
 }
 
-type Common = typeof commonUapi
-
 /** One open of a device: the same words in the driver's process (`@uaccel/accel`) and in any other (`@uaccel/client`). */
-export interface DeviceClient<U extends Uapi> extends AsyncDisposable {
+export interface DeviceClient<U extends Uapi>
+  extends Pick<CommonClient, 'common' | 'version' | 'info' | 'query' | 'events'>,
+    AsyncDisposable {
   /** `accel0` and so on. */
   readonly name: string
   readonly uapi: U
@@ -42,10 +42,6 @@ export interface DeviceClient<U extends Uapi> extends AsyncDisposable {
     input: CommandInput<U, K>,
     options?: CallOptions,
   ): Promise<CommandOutput<U, K>>
-  /** Which uAPI the device speaks. */
-  version(): Promise<CommandOutput<Common, 'version'>>
-  /** Which device this is. */
-  info(): Promise<CommandOutput<Common, 'info'>>
   /** Sends a command in its binary form. */
   dispatch(number: number, bytes: Uint8Array, options?: DispatchOptions): Promise<Reply>
   /** Ends the calls of this open and frees what belongs to it, once the hardware is done with them. Idempotent. */

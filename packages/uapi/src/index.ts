@@ -1,5 +1,6 @@
 export type { CallOptions, DeviceClient, DispatchOptions, Reply } from './client.js'
 export * from './common.js'
+export { type ClientEvent, CommonClient } from './common-client.js'
 export * from './errors.js'
 export {
   type AddedField,
@@ -15,6 +16,7 @@ export {
   type Source,
 } from './field.js'
 export * from './protocol.js'
+export * from './query.js'
 export * from './scalars.js'
 export {
   type Command,

@@ -1,0 +1,260 @@
+import { accelError } from './errors.js'
+import { bool, enumeration, flags, i32, i64, u8, u16, u32, u64 } from './scalars.js'
+import { buildUapi, type CommandOutput, type CommandsOf, cmd } from './schema.js'
+import { array, string } from './sequences.js'
+import { type Fields, struct } from './struct.js'
+
+/** Room for one answer of QUERY, in bytes: a kind with more entries than fit is asked again, from a later one on. */
+export const QUERY_BYTES = 8192
+
+/** A list: how many entries there are in all, and those that fit, from the one on that was asked for. */
+const list = <F extends Fields>(entry: F, max: number) => ({ total: u32, entries: array(struct(entry), max) })
+
+/**
+ * What QUERY can be asked for: the number of a kind is its `kind`, its output is the structure that comes as `data`. A kind
+ * grows at its end, as a command does; the entries of a list do not. Append-only.
+ *
+ * What a node does not know is absent: an empty text, an entry that is not there, a value whose flag in `known` is not set.
+ * Times in `...Ns` are nanoseconds; those of moments count as CLOCK_REALTIME does.
+ */
+export const queryUapi = buildUapi(
+  {
+    name: 'query',
+    version: 1,
+    commands: {
+      identity: cmd(0x00, {
+        doc:
+          'Which device this is. `known.pci`: the numbers are those of its config space. `uapi` and `uapiVersion` are what its ' +
+          'driver speaks; `name` and `firmware` are what the driver says of the device.',
+        out: {
+          known: flags({ pci: 0 }),
+          bus: enumeration({ pci: 0, platform: 1 }),
+          vendor: u16,
+          device: u16,
+          subsystemVendor: u16,
+          subsystem: u16,
+          classCode: u32,
+          revision: u8,
+          emulated: enumeration({ unknown: 0, no: 1, yes: 2 }),
+          uapiVersion: u32,
+          node: string(32),
+          driver: string(32),
+          driverVersion: string(32),
+          uapi: string(32),
+          name: string(64),
+          firmware: string(64),
+          transport: string(16),
+          address: string(256),
+          iommu: string(16),
+          tainted: string(256),
+        },
+      }),
+      status: cmd(0x01, {
+        doc: 'Whether the device works. `reason` says why, where it does not; `opens` are those that hold it now.',
+        out: {
+          state: enumeration({
+            operational: 0,
+            inReset: 1,
+            needsReset: 2,
+            malfunction: 3,
+            beingCreated: 4,
+            beingCleaned: 5,
+            removed: 6,
+          }),
+          opens: u32,
+          reason: string(256),
+        },
+      }),
+      limits: cmd(0x02, {
+        doc: 'The most, or least, that the device and its node take, by name.',
+        out: list({ name: string(32), unit: string(16), value: u64 }, 64),
+      }),
+      memoryRegions: cmd(0x03, {
+        doc: 'Memory of the device: its BARs, and what the driver says is behind them. `mappable`: a part of it at least.',
+        out: list(
+          {
+            name: string(32),
+            kind: enumeration({ bar: 0, device: 1 }),
+            known: flags({ used: 0 }),
+            mappable: bool,
+            sizeBytes: u64,
+            usedBytes: u64,
+          },
+          64,
+        ),
+      }),
+      engines: cmd(0x04, {
+        doc:
+          'What executes work. `command` is the turn that commands take; the others are the driver’s. `busyNs` adds up over all of ' +
+          '`instances`, up to `atNs`; `utilisationPermille` is of the interval, at least 100 ms long, before the latest queries.',
+        out: list(
+          {
+            name: string(32),
+            instances: u32,
+            known: flags({ busy: 0, utilisation: 1, heartbeat: 2 }),
+            utilisationPermille: u32,
+            busyNs: u64,
+            heartbeat: u64,
+            atNs: u64,
+          },
+          64,
+        ),
+      }),
+      clocks: cmd(0x05, {
+        doc: 'The rates at which parts of the device run.',
+        out: list({ name: string(32), known: flags({ max: 0 }), hz: u64, maxHz: u64 }, 64),
+      }),
+      power: cmd(0x06, {
+        doc: 'What the device takes.',
+        out: {
+          known: flags({ drawn: 0, cap: 1, energy: 2 }),
+          drawnMicrowatts: u64,
+          capMicrowatts: u64,
+          energyMicrojoules: u64,
+          state: string(32),
+        },
+      }),
+      sensors: cmd(0x07, {
+        doc: 'What the device measures. Each value counts in `unit` times 10 to the power of `exponent`.',
+        out: list(
+          {
+            name: string(32),
+            kind: enumeration({
+              other: 0,
+              temperature: 1,
+              voltage: 2,
+              current: 3,
+              power: 4,
+              energy: 5,
+              fan: 6,
+              humidity: 7,
+            }),
+            unit: string(16),
+            exponent: i32,
+            known: flags({ min: 0, max: 1, critical: 2 }),
+            value: i64,
+            min: i64,
+            max: i64,
+            critical: i64,
+          },
+          64,
+        ),
+      }),
+      contexts: cmd(0x08, {
+        doc: 'The opens that there are. `self` is the one that asks. Counters as in `counters`; `busyNs` is its part of engine `command`.',
+        out: list(
+          {
+            id: u32,
+            self: bool,
+            known: flags({ peer: 0 }),
+            pid: u32,
+            uid: u32,
+            gid: u32,
+            rights: flags({ reset: 0, owner: 1, group: 2 }),
+            openedNs: u64,
+            busyNs: u64,
+            submissions: u64,
+            completions: u64,
+            failures: u64,
+          },
+          64,
+        ),
+      }),
+      counters: cmd(0x09, {
+        doc:
+          'Commands of the driver since the node is there. Each of `submissions` becomes one of `completions` or `failures`; `drops` are ' +
+          'the failures that the driver never saw. `refusals` never became a submission. `errors` are the failures by number of the ' +
+          'error table, and `eventsLost` the events that were overwritten in the history.',
+        out: {
+          submissions: u64,
+          completions: u64,
+          failures: u64,
+          drops: u64,
+          refusals: u64,
+          opens: u64,
+          resets: u64,
+          events: u64,
+          eventsLost: u64,
+          errors: array(struct({ error: u32, count: u64 }), 128),
+        },
+      }),
+      resets: cmd(0x0a, {
+        doc: 'The latest resets, newest first; `error` is the number of what one failed with, or 0. `total` counts all that there were.',
+        out: list(
+          {
+            kind: enumeration({ default: 0, function: 1, hot: 2 }),
+            error: u32,
+            startedNs: u64,
+            durationNs: u64,
+            reason: string(160),
+          },
+          32,
+        ),
+      }),
+      opens: cmd(0x0b, {
+        doc: 'The latest opens, newest first; `total` counts all that there were.',
+        out: list(
+          {
+            id: u32,
+            known: flags({ closed: 0, peer: 1 }),
+            pid: u32,
+            uid: u32,
+            gid: u32,
+            openedNs: u64,
+            closedNs: u64,
+          },
+          64,
+        ),
+      }),
+      timeSync: cmd(0x0c, {
+        doc:
+          'The device’s clocks beside those of the host, as of one moment, which lies within `uncertaintyNs` before or after: ' +
+          'CLOCK_MONOTONIC and CLOCK_REALTIME.',
+        out: list(
+          {
+            name: string(32),
+            deviceTicks: u64,
+            ticksPerSecond: u64,
+            monotonicNs: u64,
+            realtimeNs: u64,
+            uncertaintyNs: u64,
+          },
+          32,
+        ),
+      }),
+      usage: cmd(0x0d, {
+        doc: 'What each open uses, with the keys of DRM’s fdinfo (Documentation/gpu/drm-usage-stats.rst): lines of `key:<tab>value`.',
+        out: list({ open: u32, self: bool, text: string(1000) }, 8),
+      }),
+    },
+  },
+  { first: 0, last: 0xffff },
+)
+
+for (const { name, out } of Object.values(queryUapi.commands)) {
+  if (out.layout.sizeBytes > QUERY_BYTES)
+    throw accelError('ERR_ACCEL_INVALID_ARGUMENT', `kind ${name} takes ${out.layout.sizeBytes} bytes`)
+}
+
+/** The name of a kind of QUERY. */
+export type QueryKind = string & keyof CommandsOf<typeof queryUapi>
+/** What a node says to a query of kind `K`. */
+export type QueryOutput<K extends QueryKind> = CommandOutput<typeof queryUapi, K>
+/** The same, as the node gives it. */
+export type QueryAnswer<K extends QueryKind> = Parameters<
+  (typeof queryUapi)['commands'][K]['out']['encode']
+>[0]
+
+/** The input of command `query` for a kind: with all of its structure, and of a list from entry `from` on. */
+export function queryRequest(kind: QueryKind, from = 0): { kind: number; from: number; sizeBytes: number } {
+  const { number, out } = queryUapi.byName(kind)
+  return { kind: number, from, sizeBytes: out.layout.sizeBytes }
+}
+
+/** What a node answered to {@link queryRequest}; `undefined` where it has nothing of that kind. */
+export function queryOutput<K extends QueryKind>(
+  kind: K,
+  { present, data }: { readonly present: boolean; readonly data: Uint8Array },
+): QueryOutput<K> | undefined {
+  return present ? (queryUapi.byName(kind).out.decode(data) as QueryOutput<K>) : undefined
+}
