@@ -9,6 +9,8 @@ import {
   enumeration,
   errorTable,
   flags,
+  nodeProtocol,
+  queryUapi,
   type StructCodec,
   struct,
   type Uapi,
@@ -29,7 +31,13 @@ t.setTimeout(600_000)
 /** Random uAPIs, and values of each; each is a run of the C compiler. */
 const RUNS = Number(process.env.UACCEL_UAPI_RUNS ?? 20)
 
-const known: Readonly<Record<string, Uapi>> = { common: commonUapi, edu: eduUapi, npu: npuUapi }
+const known: Readonly<Record<string, Uapi>> = {
+  common: commonUapi,
+  query: queryUapi,
+  node: nodeProtocol,
+  edu: eduUapi,
+  npu: npuUapi,
+}
 
 /** Structures by their tags, as the header names them. */
 const structures = ({ name, commands }: Uapi): { tag: string; codec: StructCodec<never> }[] =>

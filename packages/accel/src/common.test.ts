@@ -1,3 +1,4 @@
+import { closeAll } from '@uaccel/sys'
 import { AccelError, cmd, commonUapi, type ErrorCode, u32, uapi } from '@uaccel/uapi'
 import fc from 'fast-check'
 import t from 'tap'
@@ -12,6 +13,7 @@ const refusals: ReadonlySet<ErrorCode> = new Set([
   'ERR_ACCEL_INVALID_ARGUMENT',
   'ERR_ACCEL_OUT_OF_RANGE',
   'ERR_ACCEL_NOT_FOUND',
+  'ERR_ACCEL_NO_MEMORY',
   'ERR_ACCEL_PERMISSION',
   'ERR_ACCEL_UNSUPPORTED',
   'ERR_ACCEL_TIMEOUT',
@@ -53,7 +55,7 @@ const message = fc
   })
 
 t.test('whatever is sent is answered or refused, and nothing of it stays', async (t) => {
-  const accel = new Accel({ limits: { settleMs: 50 } })
+  const accel = new Accel({ limits: { settleMs: 50 }, quotas: { openBytes: 1 << 20 } })
   t.teardown(() => accel.close())
   let level = 1
   accel.register(
@@ -87,7 +89,7 @@ t.test('whatever is sent is answered or refused, and nothing of it stays', async
       const client = new BinaryClient(node, rights ? { rights } : {})
       const answers = messages.map(async ({ number, data }) => {
         try {
-          await node.dispatch(client.open, number, data, { timeoutMs: 5 })
+          closeAll((await node.dispatch(client.open, number, data, { timeoutMs: 5 })).fds)
           return 'answered'
         } catch (error) {
           if (!(error instanceof AccelError) || !refusals.has(error.code)) throw error

@@ -159,6 +159,8 @@ export class NodeServer implements AsyncDisposable {
     this.#accepting?.close()
     this.#placed.remove()
     sys.close(this.#placed.fd)
+    // What a lost node still answers in this turn, such as the event of its removal, is sent before the end.
+    await new Promise((resolve) => setImmediate(resolve))
     const connections = [...this.#connections]
     for (const connection of connections) {
       if (drainMs > 0) void connection.drain(reason, drainMs)

@@ -2,19 +2,25 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
-import { added, cmd, commonUapi, u8, u32, uapi } from '../index.js'
+import { added, cmd, commonUapi, nodeProtocol, queryUapi, u8, u32, uapi } from '../index.js'
 import { abiOf, formatAbi, parseAbi, requireSnapshot } from './index.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'uaccel-abi-'))
 t.teardown(() => rmSync(folder, { recursive: true }))
 
-t.test('the common commands have the ABI that is checked in', async () => {
-  requireSnapshot(
-    commonUapi,
-    new URL('../../abi.json', import.meta.url),
-    'npx uaccel uapi common --json --write packages/uapi',
-  )
-})
+for (const [uapi, folder] of [
+  [commonUapi, '.'],
+  [queryUapi, 'abi/query'],
+  [nodeProtocol, 'abi/node'],
+] as const) {
+  t.test(`${uapi.name} has the ABI that is checked in`, async () => {
+    requireSnapshot(
+      uapi,
+      new URL(`../../${folder}/abi.json`, import.meta.url),
+      `npx uaccel uapi ${uapi.name} --json --write packages/uapi/${folder}`,
+    )
+  })
+}
 
 const v1 = uapi({ name: 'x', version: 1, commands: { a: cmd(0x40, { in: { a: u8, n: u32 } }) } })
 const v2 = uapi({
