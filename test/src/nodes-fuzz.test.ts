@@ -87,7 +87,11 @@ const session = fc.record({
   reads: fc.boolean(),
 })
 
+const socketsOf = () => held(pid).kinds['socket:[N]']
+const sockets = socketsOf()
 t.ok(isWell())
+// That client is gone at the server, too.
+await eventually(() => socketsOf() === sockets)
 const before = held(pid)
 
 t.test(`${runs} sessions of anything`, { timeout: 200_000 + runs * 100 }, async (t) => {

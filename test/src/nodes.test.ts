@@ -136,6 +136,47 @@ t.test('a clean stop: no new opens, work that ends is waited for, the rest is no
   })
 })
 
+t.test('who may do what: all for the user of the server, commands for others', async (t) => {
+  await withNode(t, { mode: 0o666 }, async ({ open, folder, server }) => {
+    const own = await open()
+    t.match(await own.query('status'), { state: 'operational', opens: 1 })
+    t.equal((await own.common('attrShow', { path: 'opens/current' })).value, '1')
+    const rights = async (self: boolean) =>
+      (await own.query('contexts'))?.entries
+        .filter((entry) => entry.self === self)
+        .map((entry) => entry.rights)
+    t.match(await rights(true), [{ reset: true, owner: true }])
+    if (process.getuid!() !== 0) return
+    chmodSync(folder, 0o755)
+    process.seteuid!(65_534) // nobody; the connection is made before the call answers
+    const opening = open()
+    process.seteuid!(0)
+    await using other = await opening
+    t.match(await rights(false), [{ reset: false, owner: false, group: false }])
+    t.match((await own.query('contexts'))?.entries[1], { uid: 65_534, pid: process.pid })
+    t.same(await other.call('add', { a: 1, b: 2 }), { sum: 3 })
+    t.equal((await other.common('attrShow', { path: 'opens/current' })).value, '2')
+    await t.rejects(other.common('reset', { kind: 'default', reason: '' }), { code: 'ERR_ACCEL_PERMISSION' })
+    t.equal(server.node.state, 'live')
+  })
+})
+
+t.test('events come through a socket, the removal of the device last', async (t) => {
+  await withNode(t, {}, async ({ accel, open }) => {
+    const [dev, other] = [await open(), await open()]
+    const kinds: string[] = []
+    const reading = (async () => {
+      for await (const { kind } of dev.events()) kinds.push(kind)
+    })()
+    await other.common('reset', { kind: 'function', reason: 'a test wants it' })
+    await eventually(() => kinds.length === 1)
+    await accel.remove('accel0')
+    await reading
+    t.same(kinds, ['reset', 'removal'])
+    t.match(await dev.lost, { code: 'ERR_ACCEL_NO_DEVICE' })
+  })
+})
+
 t.test('who may open it', async (t) => {
   await withNode(t, { mode: 0o640 }, async ({ server, open, folder }) => {
     const { mode, uid } = statSync(server.path)

@@ -1,26 +1,9 @@
 import { MemoryViews } from '@uaccel/memory'
 import { Mapping, sys } from '@uaccel/sys'
-import {
-  accelError,
-  type CallOptions,
-  type CommandInput,
-  type CommandOutput,
-  type CommandsOf,
-  type commonUapi,
-  type Handle,
-  isAccelError,
-} from '@uaccel/uapi'
-
-type Common = typeof commonUapi
+import { accelError, type CommonClient, type Handle, isAccelError } from '@uaccel/uapi'
 
 /** Whatever calls the commands that every device answers: an `AccelClient`, or a client in another process. */
-export interface CommonCaller {
-  common<K extends string & keyof CommandsOf<Common>>(
-    name: K,
-    input: CommandInput<Common, K>,
-    options?: CallOptions,
-  ): Promise<CommandOutput<Common, K>>
-}
+export type CommonCaller = Pick<CommonClient, 'common'>
 
 /** A part of a buffer as a job uses it; all of it unless told. */
 export interface ClientRange {
