@@ -154,7 +154,8 @@ export class AttributeTree {
   async list(open: Open, path: string): Promise<Placed[]> {
     await this.#host.ready()
     const under = path === '' ? '' : `${path}/`
-    const found = [...this.#common().values(), ...this.#driver.values()].filter(
+    const common = Object.entries(this.#host.common()).map(([name, each]) => place(name, each))
+    const found = [...common, ...this.#driver.values()].filter(
       (each) =>
         (each.path === path || each.path.startsWith(under)) &&
         (each.scope === 'stable' || open.rights.as === 'owner'),
@@ -165,7 +166,8 @@ export class AttributeTree {
 
   /** The attribute of that path. `ERR_ACCEL_NOT_FOUND`; `ERR_ACCEL_PERMISSION` where the open may not do that with it. */
   async find(open: Open, path: string, to: 'read' | 'write'): Promise<Placed> {
-    let placed = this.#common().get(path)
+    const common = this.#host.common()
+    let placed = Object.hasOwn(common, path) ? place(path, common[path]!) : undefined
     if (!placed) {
       await this.#host.ready()
       placed = this.#driver.get(path)
@@ -216,10 +218,6 @@ export class AttributeTree {
     await this.#run(path, 'store', definition, (context) => definition.store!(value, context))
     this.changed(path)
     return this.revision(placed)
-  }
-
-  #common(): Map<string, Placed> {
-    return new Map(Object.entries(this.#host.common()).map(([path, each]) => [path, place(path, each)]))
   }
 
   #notFound(path: string) {
