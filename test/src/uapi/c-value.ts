@@ -127,7 +127,9 @@ function leavesOf(description: FieldDescription, member: string, value: unknown,
   }
 }
 
-const cName = (name: string) => name.replace(/(?<=[a-z0-9])[A-Z]/g, (letter) => `_${letter}`).toLowerCase()
+const cName = (name: string) =>
+  // errno(3) is a macro: the header puts an underscore after it.
+  name === 'errno' ? 'errno_' : name.replace(/(?<=[a-z0-9])[A-Z]/g, (letter) => `_${letter}`).toLowerCase()
 
 /** A member beside the one of a field with room: `a.data` -> `a.data_length`. */
 const suffixed = (member: string, what: string) => `${member}_${what}`
