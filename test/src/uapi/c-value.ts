@@ -132,7 +132,7 @@ const cName = (name: string) =>
   name === 'errno' ? 'errno_' : name.replace(/(?<=[a-z0-9])[A-Z]/g, (letter) => `_${letter}`).toLowerCase()
 
 /** A member beside the one of a field with room: `a.data` -> `a.data_length`. */
-const suffixed = (member: string, what: string) => `${member}_${what}`
+const suffixed = (member: string, what: string) => `${member.replace(/\.errno_$/, '.errno')}_${what}`
 
 /** A structure of the header by its tag, the codec of the same, and a value. */
 export interface CCase {
