@@ -25,7 +25,7 @@ t.test('queues in worker threads, over vfio-user', async (t) => {
   queuesContract(
     t,
     async () => {
-      if (model === undefined || model.signalCode !== null) await serve()
+      if (model === undefined || model.killed) await serve()
       return connectVfioUser(path)
     },
     { vanish: () => void model?.kill('SIGKILL') },
