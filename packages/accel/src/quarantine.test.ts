@@ -161,13 +161,28 @@ t.test(
   'a reset of the node ends what is under way, and what a lost device had is freed with it',
   async (t) => {
     const before = held()
-    const { open, taken, transport, node, accel } = await toy(t)
+    const { open, taken, transport, node, accel, onProbe } = await toy(t)
     const client = open()
     const handle = await createBo(client)
     const { handle: done } = await send(client, 'fenceCreate', { initialValue: 0n, flags: {} })
     await send(client, 'submit', jobOf([[handle]], [], [done, 1]))
     await send(client, 'submit', jobOf([], [], [done, 2]))
-    await node.reset({ reason: 'the test wants it' })
+    let up = () => {}
+    const probing = new Promise<void>((begun) => {
+      onProbe(() => {
+        begun()
+        return new Promise((resolve) => {
+          up = resolve
+        })
+      })
+    })
+    const resetting = node.reset({ reason: 'the test wants it' })
+    await probing
+    t.equal(await codeOf(createBo(client)), 'ERR_ACCEL_AGAIN', 'which memory it can reach is not known')
+    await send(client, 'submit', jobOf([[handle]], [], [done, 3]))
+    t.equal(taken.length, 1)
+    up()
+    await resetting
     t.match(await waitFor(client, [[done, 1]]).catch((error) => error), {
       code: 'ERR_ACCEL_IO',
       message: /the test wants it/,

@@ -40,15 +40,17 @@ export async function toy(
   const taken: Taken[] = []
   const log: string[] = []
   let recover = (): Promise<void> | void => {}
+  let probe = (): Promise<void> | void => {}
   accel.on('error', ({ message }) => log.push(message))
   accel.register(
     accelDriver({
       name: 'toy',
       uapi: toyUapi,
       ids: [{ bus: 'pci', vendor: 0x1234 }],
-      probe(dev) {
+      async probe(dev) {
         void dev.dma.mappings
         log.push('probe')
+        await probe()
         return {
           commands: { nothing: () => undefined },
           depth,
@@ -74,6 +76,9 @@ export async function toy(
     taken,
     log,
     open: () => accel.open(toyUapi, 'accel0'),
+    onProbe: (act: typeof probe) => {
+      probe = act
+    },
     onRecover: (act: typeof recover) => {
       recover = act
     },

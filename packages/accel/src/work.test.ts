@@ -80,6 +80,28 @@ t.test('handles: foreign, closed, of another kind, twice, never the same again',
   t.equal(await codeOf(createBo(b)), 'ERR_ACCEL_CLOSED')
 })
 
+t.test('commands act in the order in which they were sent, whoever waits for their answers', async (t) => {
+  const { open, taken } = await toy(t)
+  const client = open()
+  const handle = await createBo(client)
+  const { handle: done } = await send(client, 'fenceCreate', { initialValue: 0n, flags: {} })
+  const codes = [
+    send(client, 'submit', jobOf([[handle]], [], [done, 1])),
+    waitFor(client, [[done, 1]]),
+    send(client, 'submit', jobOf([[handle]], [[done, 1]], [done, 2])),
+    send(client, 'boDestroy', { handle }),
+    send(client, 'submit', jobOf([[handle]])),
+    send(client, 'fenceDestroy', { handle: done }),
+    waitFor(client, [[done, 2]]),
+  ].map(codeOf)
+  taken[0]!.finish()
+  await turn()
+  taken[1]!.finish()
+  const ok = 'accepted'
+  const closed = 'ERR_ACCEL_CLOSED'
+  t.same(await Promise.all(codes), [ok, ok, ok, ok, closed, ok, closed])
+})
+
 t.test('sizes and ranges', async (t) => {
   const { open, taken } = await toy(t)
   const client = open()
