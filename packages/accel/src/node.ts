@@ -389,13 +389,13 @@ export class AccelNode {
       get takesJobs() {
         return node.#probed === undefined || node.#probed.submit !== undefined
       },
-      domain: () => (this.#probed && !this.#reason ? this.#device?.dma : undefined),
-      target: () => {
-        const probed = this.#probed
-        if (!probed?.submit || !this.#device || this.#reason) return undefined
-        if (this.#restarting || this.#recovering) return undefined
-        const { depth = 1 } = probed
-        return { domain: this.#device.dma, depth, submit: (job, context) => probed.submit!(job, context) }
+      domain: () => (this.#probed && !this.#device?.signal.aborted ? this.#device?.dma : undefined),
+      target() {
+        const probed = node.#probed
+        if (!probed?.submit || node.#restarting || node.#recovering) return undefined
+        const domain = this.domain()
+        if (!domain) return undefined
+        return { domain, depth: probed.depth ?? 1, submit: (job, context) => probed.submit!(job, context) }
       },
       recover: (label) => this.#recoverJob(label),
       report: (what, cause) => this.#reportAs(what, cause),
