@@ -22,12 +22,9 @@ const { add } = contractUapi.commands
 
 const isWell = () => {
   const client = new RawClient(path)
-  try {
-    const answer = client.hello().ask({ id: 1, code: add.number }, add.in.encode({ a: 1, b: 2 }))
-    return answer?.code === 0 && add.out.decode(answer.payload).sum === 3
-  } finally {
-    client.close()
-  }
+  const answer = client.hello().ask({ id: 1, code: add.number }, add.in.encode({ a: 1, b: 2 }))
+  client.leave()
+  return answer?.code === 0 && add.out.decode(answer.payload).sum === 3
 }
 
 const u32 = fc.oneof(

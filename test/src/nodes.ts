@@ -179,6 +179,13 @@ export class RawClient {
     return this
   }
 
+  /** Closes it when the server has freed all that was its, and closed its own end. */
+  leave(): void {
+    sys.shutdown(this.fd, abi.SHUT_WR)
+    while (this.receive()) {}
+    this.close()
+  }
+
   close(): void {
     closeAll(this.#fds.splice(0))
     sys.close(this.fd)
