@@ -83,19 +83,34 @@ t.test('opens: as many as there may be, each knows its peer', async (t) => {
 })
 
 t.test('a device in reset is to be asked again', async (t) => {
-  await withNode(t, {}, async ({ accel, open }) => {
-    const dev = await open()
-    const late = t.rejects(dev.call('late', { file: null }), { code: 'ERR_ACCEL_IO' })
-    await dev.call('add', { a: 1, b: 2 })
-    const reset = accel.node('accel0').reset({ reason: 'the test wants it' })
-    t.match(await caught(open()), { code: 'ERR_ACCEL_AGAIN', message: /in reset/ })
-    await late
-    await reset
-    const other = await open()
-    t.same(await other.call('add', { a: 1, b: 2 }), { sum: 3 })
-    t.same(await dev.call('add', { a: 1, b: 2 }), { sum: 3 }, 'opens without state in it last')
-    await Promise.all([dev.close(), other.close()])
+  const folder = nodeFolder(t)
+  let goOn = () => {}
+  const gate = new Promise<void>((resolve) => {
+    goOn = resolve
   })
+  const slow = accelDriver({
+    name: 'slow',
+    uapi: uapi({ name: 'slow', version: 1, commands: { nothing: cmd(0x40) } }),
+    ids: [{ bus: 'pci', vendor: 0x1234, device: 0x11e8 }],
+    probe: () => ({ commands: { nothing: () => ({}) }, beforeReset: () => gate, afterReset: () => {} }),
+  })
+  await using accel = new Accel()
+  accel.register(slow)
+  const node = await accel.add(loopback(eduModel))
+  await using _server = await serveNode(node, { folder })
+  const dev = await openAccel(slow.uapi, 'accel0', { folder })
+  const reset = node.reset({ reason: 'the test wants it' })
+  t.match(await caught(openAccel(slow.uapi, 'accel0', { folder })), {
+    code: 'ERR_ACCEL_AGAIN',
+    message: /in reset/,
+  })
+  const waits = dev.call('nothing', {})
+  goOn()
+  await reset
+  t.same(await waits, {}, 'who has it open waits')
+  const other = await openAccel(slow.uapi, 'accel0', { folder })
+  t.same(await other.call('nothing', {}), {})
+  await Promise.all([dev.close(), other.close()])
 })
 
 t.test('a device that vanishes takes its node away', async (t) => {

@@ -1,14 +1,10 @@
-import { closeAll, type MessageSocket, type NodeMessage, sys } from '@uaccel/sys'
+import { closeAll, duplicates, type MessageSocket, type NodeMessage } from '@uaccel/sys'
 import {
   type AccelError,
   accelError,
-  type CallOptions,
-  type CommandInput,
   type CommandOutput,
-  type CommandsOf,
-  CommonClient,
   commonUapi,
-  type DeviceClient,
+  DeviceClient,
   type DispatchOptions,
   decodeError,
   HEADER_BYTES,
@@ -16,11 +12,8 @@ import {
   MessageKind,
   type nodeProtocol,
   type Reply,
-  TAKEN,
   type Uapi,
 } from '@uaccel/uapi'
-
-type CommonUapi = typeof commonUapi
 
 /** What the server said of itself when the node was opened. */
 export type ServerHello = CommandOutput<typeof nodeProtocol, 'hello'>
@@ -60,9 +53,8 @@ const CLOSE_MS = 20_000
  * One open of a device that another process serves. Requests are pipelined: they leave at once, up to what the server takes from
  * one connection, and their order of arrival is kept. Pending calls keep the process alive, the open as such does not.
  */
-export class NodeClient<U extends Uapi> extends CommonClient implements DeviceClient<U> {
+export class NodeClient<U extends Uapi> extends DeviceClient<U> {
   readonly name: string
-  readonly uapi: U
   readonly lost: Promise<AccelError>
   readonly #socket: MessageSocket
   readonly #hello: ServerHello
@@ -80,9 +72,8 @@ export class NodeClient<U extends Uapi> extends CommonClient implements DeviceCl
 
   /** @internal See `openAccel`. */
   constructor(uapi: U, socket: MessageSocket, hello: ServerHello) {
-    super()
+    super(uapi)
     this.name = hello.node
-    this.uapi = uapi
     this.#socket = socket
     this.#hello = hello
     this.lost = new Promise((resolve) => {
@@ -91,22 +82,6 @@ export class NodeClient<U extends Uapi> extends CommonClient implements DeviceCl
     this.#ended = new Promise((resolve) => {
       this.#resolveEnded = resolve
     })
-  }
-
-  async call<K extends string & keyof CommandsOf<U>>(
-    name: K,
-    input: CommandInput<U, K>,
-    options?: CallOptions,
-  ): Promise<CommandOutput<U, K>> {
-    return (await this.#call(this.uapi, name, input, options)) as CommandOutput<U, K>
-  }
-
-  async common<K extends string & keyof CommandsOf<CommonUapi>>(
-    name: K,
-    input: CommandInput<CommonUapi, K>,
-    options?: CallOptions,
-  ): Promise<CommandOutput<CommonUapi, K>> {
-    return (await this.#call(commonUapi, name, input, options)) as CommandOutput<CommonUapi, K>
   }
 
   async dispatch(number: number, bytes: Uint8Array, options: DispatchOptions = {}): Promise<Reply> {
@@ -186,10 +161,6 @@ export class NodeClient<U extends Uapi> extends CommonClient implements DeviceCl
     return this.#closed
   }
 
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close()
-  }
-
   /** @internal */
   receive({ kind, id, code, payload, fds }: NodeMessage): void {
     const pending = this.#pending.get(id)
@@ -244,28 +215,12 @@ export class NodeClient<U extends Uapi> extends CommonClient implements DeviceCl
     this.#socket.close()
   }
 
-  async #call(
-    uapi: Uapi,
-    name: string,
-    input: Readonly<Record<string, unknown>>,
-    options?: CallOptions,
-  ): Promise<unknown> {
-    const command = uapi.byName(name)
-    const fds: number[] = []
-    const bytes = command.in.encode(input, fds)
-    const reply = await this.dispatch(command.number, bytes, { ...options, fds })
-    const served = uapi.name === commonUapi.name ? this.#hello.commonVersion : this.#hello.version
-    // What a newer server says beyond this side's layout is left out, as the kernel does with a shorter structure.
-    const known = served > uapi.version ? reply.bytes.subarray(0, command.out.layout.sizeBytes) : reply.bytes
-    const left = [...reply.fds]
-    try {
-      const answer = command.out.decode(known, left)
-      closeAll(left.filter((fd) => fd !== TAKEN))
-      return answer
-    } catch (error) {
-      closeAll(reply.fds)
-      throw error
-    }
+  protected override servedVersion(uapi: Uapi): number {
+    return uapi.name === commonUapi.name ? this.#hello.commonVersion : this.#hello.version
+  }
+
+  protected override closeFds(fds: readonly number[]): void {
+    closeAll(fds)
   }
 
   #check(): void {
@@ -320,14 +275,7 @@ export class NodeClient<U extends Uapi> extends CommonClient implements DeviceCl
   }
 
   #wait(pending: Pending, timeoutMs: number, bytes: Uint8Array, fds: readonly number[]): void {
-    const copies: number[] = []
-    try {
-      for (const fd of fds) copies.push(sys.dup(fd))
-    } catch (error) {
-      closeAll(copies)
-      throw error
-    }
-    this.#waiting.add({ pending, timeoutMs, bytes: new Uint8Array(bytes), fds: copies })
+    this.#waiting.add({ pending, timeoutMs, bytes: new Uint8Array(bytes), fds: duplicates(fds) })
   }
 
   #sendWaiting(): void {

@@ -1,4 +1,5 @@
 export * as abi from './abi.js'
+export { closeAll, duplicates } from './descriptors.js'
 export { EventFd } from './eventfd.js'
 export { type FfiProvider, type ProviderName, requirePlatform } from './ffi.js'
 export {
@@ -10,13 +11,8 @@ export {
   type SharedRange,
   Window,
 } from './mapping.js'
-export {
-  closeAll,
-  type MessageHandlers,
-  MessageSocket,
-  type MessageSocketOptions,
-  type NodeMessage,
-} from './message-socket.js'
+export type { NodeMessage } from './message-input.js'
+export { type MessageHandlers, MessageSocket, type MessageSocketOptions } from './message-socket.js'
 export type { RawCalls } from './raw-calls.js'
 export { createSealedMemory, getSealsOrNone, requireSealed } from './sealed.js'
 export {

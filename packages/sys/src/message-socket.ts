@@ -1,21 +1,9 @@
 import { type AccelError, accelError, HEADER_BYTES, isAccelError, MAX_MESSAGE_BYTES } from '@uaccel/uapi'
 import * as abi from './abi.js'
+import { closeAll, duplicates } from './descriptors.js'
+import { MessageInput, type NodeMessage } from './message-input.js'
 import { sys } from './system-calls.js'
 import { type Watch, watch } from './watch.js'
-
-/** One message between a client and a node, as it came: docs/protocol.md. */
-export interface NodeMessage {
-  readonly id: number
-  readonly kind: number
-  readonly code: number
-  readonly timeoutMs: number
-  /** Must be 0; whoever answers the message refuses it otherwise. */
-  readonly reserved: number
-  /** Valid until the handler returns. */
-  readonly payload: Uint8Array
-  /** The handler's to close. */
-  readonly fds: readonly number[]
-}
 
 /** What the owner of a {@link MessageSocket} is told. */
 export interface MessageHandlers {
@@ -39,12 +27,6 @@ export interface MessageSocketOptions {
   readonly receiveWhileBlocked: boolean
 }
 
-/** Descriptors, and the stream position right after the bytes that they came with. */
-interface Passed {
-  readonly end: number
-  readonly fds: readonly number[]
-}
-
 /** What the socket did not take yet. */
 interface Unsent {
   bytes: Uint8Array
@@ -58,36 +40,18 @@ const KEPT_BYTES = 16 << 10
 const TURN_MESSAGES = 64
 
 /**
- * Closes descriptors that came with a message and are of no use. What the file behind one has to say to that is its owner's
- * business: the descriptor is gone. Only closing one twice is an error.
- */
-export function closeAll(fds: readonly number[]): void {
-  for (const fd of fds) {
-    try {
-      sys.close(fd)
-    } catch (error) {
-      if (!isAccelError(error) || error.errno === 'EBADF') throw error
-    }
-  }
-}
-
-/**
- * Messages of the node protocol over a Unix stream socket, descriptors included, without blocking. A message leaves in one call
- * where the socket has room for it; several that came are taken in one call.
+ * Messages of the node protocol over a Unix stream socket, descriptors included, without blocking. Messages that are
+ * sent at one time leave in one call, those that came are taken in one call.
  */
 export class MessageSocket {
   readonly fd: number
   readonly #handlers: MessageHandlers
-  readonly #maxMessageBytes: number
   readonly #stallMs: number
   readonly #receiveWhileBlocked: boolean
+  /** The first `#gathered` bytes leave in one call when the microtasks of this moment are done. */
   readonly #out = Buffer.alloc(KEPT_BYTES)
-  #in = Buffer.alloc(KEPT_BYTES)
-  /** Unread bytes are `#in[#start..#end)`; `#position` is the place of `#start` in the whole stream. */
-  #start = 0
-  #end = 0
-  #position = 0
-  #passed: Passed[] = []
+  #gathered = 0
+  readonly #in: MessageInput
   #unsent: Unsent[] = []
   #readable: Watch | undefined
   /** Over a duplicate, since one descriptor can be watched once. */
@@ -104,7 +68,7 @@ export class MessageSocket {
   constructor(fd: number, handlers: MessageHandlers, options: MessageSocketOptions) {
     this.fd = fd
     this.#handlers = handlers
-    this.#maxMessageBytes = options.maxMessageBytes ?? MAX_MESSAGE_BYTES
+    this.#in = new MessageInput(fd, options.maxMessageBytes ?? MAX_MESSAGE_BYTES)
     this.#stallMs = options.stallMs
     this.#receiveWhileBlocked = options.receiveWhileBlocked
     sys.setNonblocking(fd)
@@ -133,26 +97,24 @@ export class MessageSocket {
         `A message has at most ${MAX_MESSAGE_BYTES} bytes and ${abi.SCM_MAX_FD} descriptors, found ${sizeBytes} and ${fds.length}`,
       )
     }
-    const waits = this.#unsent.length > 0
-    const out = !waits && sizeBytes <= KEPT_BYTES ? this.#out : Buffer.allocUnsafe(sizeBytes)
-    out.writeUInt32LE(sizeBytes, 0)
-    out.writeUInt32LE(id, 4)
-    out.writeUInt16LE(kind, 8)
-    out.writeUInt16LE(fds.length, 10)
-    out.writeUInt32LE(code, 12)
-    out.writeUInt32LE(timeoutMs, 16)
-    out.writeUInt32LE(0, 20)
-    out.set(payload, HEADER_BYTES)
-    const bytes = out.subarray(0, sizeBytes)
-    const sent = waits ? undefined : this.#write(bytes, fds)
-    if (sent === sizeBytes || this.#mute) return
-    const rest = Buffer.from(bytes.subarray(sent ?? 0))
-    this.#unsent.push({ bytes: rest, fds: sent === undefined ? duplicates(fds) : noFds })
-    if (!waits) this.#block()
+    if (fds.length === 0 && sizeBytes <= KEPT_BYTES) {
+      if (this.#gathered + sizeBytes > KEPT_BYTES) this.#sendGathered()
+      if (this.#unsent.length === 0) {
+        if (this.#gathered === 0) queueMicrotask(this.#sendGathered)
+        put(this.#out, this.#gathered, kind, id, code, timeoutMs, payload, 0)
+        this.#gathered += sizeBytes
+        return
+      }
+    }
+    this.#sendGathered()
+    const bytes = Buffer.allocUnsafe(sizeBytes)
+    put(bytes, 0, kind, id, code, timeoutMs, payload, fds.length)
+    this.#transmit(bytes, fds)
   }
 
   /** Takes no more messages; resolves when all is sent, or the peer took longer to read than it may. */
   async flush(): Promise<void> {
+    this.#sendGathered()
     this.#ended = true
     this.#deaf()
     if (this.#unsent.length === 0 || this.#closed) return
@@ -164,6 +126,7 @@ export class MessageSocket {
   /** No more is sent: the peer reads the end of the stream, and can still answer. */
   shutdown(): void {
     if (this.#closed || this.#mute) return
+    this.#sendGathered()
     this.#mute = true
     this.#dropUnsent()
     try {
@@ -176,11 +139,12 @@ export class MessageSocket {
   /** Closes the socket and the descriptors that nobody took. Idempotent. */
   close(): void {
     if (this.#closed) return
+    this.#sendGathered()
     this.#closed = true
     this.#ended = true
     this.#deaf()
     this.#dropUnsent()
-    for (const { fds } of this.#passed.splice(0)) closeAll(fds)
+    this.#in.close()
     sys.close(this.fd)
   }
 
@@ -197,11 +161,11 @@ export class MessageSocket {
     try {
       for (let handled = 0; handled < TURN_MESSAGES; ) {
         if (this.#ended || (this.#unsent.length > 0 && !this.#receiveWhileBlocked)) return
-        const message = this.#take()
+        const message = this.#in.take()
         if (message) {
           handled++
           this.#handlers.message(message)
-        } else if (!this.#fill()) return
+        } else if (!this.#in.fill()) return
       }
       this.#pumpLater()
     } catch (error) {
@@ -227,91 +191,22 @@ export class MessageSocket {
     this.#handlers.ended(reason)
   }
 
-  /** Reads what is there; false where that is nothing now. */
-  #fill(): boolean {
-    if (this.#start === this.#end) {
-      this.#start = this.#end = 0
-      if (this.#in.length > KEPT_BYTES) this.#in = Buffer.alloc(KEPT_BYTES)
-    } else if (this.#end === this.#in.length) {
-      this.#in.copyWithin(0, this.#start, this.#end)
-      this.#end -= this.#start
-      this.#start = 0
-    }
-    const received = sys.recvmsg(this.fd, this.#in.subarray(this.#end), abi.SCM_MAX_FD)
-    if (!received) return false
-    if (received.bytes === 0) {
-      closeAll(received.fds)
-      throw accelError('ERR_ACCEL_CLOSED', 'The other side closed the connection')
-    }
-    this.#end += received.bytes
-    if (received.fds.length > 0) {
-      this.#passed.push({ end: this.#position + this.#end - this.#start, fds: received.fds })
-    }
-    if (received.truncated) {
-      throw accelError(
-        'ERR_ACCEL_NO_MEMORY',
-        'Descriptors came that this process may not open: its limit of open files (RLIMIT_NOFILE) is reached',
-      )
-    }
-    const waiting = this.#passed.reduce((sum, { fds }) => sum + fds.length, 0)
-    if (waiting > abi.SCM_MAX_FD) throw broken(`${waiting} descriptors before the message that they are of`)
-    return true
+  /** Sends what was said in one breath. */
+  readonly #sendGathered = (): void => {
+    const sizeBytes = this.#gathered
+    if (sizeBytes === 0) return
+    this.#gathered = 0
+    this.#transmit(this.#out.subarray(0, sizeBytes), noFds)
   }
 
-  /** The next message of those that were read. */
-  #take(): NodeMessage | undefined {
-    const available = this.#end - this.#start
-    if (available < HEADER_BYTES) return undefined
-    const at = this.#start
-    const size = this.#in.readUInt32LE(at)
-    if (size < HEADER_BYTES || size > MAX_MESSAGE_BYTES) {
-      throw broken(`a message of ${size} bytes; ${HEADER_BYTES} to ${MAX_MESSAGE_BYTES} can be`)
-    }
-    if (size > this.#maxMessageBytes) {
-      throw accelError(
-        'ERR_ACCEL_BAD_SIZE',
-        `A message has at most ${this.#maxMessageBytes} bytes here, found ${size}`,
-        { details: { maxMessageBytes: this.#maxMessageBytes } },
-      )
-    }
-    if (available < size) {
-      if (this.#in.length < size) this.#grow(size)
-      return undefined
-    }
-    this.#start += size
-    this.#position += size
-    const fds = this.#fdsBefore(this.#position)
-    const named = this.#in.readUInt16LE(at + 10)
-    if (fds.length !== named) {
-      closeAll(fds)
-      throw broken(`${fds.length} descriptors with a message that is of ${named}`)
-    }
-    return {
-      id: this.#in.readUInt32LE(at + 4),
-      kind: this.#in.readUInt16LE(at + 8),
-      code: this.#in.readUInt32LE(at + 12),
-      timeoutMs: this.#in.readUInt32LE(at + 16),
-      reserved: this.#in.readUInt32LE(at + 20),
-      payload: this.#in.subarray(at + HEADER_BYTES, at + size),
-      fds,
-    }
-  }
-
-  #grow(size: number): void {
-    const larger = Buffer.alloc(size)
-    this.#in.copy(larger, 0, this.#start, this.#end)
-    this.#in = larger
-    this.#end -= this.#start
-    this.#start = 0
-  }
-
-  /** The kernel never reads past bytes that descriptors came with, so those up to a message's end are its own. */
-  #fdsBefore(position: number): readonly number[] {
-    if (this.#passed.length === 0) return noFds
-    const mine: number[] = []
-    while (this.#passed.length > 0 && this.#passed[0]!.end <= position)
-      mine.push(...this.#passed.shift()!.fds)
-    return mine
+  #transmit(bytes: Uint8Array, fds: readonly number[]): void {
+    if (this.#closed || this.#mute) return
+    const waits = this.#unsent.length > 0
+    const sent = waits ? undefined : this.#write(bytes, fds)
+    if (sent === bytes.length || this.#mute) return
+    const rest = Buffer.from(bytes.subarray(sent ?? 0))
+    this.#unsent.push({ bytes: rest, fds: sent === undefined ? duplicates(fds) : noFds })
+    if (!waits) this.#block()
   }
 
   /** Bytes that the socket took; undefined where it takes none now. */
@@ -392,18 +287,22 @@ export class MessageSocket {
   }
 }
 
-/** A peer that is out of step. */
-function broken(what: string): AccelError {
-  return accelError('ERR_ACCEL_PROTOCOL', `The other side broke the protocol: ${what}`)
-}
-
-function duplicates(fds: readonly number[]): readonly number[] {
-  const copies: number[] = []
-  try {
-    for (const fd of fds) copies.push(sys.dup(fd))
-    return copies
-  } catch (error) {
-    closeAll(copies)
-    throw error
-  }
+function put(
+  into: Buffer,
+  at: number,
+  kind: number,
+  id: number,
+  code: number,
+  timeoutMs: number,
+  payload: Uint8Array,
+  fdCount: number,
+): void {
+  into.writeUInt32LE(HEADER_BYTES + payload.length, at)
+  into.writeUInt32LE(id, at + 4)
+  into.writeUInt16LE(kind, at + 8)
+  into.writeUInt16LE(fdCount, at + 10)
+  into.writeUInt32LE(code, at + 12)
+  into.writeUInt32LE(timeoutMs, at + 16)
+  into.writeUInt32LE(0, at + 20)
+  into.set(payload, at + HEADER_BYTES)
 }

@@ -57,6 +57,7 @@ export function clientContract(t: Test, reach: (accel: Accel) => Promise<Client>
       const version = await dev.version()
       t.match(version, { uapi: 'contract', version: 1, commonVersion: commonUapi.version })
       t.equal(Buffer.from(version.digest).toString('hex'), contractUapi.digest)
+      t.same(await dev.common('info', {}), await dev.info())
       t.match(await dev.info(), { node: 'accel0', driver: 'contract', vendor: 0x1234, device: 0x11e8 })
     })
   })

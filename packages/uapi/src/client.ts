@@ -1,5 +1,7 @@
-import type { CommonClient } from './common-client.js'
+import { commonUapi } from './common.js'
+import { CommonClient } from './common-client.js'
 import type { AccelError } from './errors.js'
+import { TAKEN } from './scalars.js'
 import type { CommandInput, CommandOutput, CommandsOf, Uapi } from './schema.js'
 
 /** What a caller may set for one call. */
@@ -22,28 +24,83 @@ export interface Reply {
   readonly fds: readonly number[]
 }
 
-/** One open of a device: the same words in the driver's process (`@uaccel/accel`) and in any other (`@uaccel/client`). */
-export interface DeviceClient<U extends Uapi>
-  extends Pick<CommonClient, 'common' | 'version' | 'info' | 'query' | 'events'>,
-    AsyncDisposable {
-  /** `accel0` and so on. */
-  readonly name: string
+type Common = typeof commonUapi
+
+/**
+ * One open of a device: the same words in the driver's process (`@uaccel/accel`) and in any other (`@uaccel/client`). What differs is
+ * the way of a command in its binary form. Ends with `close`, or `await using`.
+ */
+export abstract class DeviceClient<U extends Uapi> extends CommonClient implements AsyncDisposable {
   readonly uapi: U
+  /** `accel0` and so on. */
+  abstract readonly name: string
   /** Resolves with the reason when the device, or the way to it, is lost. Never rejects. */
-  readonly lost: Promise<AccelError>
+  abstract readonly lost: Promise<AccelError>
+
+  constructor(uapi: U) {
+    super()
+    this.uapi = uapi
+  }
+
+  /** Sends a command in its binary form. */
+  abstract dispatch(number: number, bytes: Uint8Array, options?: DispatchOptions): Promise<Reply>
+
+  /** Ends the calls of this open and frees what belongs to it, once the hardware is done with them. Idempotent. */
+  abstract close(): Promise<void>
+
+  /** The version of that uAPI, the driver's or the common one, at the other side. */
+  protected abstract servedVersion(uapi: Uapi): number
+
+  /** Closes descriptors that an answer brought and that nobody gets. */
+  protected abstract closeFds(fds: readonly number[]): void
+
   /**
    * Calls a command by name. Descriptors that it takes stay the caller's, those that it answers become the caller's.
    *
    * @throws The refusals of the codec, what the driver answers, ERR_ACCEL_ABORTED, ERR_ACCEL_TIMEOUT,
    *   ERR_ACCEL_CLOSED, ERR_ACCEL_NO_DEVICE with the reason as `cause`
    */
-  call<K extends string & keyof CommandsOf<U>>(
+  async call<K extends string & keyof CommandsOf<U>>(
     name: K,
     input: CommandInput<U, K>,
     options?: CallOptions,
-  ): Promise<CommandOutput<U, K>>
-  /** Sends a command in its binary form. */
-  dispatch(number: number, bytes: Uint8Array, options?: DispatchOptions): Promise<Reply>
-  /** Ends the calls of this open and frees what belongs to it, once the hardware is done with them. Idempotent. */
-  close(): Promise<void>
+  ): Promise<CommandOutput<U, K>> {
+    return (await this.#call(this.uapi, name, input, options)) as CommandOutput<U, K>
+  }
+
+  async common<K extends string & keyof CommandsOf<Common>>(
+    name: K,
+    input: CommandInput<Common, K>,
+    options?: CallOptions,
+  ): Promise<CommandOutput<Common, K>> {
+    return (await this.#call(commonUapi, name, input, options)) as CommandOutput<Common, K>
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  async #call(
+    uapi: Uapi,
+    name: string,
+    input: Readonly<Record<string, unknown>>,
+    options?: CallOptions,
+  ): Promise<unknown> {
+    const command = uapi.byName(name)
+    const fds: number[] = []
+    const request = command.in.encode(input, fds)
+    const reply = await this.dispatch(command.number, request, { ...options, fds })
+    // What a newer side says beyond this one's layout is left out, as the kernel does with a shorter structure.
+    const grown = this.servedVersion(uapi) > uapi.version
+    const bytes = grown ? reply.bytes.subarray(0, command.out.layout.sizeBytes) : reply.bytes
+    const left = [...reply.fds]
+    try {
+      const answer = command.out.decode(bytes, left)
+      this.closeFds(left.filter((fd) => fd !== TAKEN))
+      return answer
+    } catch (error) {
+      this.closeFds(reply.fds)
+      throw error
+    }
+  }
 }

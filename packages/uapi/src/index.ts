@@ -1,4 +1,4 @@
-export type { CallOptions, DeviceClient, DispatchOptions, Reply } from './client.js'
+export { type CallOptions, DeviceClient, type DispatchOptions, type Reply } from './client.js'
 export * from './common.js'
 export { type ClientEvent, CommonClient } from './common-client.js'
 export * from './errors.js'

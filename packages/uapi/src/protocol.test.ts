@@ -17,6 +17,8 @@ import {
   uapi,
 } from './index.js'
 
+t.setTimeout(200_000)
+
 t.test('errors cross with code, errno, system call, message and details', async (t) => {
   for (const [code, { number, errno }] of Object.entries(errorTable)) {
     const error = accelError(code as keyof typeof errorTable, `about ${code}`)
