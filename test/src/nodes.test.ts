@@ -72,7 +72,10 @@ t.test('an exclusive node names who has it, and is free again once it is clean',
 })
 
 t.test('opens: as many as there may be, each knows its peer', async (t) => {
-  await withNode(t, { maxOpens: 2 }, async ({ open }) => {
+  const told: string[] = []
+  const onClient: NonNullable<ServeNodeOptions['onClient']> = (event, { peer, pendingRequests }) =>
+    told.push(`${event} ${peer.pid === process.pid} ${pendingRequests}`)
+  await withNode(t, { maxOpens: 2, onClient }, async ({ open }) => {
     const [a, b] = [await open(), await open()]
     t.match(await a.call('state', {}), { pid: process.pid, uid: process.getuid!() })
     t.match(await caught(open()), { code: 'ERR_ACCEL_AGAIN', details: { maxOpens: 2 } })
@@ -80,6 +83,8 @@ t.test('opens: as many as there may be, each knows its peer', async (t) => {
     const c = await open()
     await Promise.all([b.close(), c.close()])
   })
+  t.same(told.filter((each) => each === 'opened true 0').length, 3)
+  t.same(told.filter((each) => each === 'left true 0').length, 3)
 })
 
 t.test('a device in reset is to be asked again', async (t) => {

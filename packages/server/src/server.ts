@@ -125,7 +125,7 @@ export class NodeServer implements AsyncDisposable {
       node,
       limits: { ...defaultLimits, maxMessageBytes: longestRequest(node), ...options.limits },
       admit: (connection) => this.#admit(connection),
-      left: (connection) => this.#onClient?.('left', connection),
+      left: (connection) => this.#tell('left', connection),
       gone: (connection) => this.#connections.delete(connection),
     }
     this.#listen()
@@ -219,8 +219,19 @@ export class NodeServer implements AsyncDisposable {
     }
     if (open.length >= this.#maxOpens) throw this.#full()
     const opened = node.open(openOptions(connection.peer))
-    this.#onClient?.('opened', connection)
+    this.#tell('opened', connection)
     return opened
+  }
+
+  /** What a listener throws is not for the client that it is told of. */
+  #tell(event: 'opened' | 'left', connection: Connection): void {
+    try {
+      this.#onClient?.(event, connection)
+    } catch (error) {
+      process.nextTick(() => {
+        throw error
+      })
+    }
   }
 
   #held({ peer, since }: Connection): AccelError {
