@@ -43,7 +43,7 @@ export class MessageInput {
     this.#maxMessageBytes = maxMessageBytes
   }
 
-  /** Reads what is there; false where that is nothing now. */
+  /** Reads what is there; false where that was all for now, which a watch of the socket knows better than another call. */
   fill(): boolean {
     if (this.#start === this.#end) {
       this.#start = this.#end = 0
@@ -53,6 +53,7 @@ export class MessageInput {
       this.#end -= this.#start
       this.#start = 0
     }
+    const room = this.#in.length - this.#end
     const received = sys.recvmsg(this.#fd, this.#in.subarray(this.#end), abi.SCM_MAX_FD)
     if (!received) return false
     if (received.bytes === 0) {
@@ -71,7 +72,7 @@ export class MessageInput {
     }
     const waiting = this.#passed.reduce((sum, { fds }) => sum + fds.length, 0)
     if (waiting > abi.SCM_MAX_FD) throw broken(`${waiting} descriptors before the message that they are of`)
-    return true
+    return received.bytes === room
   }
 
   /** The next message of those that were read. */

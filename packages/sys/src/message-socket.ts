@@ -159,13 +159,15 @@ export class MessageSocket {
 
   #pump(): void {
     try {
+      let mayHaveMore = true
       for (let handled = 0; handled < TURN_MESSAGES; ) {
         if (this.#ended || (this.#unsent.length > 0 && !this.#receiveWhileBlocked)) return
         const message = this.#in.take()
         if (message) {
           handled++
           this.#handlers.message(message)
-        } else if (!this.#in.fill()) return
+        } else if (mayHaveMore) mayHaveMore = this.#in.fill()
+        else return
       }
       this.#pumpLater()
     } catch (error) {
