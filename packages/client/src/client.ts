@@ -2,11 +2,13 @@ import { closeAll, duplicates, type MessageSocket, type NodeMessage } from '@uac
 import {
   type AccelError,
   accelError,
+  type Command,
   type CommandOutput,
   commonUapi,
   DeviceClient,
   type DispatchOptions,
   decodeError,
+  FIRST_DRIVER_COMMAND,
   HEADER_BYTES,
   isAccelError,
   MessageKind,
@@ -104,7 +106,6 @@ export class NodeClient<U extends Uapi> extends DeviceClient<U> {
       )
     }
     return new Promise((resolve, reject) => {
-      const what = `command 0x${number.toString(16)} of ${this.name}`
       const settle = () => {
         pending.ended = true
         clearTimeout(timer)
@@ -127,7 +128,9 @@ export class NodeClient<U extends Uapi> extends DeviceClient<U> {
       const abort = () => {
         this.#withdraw(pending)
         pending.fail(
-          accelError('ERR_ACCEL_ABORTED', `${what} was aborted by its caller`, { cause: signal?.reason }),
+          accelError('ERR_ACCEL_ABORTED', `${this.#label(number)} was aborted by its caller`, {
+            cause: signal?.reason,
+          }),
         )
       }
       const expire = () => {
@@ -135,7 +138,7 @@ export class NodeClient<U extends Uapi> extends DeviceClient<U> {
         pending.fail(
           accelError(
             'ERR_ACCEL_TIMEOUT',
-            `${what} did not end within ${timeoutMs} ms, and its server did not say so. Is it alive?`,
+            `${this.#label(number)} did not end within ${timeoutMs} ms, and its server did not say so. Is it alive?`,
           ),
         )
       }
@@ -221,6 +224,15 @@ export class NodeClient<U extends Uapi> extends DeviceClient<U> {
 
   protected override closeFds(fds: readonly number[]): void {
     closeAll(fds)
+  }
+
+  /** Names a command in messages: `factorial of accel0`. */
+  #label(number: number): string {
+    const commands = Object.values(
+      (number < FIRST_DRIVER_COMMAND ? commonUapi : this.uapi).commands,
+    ) as Command[]
+    const name = commands.find((command) => command.number === number)?.name
+    return `${name ?? `command 0x${number.toString(16)}`} of ${this.name}`
   }
 
   #check(): void {
