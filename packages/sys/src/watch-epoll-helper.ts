@@ -13,16 +13,20 @@ const WAIT_MS = 500
 const MAX_EVENTS = 64
 const EVENT_BYTES = 12
 
+/** Whether closing that descriptor falls to this thread: whoever closes the others' may find it terminated midway. */
+const claim = (done: Int32Array, i: number) => (Atomics.or(done, 1, 1 << i) & (1 << i)) === 0
+
 const loaders: Record<ProviderName, () => Promise<FfiProvider>> = {
   koffi: async () => (await import('./ffi-koffi.js')).koffiProvider(),
   'ffi-rs': async () => (await import('./ffi-ffirs.js')).ffiRsProvider(),
 }
 
 async function run(
-  { provider, epfd, stopFd, stopToken, done }: HelperData,
+  { provider, descriptors, stopToken, done }: HelperData,
   post: (token: number) => void,
 ): Promise<void> {
   const { raw } = await loaders[provider]()
+  const [epfd] = descriptors
   const events = Buffer.alloc(MAX_EVENTS * EVENT_BYTES)
   post(stopToken)
   for (;;) {
@@ -34,8 +38,7 @@ async function run(
     for (let i = 0; i < count; i++) {
       const token = events.readUInt32LE(i * EVENT_BYTES + 4)
       if (token === stopToken) {
-        raw.close(stopFd)
-        raw.close(epfd)
+        for (const [i, fd] of descriptors.entries()) if (claim(done, i)) raw.close(fd)
         Atomics.store(done, 0, 1)
         Atomics.notify(done, 0)
         return

@@ -1,4 +1,4 @@
-import { Worker } from 'node:worker_threads'
+import { isMainThread, Worker } from 'node:worker_threads'
 import * as abi from './abi.js'
 import { EventFd } from './eventfd.js'
 import type { ProviderName } from './ffi.js'
@@ -17,11 +17,11 @@ import type { Watch } from './watch.js'
 /** What the helper thread is started with. */
 export interface HelperData {
   provider: ProviderName
-  epfd: number
-  stopFd: number
+  /** That of epoll, and the one that stops the helper. */
+  descriptors: readonly [epfd: number, stopFd: number]
   /** What the stop descriptor is known by. Posted once, too, when the helper is up. */
   stopToken: number
-  /** One word, set to 1 once the helper has closed both descriptors. */
+  /** See `WatchHelper.closed`. */
   done: Int32Array
 }
 
@@ -43,7 +43,7 @@ class EpollLoop {
   readonly #watches = new Map<number, Armed>()
   /** struct epoll_event, packed on x86-64: events u32, data u64. include/uapi/linux/eventpoll.h */
   readonly #event = Buffer.alloc(12)
-  readonly #done = new Int32Array(new SharedArrayBuffer(4))
+  readonly #done = new Int32Array(new SharedArrayBuffer(8))
   readonly #started: Promise<void>
   #ended = false
   #lastToken = STOP_TOKEN
@@ -57,8 +57,7 @@ class EpollLoop {
     // the helper closes both descriptors when it stops: only it knows that it does not use them any more
     const workerData: HelperData = {
       provider: calls.provider.name,
-      epfd: this.#epfd,
-      stopFd: this.#stop.fd,
+      descriptors: [this.#epfd, this.#stop.fd],
       stopToken: STOP_TOKEN,
       done: this.#done,
     }
@@ -136,6 +135,12 @@ class EpollLoop {
     this.#ended = true
     loops.delete(this.#calls)
     this.#stop.signal()
+    // A worker that is terminated right after this would take the helper with it, from between its two closes.
+    if (!isMainThread) this.#stopped()
+  }
+
+  #stopped(): void {
+    Atomics.wait(this.#done, 0, 0, HELPER_STOP_MS)
   }
 
   /**
@@ -145,7 +150,7 @@ class EpollLoop {
    */
   endWithThread(): void {
     this.#end()
-    Atomics.wait(this.#done, 0, 0, HELPER_STOP_MS)
+    this.#stopped()
   }
 }
 

@@ -22,7 +22,10 @@ export interface WatchOptions {
  */
 export interface WatchHelper {
   readonly descriptors: readonly number[]
-  /** One word over shared memory: 1 once the helper closed its descriptors. */
+  /**
+   * Two words over shared memory: 1 once the helper closed its descriptors; and a bit for each of them, set (`Atomics.or`) by whoever
+   * closes it.
+   */
   readonly closed: Int32Array
 }
 

@@ -243,8 +243,10 @@ export class DeviceShare {
   #closed(): void {
     this.#letGo()
     for (const id of [...this.#ranges.keys()]) this.#release(id)
-    const { descriptors, closed } = this.#helper ?? { descriptors: [], closed: new Int32Array(1) }
-    if (Atomics.exchange(closed, 0, 1) === 0) for (const fd of descriptors) sys.close(fd)
+    const { descriptors, closed } = this.#helper ?? { descriptors: [], closed: new Int32Array(2) }
+    for (const [i, fd] of descriptors.entries()) {
+      if ((Atomics.or(closed, 1, 1 << i) & (1 << i)) === 0) sys.close(fd)
+    }
   }
 
   #release(id: number): void {
