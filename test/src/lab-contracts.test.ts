@@ -1,39 +1,11 @@
-import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { keepPrinted } from './contracts/cells.js'
 import type { Column } from './contracts/matrix.js'
-import { ended, forked } from './faults/bench.js'
-import type { ModelRequest } from './faults/model.process.js'
 import { type GuestRun, runGuest } from './guest.js'
 import { smallKernel } from './iommufd-lane.js'
+import { serveModel } from './serve-model.js'
 
 t.setTimeout(2_000_000)
-
-interface Served {
-  readonly path: string
-  /** What the drivers did that the device does not allow. */
-  violations(): Promise<readonly string[]>
-}
-
-/** A model in a process of its own. */
-async function serve(t: Test, name: 'edu' | 'npu'): Promise<Served> {
-  const folder = mkdtempSync(join(tmpdir(), 'uaccel-'))
-  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
-  const path = join(folder, `${name}.sock`)
-  const model = await forked('model', name, path)
-  t.teardown(() => ended(model))
-  return {
-    path,
-    async violations() {
-      model.send('violations' satisfies ModelRequest)
-      const [answer] = await once(model, 'message')
-      return (answer as { violations: string[] }).violations
-    },
-  }
-}
 
 /** Keeps the cells for the table, and wants some of each column. */
 function keep(t: Test, { exitCode, stdout, stderr }: GuestRun, wanted: readonly Column[]): void {
@@ -49,7 +21,7 @@ function keep(t: Test, { exitCode, stdout, stderr }: GuestRun, wanted: readonly 
 }
 
 t.test('the suites on kernel VFIO, in the lab', async (t) => {
-  const [edu, npu] = [await serve(t, 'edu'), await serve(t, 'npu')]
+  const [edu, npu] = [await serveModel(t, 'edu'), await serveModel(t, 'npu')]
   const devices = ['edu=port/edu', `model=vfio-user:${edu.path}`, `npu=vfio-user:${npu.path}`]
   const run = await runGuest('contracts', { devices, cpus: 2, limitMs: 1_000_000 })
   const iommufd = process.env.CI || (await smallKernel()) ? (['iommufd'] as const) : []
@@ -67,7 +39,7 @@ const skip =
   "distributions build VFIO without no-IOMMU mode (seen in Debian's 6.1)"
 
 t.test('the suites through UIO and VFIO on a machine without IOMMU, in the lab', { skip }, async (t) => {
-  const npu = await serve(t, 'npu')
+  const npu = await serveModel(t, 'npu')
   const devices = ['edu=port/edu', `npu=vfio-user:${npu.path}`]
   const machine = { iommu: false, bind: true, cpus: 2, memoryMiB: 768, hugepages: 200 }
   const run = await runGuest('contracts-bare', { devices, ...machine, limitMs: 1_000_000 })

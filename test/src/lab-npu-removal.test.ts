@@ -2,14 +2,14 @@ import { iommuKinds } from '@uaccel/core'
 import t from 'tap'
 import { runGuest } from './guest.js'
 import { repeatResults } from './iommufd-lane.js'
-import { serveNpu } from './serve-npu.js'
+import { serveModel } from './serve-model.js'
 
 t.setTimeout(600_000)
 
 // QEMU 11.1 neither arms a server's request interrupt nor survives to unplug a vfio-user device with MSI-X: the guest's own
 // administrator has to do it.
 t.test('our model of the NPU is taken from a guest that uses it, and comes back', async (t) => {
-  const npu = await serveNpu(t)
+  const npu = await serveModel(t, 'npu')
   const { exitCode, stdout, stderr } = await runGuest('npu-removal', {
     devices: [`npu=vfio-user:${npu.path}`],
   })

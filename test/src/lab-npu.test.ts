@@ -5,12 +5,12 @@ import { keepPrinted } from './contracts/cells.js'
 import { columns, suites } from './contracts/matrix.js'
 import { runGuest } from './guest.js'
 import { repeatResults } from './iommufd-lane.js'
-import { serveNpu } from './serve-npu.js'
+import { serveModel } from './serve-model.js'
 
 t.setTimeout(1_200_000)
 
 t.test('our model of the NPU as a device of a guest, driven through kernel VFIO', async (t) => {
-  const npu = await serveNpu(t)
+  const npu = await serveModel(t, 'npu')
   const { exitCode, stdout, stderr } = await runGuest('npu', { devices: [`npu=vfio-user:${npu.path}`] })
   if (exitCode !== 0) t.comment(`${stdout.replaceAll(/scores .*/g, '')}\n${stderr}`)
   t.equal(exitCode, 0)

@@ -4,12 +4,12 @@ import { keepPrinted } from './contracts/cells.js'
 import { columns, suites } from './contracts/matrix.js'
 import { runGuest } from './guest.js'
 import { repeatResults } from './iommufd-lane.js'
-import { serveNpu } from './serve-npu.js'
+import { serveModel } from './serve-model.js'
 
 t.setTimeout(1_200_000)
 
 t.test('devices in worker threads on kernel VFIO, in a lab of two processors', async (t) => {
-  const npu = await serveNpu(t)
+  const npu = await serveModel(t, 'npu')
   const { exitCode, stdout, stderr } = await runGuest('workers', {
     devices: ['edu=port/edu', `npu=vfio-user:${npu.path}`],
     cpus: 2,

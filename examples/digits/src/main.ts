@@ -43,6 +43,8 @@ function readOptions(): Options | undefined {
     const iommu = iommuKinds.find((kind) => kind === values.iommu)
     if (iommu !== values.iommu)
       throw new Error(`--iommu wants ${iommuKinds.join(' or ')}, found ${values.iommu}`)
+    if (iommu !== undefined && !values.device.includes(':'))
+      throw new Error(`--iommu is for an NPU of this machine: name it by --device, found ${values.device}`)
     return { ...values, iommu }
   } catch (error) {
     process.stderr.write(`${error instanceof Error ? error.message : error}\n\n${usage}`)

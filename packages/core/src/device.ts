@@ -367,7 +367,13 @@ export class Device {
       if (this.#lost || !resettable) throw error
       atRest = false
     }
-    if (!atRest && resettable) await this.#presence.reset('function')
+    if (atRest) return
+    if (resettable) return this.#presence.reset('function')
+    if (this.config.sizeBytes > 0 || this.#transport.dma.locate === undefined) return
+    throw accelError(
+      'ERR_ACCEL_UNSUPPORTED',
+      `${this.#name()} was not brought to rest, has no reset, and no IOMMU keeps it from memory: its DMA memory is not given back`,
+    )
   }
 
   #released(): AccelError {

@@ -7,6 +7,7 @@ import {
   type IrqInfo,
   type IrqType,
   PciRegion,
+  type PlatformName,
   type RegionInfo,
   type ResetKind,
   type Transport,
@@ -20,6 +21,8 @@ export interface FakeOptions {
   readonly grants?: number
   readonly resets?: readonly ResetKind[]
   readonly lowPower?: boolean
+  /** Not a PCI device: it has no config space. */
+  readonly platform?: PlatformName
   /** No IOMMU: the device uses physical addresses. */
   readonly physical?: boolean
 }
@@ -33,6 +36,7 @@ export class FakeTransport implements Transport {
   readonly regions: readonly RegionInfo[]
   readonly irqs: Readonly<Record<IrqType, IrqInfo>>
   readonly resets: readonly ResetKind[]
+  readonly platform?: PlatformName
   readonly setLowPower?: (on: boolean) => Promise<void>
   readonly dma: DmaMapper
   readonly log: string[] = []
@@ -59,9 +63,11 @@ export class FakeTransport implements Transport {
     resets = ['function'],
     lowPower = false,
     physical = false,
+    platform,
   }: FakeOptions = {}) {
     this.#grants = grants
     this.resets = resets
+    if (platform !== undefined) this.platform = platform
     if (lowPower) {
       this.setLowPower = async (on) => {
         this.#live()
@@ -73,7 +79,8 @@ export class FakeTransport implements Transport {
     this.fd = createSealedMemory('fake-bar', Math.max(barBytes, 4096)).fd
     this.bar = Mapping.map({ fd: this.fd, offset: 0, sizeBytes: Math.max(barBytes, 4096) })
     const region = (index: number): RegionInfo => {
-      const sizeBytes = index === 0 ? barBytes : index === PciRegion.CONFIG ? this.config.length : 0
+      const sizeBytes =
+        index === 0 ? barBytes : index === PciRegion.CONFIG && platform === undefined ? this.config.length : 0
       const areas = index === 0 ? (mappable ?? [{ offset: 0, sizeBytes: barBytes }]) : []
       return { index, sizeBytes, readable: true, writable: true, mappable: areas }
     }

@@ -4,7 +4,7 @@ import { sys } from '@uaccel/sys'
 import { accelError } from '@uaccel/uapi'
 import t, { type Test } from 'tap'
 import { openDevice } from './device.js'
-import { FakeTransport } from './fake-transport.test.support.js'
+import { type FakeOptions, FakeTransport } from './fake-transport.test.support.js'
 import { reg32, registers } from './registers.js'
 
 const Bar0 = registers({ STATUS: reg32(0x20, 'rw') })
@@ -174,24 +174,28 @@ for (const [what, step, code] of [
 }
 
 t.test('a device that nothing brought to rest keeps its memory where no IOMMU takes it away', async (t) => {
-  for (const [what, kept, befall] of [
+  const cases: [what: string, kept: boolean, options: FakeOptions, befall?: (fake: FakeTransport) => void][] =
     [
-      'neither stopped nor reset',
-      true,
-      (fake: FakeTransport) => {
-        fake.failReset = accelError('ERR_ACCEL_TIMEOUT', 'no answer')
-      },
-    ],
-    ['reset', false, () => {}],
-    ['gone', false, (fake: FakeTransport) => fake.lose(accelError('ERR_ACCEL_NO_DEVICE', 'pulled out'))],
-  ] as const) {
-    const transport = new FakeTransport({ physical: true })
+      [
+        'neither stopped nor reset',
+        true,
+        {},
+        (fake) => {
+          fake.failReset = accelError('ERR_ACCEL_TIMEOUT', 'no answer')
+        },
+      ],
+      ['no PCI device, and no reset', true, { platform: { name: 'fake', version: '1' }, resets: [] }],
+      ['reset', false, {}],
+      ['gone', false, {}, (fake) => fake.lose(accelError('ERR_ACCEL_NO_DEVICE', 'pulled out'))],
+    ]
+  for (const [what, kept, options, befall] of cases) {
+    const transport = new FakeTransport({ physical: true, ...options })
     const dev = openDevice(transport)
     const buffer = DmaBuffer.create(4096)
     const { dma } = dev
     dma.map(buffer)
     dev.defer(() => Promise.reject(accelError('ERR_ACCEL_TIMEOUT', 'the queue does not stop')))
-    befall(transport)
+    befall?.(transport)
     await t.rejects(dev.release(), what)
     if (kept) t.equal(transport.mapped.size, 1, what)
     else t.throws(() => dma.map(buffer), { code: 'ERR_ACCEL_NO_DEVICE', message: /destroyed/ }, what)

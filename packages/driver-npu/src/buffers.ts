@@ -121,8 +121,9 @@ export interface MemorySource {
   grow(wantedBytes: number): HostChunk
 }
 
-const ALIGN_BYTES = 64
-const aligned = (sizeBytes: number) => Math.ceil(sizeBytes / ALIGN_BYTES) * ALIGN_BYTES
+export const ALIGN_BYTES = 64
+/** What a buffer of so many bytes takes. */
+export const aligned = (sizeBytes: number) => Math.ceil(sizeBytes / ALIGN_BYTES) * ALIGN_BYTES
 
 /** The memory of one context, handed out in buffers. */
 export class ContextMemory {

@@ -1,5 +1,6 @@
 import type { DeviceShare, EventLine, IrqVectors } from '@uaccel/core'
 import { isAccelError } from '@uaccel/uapi'
+import { aligned } from './buffers.js'
 import type { LeaseParts, NpuContextToken } from './lease.js'
 import type { QueueControl } from './queue-control.js'
 import { BAR, DOORBELL_PAGE_BYTES, NpuRegisters } from './registers.js'
@@ -38,7 +39,7 @@ export function lend(
     entriesLog2,
     doorbells,
     rings: share.memory(control.memory),
-    memory: share.memory(store.take(memoryBytes)),
+    memory: share.memory(store.take(aligned(memoryBytes))),
     wake: shareWake(share, control),
     irq,
     card: card && cardBar && { bar: cardBar, base: card.base },

@@ -167,6 +167,12 @@ export class Npu {
    */
   async shareContext(options: ShareContextOptions = {}): Promise<NpuLease> {
     const { memoryBytes = DEFAULT_MEMORY_BYTES } = options
+    if (!Number.isSafeInteger(memoryBytes) || memoryBytes <= 0) {
+      throw accelError(
+        'ERR_ACCEL_INVALID_ARGUMENT',
+        `memoryBytes of ${memoryBytes}: wanted a positive whole number of bytes`,
+      )
+    }
     await this.#recovering
     const { control, store, take, undo } = this.#takeQueue(options, true)
     try {
@@ -174,6 +180,8 @@ export class Npu {
       const share = this.#dev.share()
       try {
         const own = this.#ownsVector ? { irqs: this.#irqs!, vector: this.#vectorOf(index)! } : undefined
+        // A vector that queues share fires here, for all of them.
+        if (own === undefined && this.irqMode === 'msix') this.#handleVector(this.#vectorOf(index)!)
         const parts = lend(share, control, store, memoryBytes, own ?? this.irqMode !== 'poll')
         const lease = new NpuLease(parts, (closed) => this.#close(closed))
         await take(lease)
@@ -366,8 +374,10 @@ export class Npu {
         this.#failIfBroken(lease)
       }
     } catch (error) {
+      if (!isAccelError(error)) throw error
       // While the device cannot be reached, whoever makes it so tells the workers.
-      if (!isAccelError(error, 'ERR_ACCEL_NO_DEVICE')) throw error
+      if (error.code === 'ERR_ACCEL_NO_DEVICE') return
+      for (const lease of leases) if (lease.failure === undefined) lease.fail(error)
     }
   }
 

@@ -7,7 +7,7 @@ import {
   type RangeAllocator,
 } from '@uaccel/memory'
 import { accelError, isAccelError } from '@uaccel/uapi'
-import type { CardPart, HostChunk, MemorySource } from './buffers.js'
+import { ALIGN_BYTES, aligned, type CardPart, type HostChunk, type MemorySource } from './buffers.js'
 
 /** A range that a queue may touch, as a window register pair takes it (4.3). */
 export interface Window {
@@ -28,7 +28,6 @@ export interface Card {
 }
 
 const FIRST_CHUNK_BYTES = hugePageBytes
-const ALIGN_BYTES = 64
 
 /** The memory of one context: a few large chunks of the host's, and a part of the card's, so that its queue's windows cover it exactly. */
 export class ContextStore implements MemorySource {
@@ -56,7 +55,7 @@ export class ContextStore implements MemorySource {
     this.#opened = opened
     this.#maxChunks = windows - 1
     if (cardBytes === 0) return
-    const sizeBytes = Math.ceil(cardBytes / ALIGN_BYTES) * ALIGN_BYTES
+    const sizeBytes = aligned(cardBytes)
     const offset = card.free.alloc(sizeBytes, ALIGN_BYTES)
     if (offset === undefined) {
       throw accelError(

@@ -33,10 +33,8 @@ class LeaseHost implements ContextHost {
   sync(): void {
     this.#device.sync()
   }
-  /** The other thread looks, and says so. */
-  diagnose(): undefined {
-    this.#device.sync()
-  }
+  /** The other thread looks, and says so: `sync` brings it. */
+  diagnose(): undefined {}
   irqCounts(): IrqCounts | undefined {
     return this.line?.counts
   }

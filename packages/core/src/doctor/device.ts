@@ -1,5 +1,5 @@
-import { closeSync, constants, openSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { accessSync, closeSync, constants, openSync, readFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
 import { bindCommands, unbindCommands } from '../pci/bind-plan.js'
 import { decodeConfigSpace } from '../pci/decode.js'
 import { describeHolder, holdersOf } from '../pci/holders.js'
@@ -81,20 +81,21 @@ const viable: Check<DeviceContext> = {
 const permission: Check<DeviceContext> = {
   id: 'permission',
   title: 'Rights to its nodes',
-  run({ device, paths }) {
+  run(context) {
+    const { device, paths } = context
     const nodes = userNodes(device, paths)
     if (nodes.length === 0) return { status: 'ok', found: 'no nodes before it is bound' }
     const group = vfioGroupNode(device, paths)?.path
     const own = nodes.map(({ path }) => path).filter((path) => path !== group)
     const container = join(paths.devfs, 'vfio/vfio')
     const iommufd = join(paths.devfs, 'iommu')
-    // Opening these does nothing to the device.
-    const denied = new Map(
-      [...nodes.map(({ path }) => path), container, iommufd].map((path) => [path, refusal(path)]),
-    )
+    const uio = isUio(device.driver)
+    const config = join(folderOf(context), 'config')
+    const files = [...nodes.map(({ path }) => path), container, iommufd, ...(uio ? [config] : [])]
+    const denied = new Map(files.map((path) => [path, refusal(path)]))
     const open = (paths: readonly string[]) => paths.every((path) => denied.get(path) === undefined)
-    const ways = isUio(device.driver)
-      ? [own]
+    const ways = uio
+      ? [[...own, config]]
       : [
           ...(group === undefined ? [] : [[group, container]]),
           ...(own.length === 0 ? [] : [[...own, iommufd]]),
@@ -114,9 +115,24 @@ const permission: Check<DeviceContext> = {
             : [],
       }
     }
+    const found = `${userName()} may not open ${wanted.join(', ')}`
+    if (uio) {
+      return {
+        status: 'failed',
+        found,
+        cause: 'behind UIO, configuration space and registers are files of sysfs, which are of root',
+        fixes: [{ what: 'run the program as root', commands: [] }],
+      }
+    }
+    // Without a group there are the device's own node and that of iommufd alone (CONFIG_VFIO_GROUP).
+    const rules =
+      group === undefined
+        ? ['SUBSYSTEM=="vfio-dev"', 'KERNEL=="iommu", SUBSYSTEM=="misc"']
+        : ['SUBSYSTEM=="vfio"']
+    const subsystems = group === undefined ? ['vfio-dev', 'misc'] : ['vfio']
     return {
       status: 'failed',
-      found: `${userName()} may not open ${wanted.join(', ')}`,
+      found,
       cause: 'new nodes belong to root',
       fixes: [
         {
@@ -128,9 +144,9 @@ const permission: Check<DeviceContext> = {
           commands: [
             'getent group vfio || groupadd --system vfio',
             `usermod --append --groups vfio ${userName()}`,
-            `echo 'SUBSYSTEM=="vfio", GROUP="vfio", MODE="0660"' > /etc/udev/rules.d/90-uaccel.rules`,
+            `printf '%s\\n' ${rules.map((rule) => `'${rule}, GROUP="vfio", MODE="0660"'`).join(' ')} > /etc/udev/rules.d/90-uaccel.rules`,
             'udevadm control --reload',
-            'udevadm trigger --subsystem-match=vfio',
+            `udevadm trigger ${subsystems.map((name) => `--subsystem-match=${name}`).join(' ')}`,
           ],
         },
       ],
@@ -138,15 +154,24 @@ const permission: Check<DeviceContext> = {
   },
 }
 
-/** The errno with which a node does not open. EBUSY is no want of rights. */
-function refusal(path: string): string | undefined {
+/**
+ * The errno with which a node does not open. Opening a node of VFIO does nothing to the device. One of UIO is only asked for its
+ * rights: closing it would switch bus mastering off under whoever uses the device (release in drivers/uio/uio_pci_generic.c).
+ */
+function openingError(path: string): string | undefined {
   try {
-    closeSync(openSync(path, constants.O_RDWR | constants.O_NONBLOCK))
+    if (/^uio\d+$/.test(basename(path))) accessSync(path, constants.R_OK | constants.W_OK)
+    else closeSync(openSync(path, constants.O_RDWR | constants.O_NONBLOCK))
     return undefined
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    return code === 'EBUSY' ? undefined : (code ?? 'error')
+    return (error as NodeJS.ErrnoException).code ?? 'error'
   }
+}
+
+/** The same, but EBUSY is no want of rights. */
+function refusal(path: string): string | undefined {
+  const code = openingError(path)
+  return code === 'EBUSY' ? undefined : code
 }
 
 const holder: Check<DeviceContext> = {
@@ -166,7 +191,7 @@ const holder: Check<DeviceContext> = {
       }
     }
     const group = vfioGroupNode(device, paths)?.path
-    if (group !== undefined && isBusy(group)) {
+    if (group !== undefined && openingError(group) === 'EBUSY') {
       return {
         status: 'failed',
         found: `${group} is open in a process of another user, which only root sees`,
@@ -175,15 +200,6 @@ const holder: Check<DeviceContext> = {
     }
     return { status: 'ok', found: 'no' }
   },
-}
-
-function isBusy(path: string): boolean {
-  try {
-    closeSync(openSync(path, constants.O_RDWR | constants.O_NONBLOCK))
-    return false
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EBUSY'
-  }
 }
 
 const interrupts: Check<DeviceContext> = {

@@ -1,21 +1,23 @@
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { bindCommands, loadCommands } from '../pci/bind-plan.js'
-import { linkName, type MachinePaths, readText } from '../pci/machine.js'
+import {
+  linkName,
+  type MachinePaths,
+  namesIn,
+  noIommuMode,
+  noIommuParameter,
+  readText,
+} from '../pci/machine.js'
 import { afterUses, usesOf } from '../pci/uses.js'
 import type { Check, DeviceContext, Finding, Fix, MachineContext } from './check.js'
-
-const unsafeModePath = (sysfs: string) => join(sysfs, 'module/vfio/parameters/enable_unsafe_noiommu_mode')
-
-/** True where the administrator has switched on VFIO for devices without an IOMMU. */
-export const noIommuMode = ({ sysfs }: MachinePaths) => readText(unsafeModePath(sysfs)) === 'Y'
 
 /** True where the kernel has put devices into groups that an IOMMU keeps apart: those of no-IOMMU VFIO are none. */
 export function hasIommu(paths: MachinePaths): boolean {
   return iommuNames(paths).length > 0
 }
 
-const iommuNames = ({ sysfs }: MachinePaths) => namesIn(join(sysfs, 'class/iommu'))
+const iommuNames = ({ sysfs }: MachinePaths) => namesIn(join(sysfs, 'class/iommu')).sort()
 
 /** Bits 21:16 of the capability register are the width less 1 (Intel VT-d 4.1, 11.4.2, MGAW). */
 function addressBits(name: string, { sysfs }: MachinePaths): number | undefined {
@@ -93,7 +95,7 @@ function absent(paths: MachinePaths): Finding {
 /** What does without an IOMMU, on this kernel: distributions leave no-IOMMU VFIO out (Debian's 6.1 does). */
 function withoutIommu({ sysfs }: MachinePaths): Fix {
   const loaded = existsSync(join(sysfs, 'module/vfio'))
-  if (loaded && !existsSync(unsafeModePath(sysfs))) {
+  if (loaded && !existsSync(join(sysfs, noIommuParameter))) {
     return {
       what:
         'or do without: a device on UIO can read and write all memory of the machine ' +
@@ -104,10 +106,7 @@ function withoutIommu({ sysfs }: MachinePaths): Fix {
   }
   return {
     what: 'or do without: the device can then read and write all memory of the machine, until the next boot',
-    commands: [
-      ...(loaded ? [] : ['modprobe vfio']),
-      'echo 1 > /sys/module/vfio/parameters/enable_unsafe_noiommu_mode',
-    ],
+    commands: [...(loaded ? [] : ['modprobe vfio']), `echo 1 > /sys/${noIommuParameter}`],
     unsafe: true,
   }
 }
@@ -225,12 +224,4 @@ export const deviceIommu: Check<DeviceContext> = {
       ],
     }
   },
-}
-
-function namesIn(folder: string): string[] {
-  try {
-    return readdirSync(folder).sort()
-  } catch {
-    return []
-  }
 }

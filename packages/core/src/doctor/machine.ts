@@ -1,9 +1,9 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { readMemlock } from '@uaccel/memory'
 import { sys } from '@uaccel/sys'
 import { isAccelError } from '@uaccel/uapi'
-import { readText } from '../pci/machine.js'
+import { namesIn, readText } from '../pci/machine.js'
 import { userName } from '../pci/user.js'
 import type { Check, MachineContext } from './check.js'
 import { hasIommu, interruptRemapping, iommu } from './iommu.js'
@@ -160,10 +160,12 @@ const hugepages: Check<MachineContext> = {
   title: 'Huge pages',
   run({ paths }) {
     const folder = join(paths.sysfs, 'kernel/mm/hugepages')
-    const pools = namesIn(folder).map((name) => ({
-      size: Number(/^hugepages-(\d+)kB$/.exec(name)?.[1] ?? 0) * 1024,
-      free: Number(readText(join(folder, name, 'free_hugepages')) ?? 0),
-    }))
+    const pools = namesIn(folder)
+      .sort()
+      .map((name) => ({
+        size: Number(/^hugepages-(\d+)kB$/.exec(name)?.[1] ?? 0) * 1024,
+        free: Number(readText(join(folder, name, 'free_hugepages')) ?? 0),
+      }))
     const free = pools.filter((pool) => pool.free > 0).map((pool) => `${pool.free} of ${size(pool.size)}`)
     const found = free.length === 0 ? 'none free' : `free: ${free.join(', ')}`
     if (hasIommu(paths)) return { status: 'ok', found: `${found}; not needed with an IOMMU` }
@@ -186,14 +188,6 @@ function size(bytes: number): string {
     : bytes >= 1 << 20
       ? `${+(bytes / (1 << 20)).toFixed(1)} MiB`
       : `${Math.floor(bytes / 1024)} KiB`
-}
-
-function namesIn(folder: string): string[] {
-  try {
-    return readdirSync(folder).sort()
-  } catch {
-    return []
-  }
 }
 
 /** What concerns every device. */

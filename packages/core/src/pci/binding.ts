@@ -5,7 +5,7 @@ import { blockersOf, isVfioDriver } from '../vfio/iommu.js'
 import { type Before, bindPlan, loadCommands, restorePlan, type SysfsWrite } from './bind-plan.js'
 import { forgetRecord, isDriverName, readRecord, writeRecord } from './bind-record.js'
 import { describeHolder, holdersOf } from './holders.js'
-import { linkName, type MachinePaths, machinePaths, readText } from './machine.js'
+import { linkName, type MachinePaths, machinePaths, noIommuMode } from './machine.js'
 import { giveNodes, type NodeOwner } from './node-owner.js'
 import { userNodes } from './nodes.js'
 import { type PciDeviceInfo, readPciDevice } from './sysfs.js'
@@ -187,8 +187,7 @@ function checkBindable(device: PciDeviceInfo, driver: string, force: boolean, { 
       `${bdf} is a bridge: other devices are reached through it, and no program can drive it. It keeps no IOMMU group from being viable`,
     )
   }
-  const noIommu = readText(join(paths.sysfs, 'module/vfio/parameters/enable_unsafe_noiommu_mode'))
-  if (isVfioDriver(driver) && device.iommuGroup === undefined && noIommu !== 'Y') {
+  if (isVfioDriver(driver) && device.iommuGroup === undefined && !noIommuMode(paths)) {
     throw accelError(
       'ERR_ACCEL_NO_IOMMU',
       `${bdf} stands behind no IOMMU, and ${driver} takes no such device: \`uaccel doctor ${bdf}\` says how to get one`,

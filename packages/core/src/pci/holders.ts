@@ -1,6 +1,6 @@
-import { readdirSync, readlinkSync } from 'node:fs'
+import { readlinkSync } from 'node:fs'
 import { join } from 'node:path'
-import { type MachinePaths, readText } from './machine.js'
+import { type MachinePaths, namesIn, readText } from './machine.js'
 
 /** A process that has a file open. */
 export interface Holder {
@@ -20,11 +20,11 @@ export function holdersOf(paths: readonly string[], { proc }: Pick<MachinePaths,
   const wanted = new Set(paths)
   const open = (pid: string) => {
     const folder = join(proc, pid, 'fd')
-    return entries(folder)
+    return namesIn(folder)
       .map((fd) => target(join(folder, fd)))
       .find((path) => path !== undefined && wanted.has(path))
   }
-  return entries(proc)
+  return namesIn(proc)
     .filter((name) => /^\d+$/.test(name))
     .flatMap((pid) => {
       const path = open(pid)
@@ -37,14 +37,6 @@ export function holdersOf(paths: readonly string[], { proc }: Pick<MachinePaths,
 /** `qemu-system-x86 (process 4711)`. */
 export const describeHolder = ({ pid, name }: Holder): string =>
   `${name.replace(/[^\x20-\x7e]/g, '?')} (process ${pid}${pid === process.pid ? ', this one' : ''})`
-
-function entries(folder: string): string[] {
-  try {
-    return readdirSync(folder)
-  } catch {
-    return []
-  }
-}
 
 /** What a descriptor is of. A device that is being taken away has lost its node, and the kernel says so behind the path. */
 function target(path: string): string | undefined {

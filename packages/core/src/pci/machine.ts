@@ -1,5 +1,14 @@
-import { closeSync, constants, fstatSync, openSync, readFileSync, readlinkSync, readSync } from 'node:fs'
-import { basename } from 'node:path'
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  readSync,
+} from 'node:fs'
+import { basename, join } from 'node:path'
 
 /** Where the kernel shows the machine; tests put folders of their own in their place. */
 export interface MachinePaths {
@@ -23,6 +32,22 @@ export function readText(path: string): string | undefined {
     return undefined
   }
 }
+
+/** What a folder holds, in no order. Empty where it cannot be read. */
+export function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder)
+  } catch {
+    return []
+  }
+}
+
+/** The switch of VFIO for devices without an IOMMU, below sysfs. Absent without CONFIG_VFIO_NOIOMMU. */
+export const noIommuParameter = 'module/vfio/parameters/enable_unsafe_noiommu_mode'
+
+/** True where the administrator has switched it on. */
+export const noIommuMode = ({ sysfs }: Pick<MachinePaths, 'sysfs'>): boolean =>
+  readText(join(sysfs, noIommuParameter)) === 'Y'
 
 /** The last part of where a symbolic link points. Absent where there is none. */
 export function linkName(path: string): string | undefined {

@@ -1,6 +1,5 @@
-import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { type MachinePaths, readText } from './machine.js'
+import { type MachinePaths, namesIn, readText } from './machine.js'
 import type { PciDeviceInfo } from './sysfs.js'
 
 /** A node through which programs reach a device. */
@@ -44,12 +43,4 @@ export function userNodes(device: PciDeviceInfo, paths: MachinePaths): UserNode[
 function deviceNumberIn(folder: string): string | undefined {
   const number = readText(join(folder, 'dev'))
   return number !== undefined && /^\d+:\d+$/.test(number) ? number : undefined
-}
-
-function namesIn(folder: string): string[] {
-  try {
-    return readdirSync(folder)
-  } catch {
-    return []
-  }
 }

@@ -44,6 +44,8 @@ t.test('disks', async (t) => {
   t.strictSame(uses(), [
     { kind: 'mount', what: `${node('nvme0n1p1')} is mounted on /my disk`, command: "umount '/my disk'" },
   ])
+  proc('self/mountinfo', '30 22 259:1 / /Größe rw - ext4 /dev/x rw\n')
+  t.match(uses(), [{ command: "umount '/Größe'" }])
   proc('self/mountinfo', `31 22 0:40 /vol /srv rw - btrfs ${node('nvme0n1')} rw\n`)
   t.match(uses(), [{ kind: 'mount', command: 'umount /srv' }], 'by its source')
   proc('self/mountinfo', '')

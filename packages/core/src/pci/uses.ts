@@ -1,8 +1,8 @@
-import { closeSync, constants, openSync, readdirSync, statSync } from 'node:fs'
+import { closeSync, constants, existsSync, openSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { isVfioDriver } from '../vfio/iommu.js'
 import { describeHolder, holdersOf } from './holders.js'
-import { linkName, type MachinePaths, readText, shellWord } from './machine.js'
+import { linkName, type MachinePaths, namesIn, readText, shellWord } from './machine.js'
 import { vfioGroupNode } from './nodes.js'
 import { blockFolder, type DevicePart, partsOf, readPart } from './parts.js'
 import type { PciDeviceInfo } from './sysfs.js'
@@ -60,7 +60,7 @@ function diskUses(disks: readonly DevicePart[], paths: MachinePaths): DeviceUse[
   const all = new Map(disks.map((disk) => [disk.name, disk]))
   const uses: DeviceUse[] = []
   for (const disk of all.values()) {
-    for (const name of names(join(disk.folder, 'holders'))) {
+    for (const name of namesIn(join(disk.folder, 'holders'))) {
       uses.push({ kind: 'holder', what: `${disk.node ?? disk.name} is a part of ${name}` })
       const folder = blockFolder(name, paths)
       const holder = folder === undefined ? undefined : readPart(folder, paths)
@@ -174,7 +174,7 @@ function strayNetworks(
   { sysfs }: MachinePaths,
 ): DeviceUse[] {
   const folder = join(sysfs, 'bus/pci/devices', bdf, 'net')
-  if (parts.some(({ subsystem }) => subsystem === 'net') || linkNames(folder) === undefined) return []
+  if (parts.some(({ subsystem }) => subsystem === 'net') || !existsSync(folder)) return []
   return [{ kind: 'network', what: `${bdf} has a network interface in another network namespace` }]
 }
 
@@ -197,16 +197,10 @@ function processes(device: PciDeviceInfo, parts: readonly DevicePart[], paths: M
   }))
 }
 
-const names = (folder: string): string[] => linkNames(folder) ?? []
-
-function linkNames(folder: string): string[] | undefined {
-  try {
-    return readdirSync(folder)
-  } catch {
-    return undefined
-  }
+/** Space, tab, line end and backslash come as `\040` (fs/proc_namespace.c). {@link readText} gives bytes; paths are UTF-8. */
+const unescapeOctal = (text: string) => {
+  const bytes = text.replace(/\\([0-7]{3})/g, (_, digits: string) =>
+    String.fromCharCode(Number.parseInt(digits, 8)),
+  )
+  return Buffer.from(bytes, 'latin1').toString('utf8')
 }
-
-/** Space, tab, line end and backslash come as `\040` (fs/proc_namespace.c). */
-const unescapeOctal = (text: string) =>
-  text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)))

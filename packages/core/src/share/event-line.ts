@@ -6,6 +6,8 @@ export class EventLine {
   readonly #event: EventFd
   readonly #own: boolean
   #watch: Watch | undefined
+  #handler: IrqHandler | undefined
+  #closed = false
   #fired = 0
   #handled = 0
 
@@ -19,9 +21,9 @@ export class EventLine {
     return this.#event.fd
   }
 
-  /** Has the handler of the other side run. A system call. */
+  /** Has the handler of the other side run. A system call. Nothing once closed: the descriptor's number may be another's by then. */
   signal(): void {
-    this.#event.signal()
+    if (!this.#closed) this.#event.signal()
   }
 
   /**
@@ -29,13 +31,14 @@ export class EventLine {
    * Resolves when the thread may be terminated without harm: what waits for the kernel in its place is up then.
    */
   async handle(handler: IrqHandler): Promise<void> {
-    this.#watch?.close()
-    this.#watch = watch(this.#event.fd, () => {
+    this.#handler = handler
+    // The watch stays when the handler changes: in a worker thread, the last one to be closed ends the thread that waits.
+    this.#watch ??= watch(this.#event.fd, () => {
       const count = this.#event.drain()
       if (count === 0) return
       this.#fired += count
       this.#handled++
-      handler(count)
+      this.#handler?.(count)
     })
     await this.#watch.started
   }
@@ -52,6 +55,7 @@ export class EventLine {
 
   /** No handler runs any more. Idempotent. */
   close(): void {
+    this.#closed = true
     this.#watch?.close()
     this.#watch = undefined
     if (this.#own) this.#event.close()

@@ -2,11 +2,12 @@ import { once } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
-import { sys } from '@uaccel/sys'
+import { EventFd, sys } from '@uaccel/sys'
 import { accelError } from '@uaccel/uapi'
 import t from 'tap'
 import { openDevice } from '../device.js'
 import { FakeTransport } from '../fake-transport.test.support.js'
+import { EventLine } from './event-line.js'
 import type { WorkerJob } from './share.test.worker.js'
 import type { ShareToken } from './tokens.js'
 
@@ -201,6 +202,17 @@ t.test('a reset under a worker that never reaches its event loop', async (t) => 
   t.equal(await ended, 'ERR_ACCEL_NO_DEVICE', 'a loss ends its loop')
   await share.ref().detached
   await end()
+})
+
+t.test('a line that was closed signals nobody: its number may be another descriptor by then', async (t) => {
+  const line = new EventLine()
+  const { fd } = line
+  line.close()
+  const other = new EventFd()
+  t.equal(other.fd, fd)
+  line.signal()
+  t.equal(other.drain(), 0)
+  other.close()
 })
 
 t.test('a worker that is terminated leaves nothing behind', async (t) => {

@@ -61,12 +61,13 @@ export async function openUio(address: string, options: UioOptions = {}): Promis
     const readWrite = { readable: true, writable: true }
     for (const bar of device.bars) regions.set(bar.index, barRegion(bar, folder, bdf))
     regions.set(PciRegion.CONFIG, { ...readWrite, sizeBytes: space.sizeBytes, mappable: [], access: config })
-    const reset = async () => {
+    const reset = async (checkAlive: () => void) => {
       const limit = within(resetTimeoutMs, `the reset of ${bdf}`, writeFile(resetFile, '1'))
       await limit.catch((cause: NodeJS.ErrnoException) => {
         if (cause.syscall === undefined) throw cause
         throw accelError('ERR_ACCEL_IO', `the kernel could not reset ${bdf}: ${cause.code}`, { cause })
       })
+      checkAlive() // another file may have the descriptor's number then
       // All ones: nothing answers on the bus (PCI Local Bus 3.0, 6.1).
       if (config!.read(pciConfig.vendor, 2) !== 0xffff) return
       throw accelError(

@@ -1,6 +1,8 @@
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
-import { basename, join } from 'node:path'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { abi } from '@uaccel/sys'
 import { accelError } from '@uaccel/uapi'
+import { linkName, namesIn } from '../pci/machine.js'
 
 /** A stretch of memory that a UIO driver shows (`/sys/class/uio/uioN/maps/mapM`; Documentation/driver-api/uio-howto.rst). */
 export interface UioMap {
@@ -29,12 +31,12 @@ export interface UioDeviceInfo {
   readonly bdf?: string
 }
 
-/** UIO's maps of a device. MAX_UIO_MAPS in include/linux/uio_driver.h */
-const maxMaps = 5
+/** MAX_UIO_MAPS in include/linux/uio_driver.h: 5. */
+const mapName = /^map[0-4]$/
 
 /** All devices of UIO, in the order of their numbers. Empty where the kernel has no UIO. */
 export function listUioDevices({ sysfs = '/sys' }: { readonly sysfs?: string } = {}): UioDeviceInfo[] {
-  return names(join(sysfs, 'class/uio'))
+  return namesIn(join(sysfs, 'class/uio'))
     .filter((name) => /^uio\d+$/.test(name))
     .sort((a, b) => Number(a.slice(3)) - Number(b.slice(3)))
     .flatMap((uio) => read(sysfs, uio) ?? [])
@@ -42,7 +44,7 @@ export function listUioDevices({ sysfs = '/sys' }: { readonly sysfs?: string } =
 
 /** The UIO device of a PCI function, where its driver made one. */
 export function uioOfPci(sysfs: string, bdf: string): UioDeviceInfo | undefined {
-  const uio = names(join(sysfs, 'bus/pci/devices', bdf, 'uio')).find((name) => /^uio\d+$/.test(name))
+  const uio = namesIn(join(sysfs, 'bus/pci/devices', bdf, 'uio')).find((name) => /^uio\d+$/.test(name))
   return uio === undefined ? undefined : read(sysfs, uio)
 }
 
@@ -74,8 +76,8 @@ function read(sysfs: string, uio: string): UioDeviceInfo | undefined {
   const name = text(join(folder, 'name'))
   const events = text(join(folder, 'event'))
   if (name === undefined || events === undefined) return undefined
-  const bdf = link(join(folder, 'device'))
-  const isPci = link(join(folder, 'device/subsystem')) === 'pci'
+  const bdf = linkName(join(folder, 'device'))
+  const isPci = linkName(join(folder, 'device/subsystem')) === 'pci'
   return {
     uio,
     name,
@@ -87,8 +89,8 @@ function read(sysfs: string, uio: string): UioDeviceInfo | undefined {
 }
 
 function maps(folder: string): UioMap[] {
-  const found = names(folder)
-    .filter((name) => /^map[0-4]$/.test(name))
+  return namesIn(folder)
+    .filter((name) => mapName.test(name))
     .sort()
     .map((map, index): UioMap => {
       const path = (name: string) => join(folder, map, name)
@@ -99,7 +101,7 @@ function maps(folder: string): UioMap[] {
         map !== `map${index}` ||
         !Number.isSafeInteger(sizeBytes) ||
         offset >= sizeBytes ||
-        offset >= 4096
+        offset >= abi.PAGE_SIZE_BYTES
       ) {
         throw accelError(
           'ERR_ACCEL_IO',
@@ -108,7 +110,6 @@ function maps(folder: string): UioMap[] {
       }
       return { index, ...(name && { name }), address: value('addr'), offset, sizeBytes }
     })
-  return found.slice(0, maxMaps)
 }
 
 function bigNumber(path: string, found: string | undefined): bigint {
@@ -118,25 +119,9 @@ function bigNumber(path: string, found: string | undefined): bigint {
 
 const number = (path: string, found: string): number => Number(bigNumber(path, found))
 
-function names(folder: string): string[] {
-  try {
-    return readdirSync(folder)
-  } catch {
-    return []
-  }
-}
-
 function text(path: string): string | undefined {
   try {
     return readFileSync(path, 'utf8').trim()
-  } catch {
-    return undefined
-  }
-}
-
-function link(path: string): string | undefined {
-  try {
-    return basename(readlinkSync(path))
   } catch {
     return undefined
   }

@@ -2,6 +2,7 @@ import type { DmaMapper } from '@uaccel/memory'
 import { EventFd, type Mapping, sys, type Watch, watch } from '@uaccel/sys'
 import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
 import { Listeners } from '../listeners.js'
+import { contains } from '../mmio.js'
 import {
   type AccessWidth,
   type Area,
@@ -36,8 +37,8 @@ export interface UioParts {
   readonly regions: readonly UioRegion[]
   readonly line: UioLine
   readonly dma: DmaMapper
-  /** Resets the device; absent where it has no reset. */
-  readonly reset?: () => Promise<void>
+  /** Resets the device; absent where it has no reset. `checkAlive` throws once the transport is closed. */
+  readonly reset?: (checkAlive: () => void) => Promise<void>
 }
 
 /** Regions of a device by their index, and none at the others. */
@@ -117,10 +118,8 @@ export class UioTransport implements Transport {
   map(index: number, area: Area): Mapping {
     this.#checkAlive()
     const region = this.regions[index]
-    const within = region?.mappable.some(
-      (a) => area.offset >= a.offset && area.offset + area.sizeBytes <= a.offset + a.sizeBytes,
-    )
-    if (within && region.access?.map !== undefined) return region.access.map(area)
+    const fits = region?.mappable.some((a) => contains(a, area.offset, area.sizeBytes))
+    if (fits && region.access?.map !== undefined) return region.access.map(area)
     throw accelError(
       'ERR_ACCEL_OUT_OF_RANGE',
       `${this.#name()}: ${area.sizeBytes} bytes at ${area.offset} of region ${index} cannot be mapped`,
@@ -171,7 +170,7 @@ export class UioTransport implements Transport {
       )
     }
     this.disableIrqs('intx')
-    await reset()
+    await reset(() => this.#checkAlive())
     this.#checkAlive()
   }
 

@@ -3,12 +3,11 @@ import { join } from 'node:path'
 import { PhysicalMapper } from '@uaccel/memory'
 import { accelError, isAccelError } from '@uaccel/uapi'
 import { taint } from '../no-iommu.js'
+import { noIommuParameter } from '../pci/machine.js'
 import type { IommuGroup } from '../pci/sysfs.js'
 import * as vfio from './abi.js'
 import type { VfioCalls } from './calls.js'
 import { type GroupIommu, openNode, type VfioPaths } from './iommu.js'
-
-const parameter = 'module/vfio/parameters/enable_unsafe_noiommu_mode'
 
 /** True for a group that VFIO made up for a device without an IOMMU (vfio_noiommu_group_alloc in drivers/vfio/group.c). */
 export function isMadeUp(group: IommuGroup, { sysfs }: VfioPaths): boolean {
@@ -24,10 +23,10 @@ export function isMadeUp(group: IommuGroup, { sysfs }: VfioPaths): boolean {
 
 /** How vfio-pci is made to take a device without an IOMMU, where it has not: for an error's end. */
 export function enableNoIommu(bdf: string, { sysfs }: VfioPaths): string {
-  if (!existsSync(join(sysfs, parameter)))
+  if (!existsSync(join(sysfs, noIommuParameter)))
     return 'This kernel cannot: it has no vfio module, or was built without CONFIG_VFIO_NOIOMMU; openUio() may'
   return (
-    `Allow it and bind the device anew, as root: \`echo 1 > /sys/${parameter}\`, then \`echo vfio-pci > ` +
+    `Allow it and bind the device anew, as root: \`echo 1 > /sys/${noIommuParameter}\`, then \`echo vfio-pci > ` +
     `/sys/bus/pci/devices/${bdf}/driver_override\` and \`echo ${bdf} > /sys/bus/pci/drivers_probe\``
   )
 }
@@ -81,7 +80,7 @@ function setIommu(calls: VfioCalls, container: number): void {
     if (!isAccelError(cause, 'ERR_ACCEL_NO_DEVICE')) throw cause
     throw accelError(
       'ERR_ACCEL_UNSUPPORTED',
-      `the kernel does not allow VFIO without an IOMMU (any more); as root: \`echo 1 > /sys/${parameter}\``,
+      `the kernel does not allow VFIO without an IOMMU (any more); as root: \`echo 1 > /sys/${noIommuParameter}\``,
       { cause },
     )
   }

@@ -2,6 +2,7 @@ import type { DmaMapper } from '@uaccel/memory'
 import { abi, EventFd, Mapping, type Watch, watch } from '@uaccel/sys'
 import { type AccelError, accelError } from '@uaccel/uapi'
 import { Listeners } from '../listeners.js'
+import { contains } from '../mmio.js'
 import { pciCommand, pciConfig } from '../pci/constants.js'
 import {
   type AccessWidth,
@@ -273,8 +274,7 @@ export class VfioTransport implements Transport {
     this.#checkAlive()
     const region = this.regions[index]
     const whole = offset % abi.PAGE_SIZE_BYTES === 0 && sizeBytes % abi.PAGE_SIZE_BYTES === 0 && sizeBytes > 0
-    const fits = (a: Area) => offset >= a.offset && offset + sizeBytes <= a.offset + a.sizeBytes
-    if (!whole || !region?.mappable.some(fits)) {
+    if (!whole || !region?.mappable.some((a) => contains(a, offset, sizeBytes))) {
       throw accelError(
         'ERR_ACCEL_OUT_OF_RANGE',
         `${this.#name()}: ${sizeBytes} bytes at ${offset} of region ${index} cannot be mapped`,
