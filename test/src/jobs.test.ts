@@ -10,7 +10,7 @@ import { loopback } from '@uaccel/model'
 import { isAccelError } from '@uaccel/uapi'
 import { connectVfioUser } from '@uaccel/vfio-user'
 import t, { type Test } from 'tap'
-import { serveNpu } from './serve-npu.js'
+import { serveModel } from './serve-model.js'
 
 /** Buffers, fences and jobs on a device that somebody else might have made: our NPU's model behind a transport, its driver unchanged. */
 
@@ -38,7 +38,7 @@ const heldBuffers = () =>
 
 interface Way {
   readonly how: string
-  connect(t: Test): Promise<{ transport: Transport; violations(): Promise<string[]> }>
+  connect(t: Test): Promise<{ transport: Transport; violations(): Promise<readonly string[]> }>
 }
 
 const ways: readonly Way[] = [
@@ -52,7 +52,7 @@ const ways: readonly Way[] = [
   {
     how: 'vfio-user',
     async connect(t) {
-      const { path, violations } = await serveNpu(t)
+      const { path, violations } = await serveModel(t, 'npu')
       return { transport: await connectVfioUser(path), violations }
     },
   },
