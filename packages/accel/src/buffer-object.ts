@@ -25,6 +25,8 @@ export class BufferObject {
   writers = 0
   /** Why the last job failed that was to write it: what it was to hold is not there. */
   failure: AccelError | undefined
+  /** Its memory was given away by descriptor. */
+  exported = false
   /** Where jobs name it: more than one where devices share it. */
   readonly queues = new Set<JobQueue>()
   readonly #mappings = new WeakMap<DmaDomain, DmaMapping>()
@@ -63,6 +65,11 @@ export class BufferObject {
 
   get sizeBytes(): number {
     return this.memory.sizeBytes
+  }
+
+  /** True where others than one open may have it. */
+  get shared(): boolean {
+    return this.exported || this.#handles > 1
   }
 
   /** True where nobody can name it any more, and jobs still hold it. */

@@ -88,7 +88,14 @@ const answers: { readonly [K in keyof CommonCommands]: Answerer<K> } = {
   boDestroy: ({ work }, request, { open }) => work.of(open).boDestroy(request),
   boExport: ({ work }, request, { open }) => work.of(open).boExport(request),
   boImport: ({ work }, request, { open }) => work.of(open).boImport(request),
-  submit: ({ work }, request, { open }) => work.of(open).submit(request),
+  submit({ work, record }, request, { open }) {
+    try {
+      return work.of(open).submit(request)
+    } catch (error) {
+      record.refusals++
+      throw error
+    }
+  },
   wait: ({ work }, request, { open, signal }) => work.of(open).wait(request, signal),
   fenceCreate: ({ work }, request, { open }) => work.of(open).fenceCreate(request),
   fenceEvent: ({ work }, request, { open }) => work.of(open).fenceEvent(request),

@@ -60,6 +60,11 @@ export class DriverInstance {
     return this.#probed && !this.#device?.signal.aborted ? this.#device?.dma : undefined
   }
 
+  /** How many jobs the driver takes at once; undefined where it takes none. */
+  get jobDepth(): number | undefined {
+    return this.#probed?.submit && (this.#probed.depth ?? 1)
+  }
+
   /** Who takes jobs; undefined while nobody does. */
   get target(): JobTarget | undefined {
     const probed = this.#probed

@@ -39,8 +39,10 @@ export interface JobRequest {
   readonly uses: readonly JobUse[]
   readonly waits: readonly Point[]
   readonly payload: Uint8Array
-  /** Told once how it ended. */
-  readonly ended: (error: AccelError | undefined) => void
+  /** Told where its driver gets it. */
+  readonly began: () => void
+  /** Told once how it ended, and whether its driver had it. */
+  readonly ended: (error: AccelError | undefined, started: boolean) => void
 }
 
 /** A job of an open, from its submission to its end. It holds its buffers all the time. */
@@ -112,6 +114,7 @@ export class QueuedJob {
   begin(): void {
     this.#running = true
     this.#count(1)
+    this.#request.began()
   }
 
   /** Has `told` run when the job ends. Answers what takes it back. */
@@ -138,7 +141,7 @@ export class QueuedJob {
         failures.push(failure)
       }
     }
-    this.#request.ended(error)
+    this.#request.ended(error, this.#running)
     for (const told of this.#listeners) told()
     return failures
   }

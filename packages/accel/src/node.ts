@@ -89,7 +89,8 @@ export class AccelNode {
     this.#callHost = {
       holder: () => turn.holder,
       ended: (call, error) => {
-        if (call.command.number >= FIRST_DRIVER_COMMAND) this.record.ended(call, error)
+        const { open, command, started } = call
+        if (command.number >= FIRST_DRIVER_COMMAND) this.record.ended(open, 'command', started, error)
       },
     }
     this.attributes = new AttributeTree({
@@ -139,6 +140,11 @@ export class AccelNode {
   /** @internal */
   get device(): AccelDevice | undefined {
     return this.#instance.device
+  }
+
+  /** @internal How many jobs the driver takes at once; undefined where it takes none. */
+  get jobDepth(): number | undefined {
+    return this.#instance.jobDepth
   }
 
   /** @internal What the driver knows of its device. */
@@ -239,10 +245,10 @@ export class AccelNode {
         request = decodeRequest(command, bytes, options.fds)
         call = new Call(open, command, options, this.#callHost)
       } catch (error) {
-        if (!common) this.record.refusals++
+        if (!common || number === commonUapi.commands.submit.number) this.record.refusals++
         throw error
       }
-      if (!common) this.record.submitted(call)
+      if (!common) this.record.submitted(open)
       const serving = common
         ? this.#answer(call, request, released)
         : this.#runner.serve(call, request, released)
@@ -343,6 +349,7 @@ export class AccelNode {
       name: this.name,
       limits: this.#host.limits,
       quotas: this.#host.quotas,
+      record: this.record,
       get takesJobs() {
         return node.#instance.takesJobs
       },

@@ -8,6 +8,7 @@ import { Handles } from './handles.js'
 import { type JobUse, QueuedJob } from './job.js'
 import type { Open } from './open.js'
 import { Account } from './quota.js'
+import type { MemoryUsage } from './telemetry.js'
 import type { NodeWork } from './work.js'
 
 type Request<K extends keyof typeof commonUapi.commands> = CommandRequest<typeof commonUapi, K>
@@ -103,6 +104,7 @@ export class OpenWork {
   boExport({ handle, kind }: Request<'boExport'>) {
     const object = this.#bo(handle)
     const file = kind === 'dmaBuf' ? object.dmaBuf() : object.memory
+    object.exported = true
     return { sizeBytes: BigInt(object.sizeBytes), fd: sys.dup(file.fd) }
   }
 
@@ -141,6 +143,7 @@ export class OpenWork {
         `The driver of ${host.name} takes no jobs: see its own commands`,
       )
     }
+    const { record } = host
     const { openJobs } = host.quotas
     if (this.#jobs >= openJobs) {
       throw accelError(
@@ -176,11 +179,15 @@ export class OpenWork {
       uses,
       waits: points,
       payload,
-      ended: (error) => {
+      began: () => record.began(this.#open, 'job'),
+      ended: (error, started) => {
+        if (started) record.left(this.#open, 'job')
+        record.ended(this.#open, 'job', started, error)
         this.#jobs--
         reached?.(error)
       },
     })
+    record.submitted(this.#open)
     scheduler.add(this.#open, job)
     return { job: this.#lastJob }
   }
@@ -265,6 +272,21 @@ export class OpenWork {
     this.#handles.delete(handle)
     this.#release(fence)
     return {}
+  }
+
+  /** What its buffer objects take. What jobs hold that it cannot name any more is not among them. */
+  memory(): MemoryUsage {
+    const usage = { totalBytes: 0, sharedBytes: 0, residentBytes: 0, activeBytes: 0 }
+    for (const object of this.#handles.values()) {
+      if (!(object instanceof BufferObject)) continue
+      const { sizeBytes } = object
+      usage.totalBytes += sizeBytes
+      if (object.shared) usage.sharedBytes += sizeBytes
+      const { residentBytes } = sys.identify(object.memory.fd)
+      usage.residentBytes += residentBytes
+      if (object.jobs.size > 0) usage.activeBytes += residentBytes
+    }
+    return usage
   }
 
   /** Gives everything back: the open is closed, and its jobs were ended or are under way. Idempotent. */

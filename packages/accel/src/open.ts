@@ -2,7 +2,7 @@ import { Scope } from '@uaccel/core'
 import { type AccelError, accelError } from '@uaccel/uapi'
 import type { OpenContext, PeerCredentials } from './driver.js'
 import { nowNs } from './events.js'
-import { CallCounters } from './record.js'
+import { WorkCounters } from './record.js'
 
 /** What an open may do besides calling the driver's commands. */
 export interface OpenRights {
@@ -35,7 +35,7 @@ const MAX_WAITS = 16
 export class Open implements OpenContext {
   readonly record: OpenRecord
   readonly rights: OpenRights
-  readonly counters = new CallCounters()
+  readonly counters = new WorkCounters()
   /** Number of the last event before it. */
   readonly eventsFrom: number
   readonly #controller = new AbortController()

@@ -5,6 +5,7 @@ import t from 'tap'
 import { MemoryTransport } from './memory-transport.test.helper.js'
 import { Open } from './open.js'
 import { DEFAULT_QUOTAS } from './quota.js'
+import { NodeRecord } from './record.js'
 import { NodeWork } from './work.js'
 import {
   bo,
@@ -213,6 +214,7 @@ t.test('what nothing took from a device stays with it', async (t) => {
     name: 'accel0',
     limits: { jobMs: 20_000, settleMs: 5 },
     quotas: DEFAULT_QUOTAS,
+    record: new NodeRecord(),
     takesJobs: true,
     domain: () => domain,
     target: () => ({ domain, depth: 1, submit: () => new Promise(() => {}) }),

@@ -79,7 +79,7 @@ export class CommandRunner {
     const { record, instance } = this.#host
     const { command, open, signal } = call
     call.started = true
-    record.began(call)
+    if (!command.concurrent) record.began(open, 'command')
     const fds: number[] = []
     try {
       const commands = instance.probed!.commands as Record<string, AnyHandler>
@@ -94,7 +94,7 @@ export class CommandRunner {
       call.fail(commandError(call, error))
       return !withdrawn && leavesIdle(error)
     } finally {
-      record.left(call)
+      if (!command.concurrent) record.left(open, 'command')
     }
   }
 }

@@ -4,17 +4,22 @@ import { BufferObject } from './buffer-object.js'
 import type { Open } from './open.js'
 import { OpenWork } from './open-work.js'
 import { Account, type Quotas } from './quota.js'
+import type { NodeRecord } from './record.js'
 import { type JobHost, Scheduler } from './scheduler.js'
+import type { MemoryUsage } from './telemetry.js'
 
 /** What buffers, fences and jobs need from their node. */
 export interface WorkHost extends JobHost {
   readonly name: string
   readonly quotas: Quotas
+  readonly record: NodeRecord
   /** Whether the driver takes jobs at all. */
   readonly takesJobs: boolean
   /** The memory that the device can reach; undefined while it is being brought up. */
   domain(): DmaDomain | undefined
 }
+
+const noMemory: MemoryUsage = { totalBytes: 0, sharedBytes: 0, residentBytes: 0, activeBytes: 0 }
 
 /** What clients hold of one device: buffer objects, fences and jobs. */
 export class NodeWork {
@@ -46,6 +51,11 @@ export class NodeWork {
       this.#opens.set(open, work)
     }
     return work
+  }
+
+  /** The memory of an open's buffer objects. */
+  memoryOf(open: Open): MemoryUsage {
+    return this.#opens.get(open)?.memory() ?? noMemory
   }
 
   /** Frees what an open holds. What a job under way may touch is freed when that has ended. */
