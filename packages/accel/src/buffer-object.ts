@@ -17,8 +17,8 @@ export interface JobQueue {
  */
 export class BufferObject {
   readonly memory: DmaBuffer
-  /** Jobs that name it and have not ended. */
-  readonly jobs = new Set<QueuedJob>()
+  /** Jobs that name it and have not ended, in the order of their submission, each with its number among all that ever did. */
+  readonly jobs = new Map<QueuedJob, number>()
   /** Jobs under way that read or write it. */
   users = 0
   /** Those of them that write it. */
@@ -35,6 +35,8 @@ export class BufferObject {
   #dmaBuf: DmaBuf | undefined
   #handles = 1
   #kept = false
+  #lastJob = 0
+  readonly #waiting = new Set<{ readonly job: number; readonly told: () => void }>()
 
   /** @param freed Told once when the memory is given back. */
   constructor(memory: DmaBuffer, freed: () => void) {
@@ -98,9 +100,35 @@ export class BufferObject {
     this.#free()
   }
 
+  addJob(job: QueuedJob): void {
+    if (!this.jobs.has(job)) this.jobs.set(job, ++this.#lastJob)
+  }
+
   dropJob(job: QueuedJob): void {
     this.jobs.delete(job)
+    const oldest = this.#oldestJob()
+    for (const waiting of this.#waiting) {
+      if (waiting.job >= oldest) continue
+      this.#waiting.delete(waiting)
+      waiting.told()
+    }
     this.#free()
+  }
+
+  /** Calls `told` once the jobs that name it now have ended: at once, or later. Answers what takes the call back. */
+  onEnd(told: () => void): () => void {
+    if (this.jobs.size === 0) {
+      told()
+      return () => {}
+    }
+    const waiting = { job: this.#lastJob, told }
+    this.#waiting.add(waiting)
+    return () => this.#waiting.delete(waiting)
+  }
+
+  #oldestJob(): number {
+    for (const job of this.jobs.values()) return job
+    return Number.POSITIVE_INFINITY
   }
 
   /** Nothing took the memory from the device: nobody gets it again while this process lives. */

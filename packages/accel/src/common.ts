@@ -84,7 +84,7 @@ const answers: { readonly [K in keyof CommonCommands]: Answerer<K> } = {
   boInfo: ({ work }, request, { open }) => work.of(open).boInfo(request),
   boMmap: ({ work }, request, { open }) => work.of(open).boMmap(request),
   boSync: ({ work }, request, { open }) => work.of(open).boSync(request),
-  boWait: ({ work }, request, { open, signal }) => work.of(open).boWait(request, signal),
+  boWait: ({ work }, request, { open, signal }) => open.wait(() => work.of(open).boWait(request, signal)),
   boDestroy: ({ work }, request, { open }) => work.of(open).boDestroy(request),
   boExport: ({ work }, request, { open }) => work.of(open).boExport(request),
   boImport: ({ work }, request, { open }) => work.of(open).boImport(request),
@@ -96,7 +96,7 @@ const answers: { readonly [K in keyof CommonCommands]: Answerer<K> } = {
       throw error
     }
   },
-  wait: ({ work }, request, { open, signal }) => work.of(open).wait(request, signal),
+  wait: ({ work }, request, { open, signal }) => open.wait(() => work.of(open).wait(request, signal)),
   fenceCreate: ({ work }, request, { open }) => work.of(open).fenceCreate(request),
   fenceEvent: ({ work }, request, { open }) => work.of(open).fenceEvent(request),
   fenceDestroy: ({ work }, request, { open }) => work.of(open).fenceDestroy(request),

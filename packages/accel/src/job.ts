@@ -57,7 +57,7 @@ export class QueuedJob {
   constructor(request: JobRequest) {
     this.label = request.label
     this.#request = request
-    for (const { object } of request.uses) object.jobs.add(this)
+    for (const { object } of request.uses) object.addJob(this)
   }
 
   get objects(): BufferObject[] {

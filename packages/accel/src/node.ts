@@ -195,11 +195,17 @@ export class AccelNode {
   /** Opens the device: what one user of it holds, with all rights unless told. */
   open(options?: OpenOptions): Open {
     this.#check()
-    const open = new Open(this.#nextOpen++, options, this.record.events.last)
+    const { openWaits } = this.#host.quotas
+    const open = new Open(this.#nextOpen++, options, this.record.events.last, openWaits)
     this.#opens.add(open)
     this.record.opens.add(open.record)
     this.attributes.changed('opens/current')
     return open
+  }
+
+  /** Resolves once no job of the open is left, however they ended. */
+  jobsEnded(open: Open): Promise<void> {
+    return this.work.jobsEnded(open)
   }
 
   /** Ends the open's calls, waits for the hardware to be done with them, and frees what belongs to it. Idempotent. */

@@ -33,6 +33,8 @@ export class OpenWork {
   /** What takes a buffer object of somebody else off the account: its memory counts for whoever made it. */
   readonly #imports = new Map<BufferObject, () => void>()
   #jobs = 0
+  /** Told when none is left. */
+  readonly #idle: (() => void)[] = []
   #lastJob = 0n
 
   constructor(node: NodeWork, open: Open, parent: Account) {
@@ -78,18 +80,7 @@ export class OpenWork {
   async boWait({ handle, deadlineNs }: Request<'boWait'>, signal: AbortSignal) {
     const object = this.#bo(handle)
     const what = `The end of ${object.jobs.size} jobs that use buffer object ${handle}`
-    await waitUntil(what, { deadlineNs, signal }, (done) => {
-      let left = object.jobs.size
-      if (left === 0) done()
-      const forgets = [...object.jobs].map((job) =>
-        job.onEnd(() => {
-          if (--left === 0) done()
-        }),
-      )
-      return () => {
-        for (const forget of forgets) forget()
-      }
-    })
+    await waitUntil(what, { deadlineNs, signal }, (done) => object.onEnd(done))
     if (object.failure) throw object.failure
     return {}
   }
@@ -183,13 +174,19 @@ export class OpenWork {
       ended: (error, started) => {
         if (started) record.left(this.#open, 'job')
         record.ended(this.#open, 'job', started, error)
-        this.#jobs--
         reached?.(error)
+        if (--this.#jobs === 0) for (const told of this.#idle.splice(0)) told()
       },
     })
     record.submitted(this.#open)
     scheduler.add(this.#open, job)
     return { job: this.#lastJob }
+  }
+
+  /** Resolves once none of its jobs is left. */
+  jobsEnded(): Promise<void> {
+    if (this.#jobs === 0) return Promise.resolve()
+    return new Promise((resolve) => this.#idle.push(resolve))
   }
 
   async wait(

@@ -12,6 +12,11 @@ export interface Quotas {
   readonly nodeBytes: number
   /** Jobs of one open that have not ended; a further one is refused. 64 unless told. */
   readonly openJobs: number
+  /**
+   * Calls of one open that wait at the same time, for events, attributes, fences or buffers; a further one is refused. 128 unless told:
+   * half of the requests that a connection may have under way, so that there is always room for others.
+   */
+  readonly openWaits: number
 }
 
 export const DEFAULT_QUOTAS: Quotas = {
@@ -20,6 +25,7 @@ export const DEFAULT_QUOTAS: Quotas = {
   nodeObjects: 65_536,
   nodeBytes: 2 ** 32,
   openJobs: 64,
+  openWaits: 128,
 }
 
 /** What one holder uses of its quota. All of it counts for its parent, too. */

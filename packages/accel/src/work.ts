@@ -53,6 +53,11 @@ export class NodeWork {
     return work
   }
 
+  /** Resolves once no job of an open is left. */
+  async jobsEnded(open: Open): Promise<void> {
+    await this.#opens.get(open)?.jobsEnded()
+  }
+
   /** The memory of an open's buffer objects. */
   memoryOf(open: Open): MemoryUsage {
     return this.#opens.get(open)?.memory() ?? noMemory

@@ -268,3 +268,13 @@ export const commonUapi = buildUapi(
   },
   { first: 0, last: FIRST_DRIVER_COMMAND - 1 },
 )
+
+const { events, attrWatch, wait, boWait } = commonUapi.commands
+
+/** Commands that may do nothing but wait, by number, and what for: something to happen, or jobs to end. */
+export const commonWaits: ReadonlyMap<number, 'events' | 'jobs'> = new Map([
+  [events.number, 'events'],
+  [attrWatch.number, 'events'],
+  [wait.number, 'jobs'],
+  [boWait.number, 'jobs'],
+])
