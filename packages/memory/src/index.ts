@@ -1,5 +1,15 @@
 export { arenaBytes, DmaRegion, type DmaRegionOptions } from './arena.js'
 export { DmaBuffer, type DmaBufferOptions } from './buffer.js'
+export {
+  ClientBuffer,
+  ClientBuffers,
+  type ClientJob,
+  type ClientPoint,
+  type ClientRange,
+  type CommonCaller,
+  deadlineIn,
+  openBuffers,
+} from './client-buffers.js'
 export { DmaBuf, type DmaBufInfo } from './dma-buf.js'
 export {
   type DmaBufMapping,
