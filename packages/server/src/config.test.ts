@@ -160,7 +160,7 @@ t.test('what a configuration cannot say', async (t) => {
     [
       '{ "drivers": ["@uaccel/driver-npu"], "devices": [{ "model": "@uaccel/driver-edu/model" }] }',
       'ERR_ACCEL_NO_DRIVER',
-      '1: devices[0].model: none of `drivers` takes the model @uaccel/driver-edu/model: pci 1234:11e8 class 00ff00',
+      '1: devices[0].model: the model @uaccel/driver-edu/model (pci 1234:11e8 class 00ff00) has no driver among @uaccel/driver-npu',
     ],
     [
       '{\n"defaults": {\n"group": "no-such-group" }, "devices": [{}, { "model": "edu" }] }',
@@ -236,8 +236,8 @@ t.test('which devices are served', async (t) => {
     [
       [0, '0000:01:00.0', 'vfio', 1, false, 9],
       [1, '0000:00:05.0', 'vfio', 1, false, 7],
-      [2, 'edu', 'model', 2, false, 7],
-      [3, 'edu-2', 'model', 2, false, 7],
+      [2, 'edu', 'model', 1, false, 7],
+      [3, 'edu-2', 'model', 1, false, 7],
       [4, '0000:00:06.0', 'vfio', 1, true, 7],
       [5, join(folder, 'edu.sock'), 'vfioUser', 2, false, 7],
     ],

@@ -6,7 +6,7 @@ import { type AccelError, accelError, type ErrorCode, isAccelError } from '@uacc
 import { accountId } from './accounts.js'
 import { type ConfigValue, configRule, type DeviceValue, type NodeSettings } from './config-schema.js'
 import { type JsonNode, jsonNode, parseJson } from './json.js'
-import { type DriverModule, loadDriver, loadModel, type ModelModule, resolveModule } from './modules.js'
+import { type DriverModule, loadDriver, loadModel, resolveModule } from './modules.js'
 import { ownFolder } from './place.js'
 import type { Problem } from './rules.js'
 
@@ -23,7 +23,12 @@ export type Selector =
   | { readonly kind: 'id'; readonly vendor: number; readonly device: number }
   | { readonly kind: 'all' }
   | { readonly kind: 'vfioUser'; readonly path: string }
-  | { readonly kind: 'model'; readonly address: string; readonly model: ModelModule }
+  | {
+      readonly kind: 'model'
+      readonly address: string
+      readonly module: string
+      readonly driver: DriverModule
+    }
 
 /** An entry of `devices`, checked, with the defaults in it. */
 export interface Entry {
@@ -133,7 +138,7 @@ async function build(source: ConfigSource, value: ConfigValue, at: At, tried: Tr
       continue
     }
     const selector = await tried(`${path}.${which[0]}`, () =>
-      selectorOf(device, drivers, models, base, bases),
+      selectorOf(device, driver ? [driver] : drivers, drivers, models, base, bases),
     )
     if (!selector) continue
     if (selector.kind === 'address') once(named, selector.address, `${path}.address`, selector.address)
@@ -160,6 +165,7 @@ async function build(source: ConfigSource, value: ConfigValue, at: At, tried: Tr
 
 async function selectorOf(
   device: DeviceValue,
+  candidates: readonly DriverModule[],
   drivers: readonly DriverModule[],
   models: Map<string, number>,
   base: string,
@@ -183,25 +189,21 @@ async function selectorOf(
     bus: 'pci',
     transport: { kind: 'loopback', address: model },
   } as const
-  if (
-    !matchDriver(
-      drivers.map(({ driver }) => driver),
-      identity,
-    )
-  ) {
+  const matched = matchDriver(
+    candidates.map((candidate) => ({ ids: candidate.driver.ids, candidate })),
+    identity,
+  )
+  if (!matched) {
+    const known = candidates.map(({ source }) => source).join(', ') || 'none'
     throw accelError(
       'ERR_ACCEL_NO_DRIVER',
-      `none of \`drivers\` takes the model ${model}: ${describeId(identity)}`,
+      `the model ${model} (${describeId(identity)}) has no driver among ${known}`,
     )
   }
   const count = (models.get(model) ?? 0) + 1
   models.set(model, count)
   const suffix = count === 1 ? '' : `-${count}`
-  return {
-    kind: 'model',
-    address: `${definition.identity.name}${suffix}`,
-    model: { module, model: definition },
-  }
+  return { kind: 'model', address: `${definition.identity.name}${suffix}`, module, driver: matched.candidate }
 }
 
 /** The module of a model: named itself, or by the driver beside which it is. */

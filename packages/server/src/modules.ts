@@ -13,12 +13,6 @@ export interface DriverModule {
   readonly driver: AnyDriver
 }
 
-/** A device model, and where it is. */
-export interface ModelModule {
-  readonly module: string
-  readonly model: ModelDefinition
-}
-
 /**
  * The URL of a package or module, looked for from each of `bases` on: files or URLs of modules.
  *

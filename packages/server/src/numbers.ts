@@ -15,13 +15,14 @@ export class Numbers {
 
   /**
    * A number for each device, by key. One that the configuration gives is taken from whoever had it. What is new gets the lowest
-   * that is nobody's.
+   * that is nobody's; `reserved` are for devices that may come.
    */
   assign(
     devices: readonly { readonly key: string; readonly number: number | undefined }[],
+    reserved: Iterable<number> = [],
   ): Map<string, number> {
     const assigned = new Map<string, number>()
-    const taken = new Set<number>()
+    const taken = new Set<number>(reserved)
     const give = (key: string, number: number) => {
       assigned.set(key, number)
       taken.add(number)

@@ -45,9 +45,9 @@ export function plan(config: Config, identities: readonly DeviceIdentity[], numb
         drivers: candidates,
       })
     } else if (selector.kind === 'model') {
-      const { address, model } = selector
-      const way: Way = { kind: 'model', module: model.module }
-      found.push({ key: `model ${address}`, entry, address, way, drivers: candidates })
+      const { address, module, driver } = selector
+      const way: Way = { kind: 'model', module }
+      found.push({ key: `model ${address}`, entry, address, way, drivers: [driver] })
     } else {
       const mine = identities.filter(
         (identity): identity is PciIdentity =>

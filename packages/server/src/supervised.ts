@@ -149,7 +149,7 @@ export class SupervisedDevice {
   /** Resolves when it runs, or does not. Idempotent. */
   async start(spec: DeviceSpec = this.#spec): Promise<void> {
     const wish = ++this.#wish
-    await this.#ended
+    if (this.#child === undefined || this.#state === 'stopping') await this.#ended
     if (this.#wish !== wish) return // somebody has decided otherwise
     if (this.#child === undefined) {
       clearTimeout(this.#retry)
