@@ -31,6 +31,7 @@ export class BufferObject {
   readonly #freed: () => void
   readonly #files = new Set<string>()
   #dmaBuf: DmaBuf | undefined
+  #holds = 0
   #handles = 1
   #kept = false
 
@@ -65,7 +66,7 @@ export class BufferObject {
     return this.memory.sizeBytes
   }
 
-  /** True where nobody can name it any more, and jobs still hold it. */
+  /** True where nobody can name it any more, and jobs or queues still hold it. */
   get quarantined(): boolean {
     return this.#handles === 0 && !this.memory.destroyed
   }
@@ -91,6 +92,22 @@ export class BufferObject {
     this.#free()
   }
 
+  /** True where the device may touch it now. */
+  get inUse(): boolean {
+    return this.users > 0 || this.#holds > 0
+  }
+
+  /** A queue that a client fills may touch it from now on. */
+  hold(): void {
+    this.#holds++
+  }
+
+  /** The device is done with that queue. */
+  letGo(): void {
+    this.#holds--
+    this.#free()
+  }
+
   dropJob(job: QueuedJob): void {
     this.jobs.delete(job)
     this.#free()
@@ -102,7 +119,7 @@ export class BufferObject {
   }
 
   #free(): void {
-    if (this.#handles > 0 || this.jobs.size > 0 || this.#kept) return
+    if (this.#handles > 0 || this.jobs.size > 0 || this.#holds > 0 || this.#kept) return
     for (const id of this.#files) byFile.delete(id)
     this.#files.clear()
     try {

@@ -223,6 +223,7 @@ export class AccelNode {
   /** Opens the device: what one user of it holds, with all rights unless told. */
   open(options?: OpenOptions): Open {
     this.#check()
+    this.work.queues.checkFree()
     const open = new Open(this.#nextOpen++, options, this.record.events.last)
     this.#opens.add(open)
     this.record.opens.add(open.record)
@@ -389,6 +390,11 @@ export class AccelNode {
       get takesJobs() {
         return node.#probed === undefined || node.#probed.submit !== undefined
       },
+      get takesQueues() {
+        return node.#probed?.queues !== undefined
+      },
+      queueOffer: () => (node.#restarting || node.#recovering ? undefined : node.#probed?.queues),
+      opens: () => this.#opens,
       domain: () => (this.#probed && !this.#device?.signal.aborted ? this.#device?.dma : undefined),
       target() {
         const probed = node.#probed

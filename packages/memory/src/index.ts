@@ -1,5 +1,13 @@
 export { arenaBytes, DmaRegion, type DmaRegionOptions } from './arena.js'
 export { DmaBuffer, type DmaBufferOptions } from './buffer.js'
+export {
+  ClientQueue,
+  openQueue,
+  type QueueDoorbell,
+  type QueueOpener,
+  type QueueOptions,
+  type QueueRange,
+} from './client-queue.js'
 export { DmaBuf, type DmaBufInfo } from './dma-buf.js'
 export {
   type DmaBufMapping,
