@@ -1,5 +1,5 @@
 import { DmaBuffer } from '@uaccel/memory'
-import { closeAll, duplicates, EventFd, sys } from '@uaccel/sys'
+import { duplicates, EventFd, sys } from '@uaccel/sys'
 import { accelError, type CommandRequest, type commonUapi, type Handle } from '@uaccel/uapi'
 import { BufferObject } from './buffer-object.js'
 import { waitUntil } from './deadline.js'

@@ -25,10 +25,7 @@ interface Made extends QueueRequest {
 }
 
 /** A driver whose queues are memory. */
-async function toyQueues(
-  t: Test,
-  { bounded = true, ...options }: AccelOptions & { bounded?: boolean } = {},
-) {
+async function toyQueues(t: Test, { bounded = true, ...options }: AccelOptions & { bounded?: boolean } = {}) {
   const accel = new Accel({
     quotas: { openObjects: 6, openBytes: 1 << 20, nodeObjects: 40, nodeBytes: 3 << 20, openJobs: 8 },
     ...options,
@@ -88,7 +85,10 @@ async function toyQueues(
 
 const queueOf = (number: number) => number as Handle<'queue'>
 
-const createWhole = (client: Client, { handles = [] as readonly number[], entries = 4, sizeBytes = 4096 } = {}) =>
+const createWhole = (
+  client: Client,
+  { handles = [] as readonly number[], entries = 4, sizeBytes = 4096 } = {},
+) =>
   send(client, 'queueCreate', {
     buffers: handles.map((handle) => ({
       handle: bo(handle),
