@@ -53,3 +53,4 @@ export type {
   Sensor,
   Telemetry,
 } from './telemetry.js'
+export type { FilePart, QueueRequest, UserQueue, UserQueues } from './user-queue.js'

@@ -10,6 +10,14 @@ export {
   deadlineIn,
   openBuffers,
 } from './client-buffers.js'
+export {
+  ClientQueue,
+  openQueue,
+  type QueueDoorbell,
+  type QueueOpener,
+  type QueueOptions,
+  type QueueRange,
+} from './client-queue.js'
 export { DmaBuf, type DmaBufInfo } from './dma-buf.js'
 export {
   type DmaBufMapping,

@@ -135,7 +135,7 @@ export class Connection {
   async #worked(): Promise<void> {
     const working = [...this.#requests.values()].filter(({ waitsFor }) => waitsFor !== 'jobs')
     await Promise.all(working.map(({ answered }) => answered))
-    if (this.#open) await this.#host.node.jobsEnded(this.#open)
+    if (this.#open !== undefined) await this.#host.node.jobsEnded(this.#open)
     await new Promise((resolve) => setImmediate(resolve))
   }
 
