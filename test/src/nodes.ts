@@ -18,6 +18,7 @@ import {
   nodeProtocol,
   PROTOCOL_VERSION,
   spoken,
+  type Uapi,
 } from '@uaccel/uapi'
 import type { Test } from 'tap'
 
@@ -113,10 +114,10 @@ export function rawMessage(header: RawHeader, payload: Uint8Array = new Uint8Arr
 
 type HelloInput = Parameters<typeof nodeProtocol.commands.hello.in.encode>[0]
 
-export function helloPayload(changes: Partial<HelloInput> = {}): Uint8Array {
+export function helloPayload(changes: Partial<HelloInput> = {}, uapi: Uapi = contractUapi): Uint8Array {
   return nodeProtocol.commands.hello.in.encode({
     protocol: PROTOCOL_VERSION,
-    ...spoken(contractUapi),
+    ...spoken(uapi),
     commonVersion: commonUapi.version,
     ...changes,
   })
@@ -172,10 +173,11 @@ export class RawClient {
     return this.receive()
   }
 
-  /** Says hello properly. */
-  hello(): this {
-    const answer = this.ask({ kind: MessageKind.HELLO }, helloPayload())
-    if (answer?.code !== 0) throw new Error(`no hello: ${answer && describe(answer)}`)
+  /** Says hello properly. Throws what it is refused with. */
+  hello(uapi?: Uapi): this {
+    const answer = this.ask({ kind: MessageKind.HELLO }, helloPayload({}, uapi))
+    if (answer === undefined) throw new Error('no answer to the hello')
+    if (answer.code !== 0) throw decodeError(answer.code, answer.payload)
     return this
   }
 
