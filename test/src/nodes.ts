@@ -39,7 +39,10 @@ export async function startProcess(
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
   })
   t.teardown(() => process.kill('SIGKILL'))
-  const [said] = await once(process, 'message')
+  const ended = once(process, 'exit').then(([code]) => {
+    throw new Error(`${file} ${args[0]} ended with ${code} before it said anything`)
+  })
+  const [said] = await Promise.race([once(process, 'message'), ended])
   return { process, said }
 }
 
@@ -65,7 +68,7 @@ export function held(pid: number): { fds: number; kinds: Record<string, number>;
   const maps = readFileSync(`/proc/${pid}/maps`, 'utf8')
     .split('\n')
     .filter((line) => line.includes('memfd')).length
-  return { fds, kinds, maps }
+  return { fds, kinds: Object.fromEntries(Object.entries(kinds).sort()), maps }
 }
 
 /** Waits until `check` holds; false where it never does. */
