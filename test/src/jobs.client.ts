@@ -42,6 +42,7 @@ async function round(dev: NodeClient<typeof npuUapi>, pattern: number): Promise<
   const { fd } = await dev.common('fenceEvent', { handle: fence, value: 1n, flags: {} })
   readable(fd!)
   sys.close(fd!)
+  await dev.common('wait', { points: [{ fence, value: 1n }], deadlineNs: 0n, flags: {} })
   const right = to.u8.every((byte) => byte === pattern)
   await Promise.all([from.destroy(), to.destroy(), dev.common('fenceDestroy', { handle: fence })])
   return right

@@ -54,19 +54,20 @@ t.test(
     const before = await state()
     t.match(before, { npu: { contexts: 1, 'queues/inUse': 4 }, edu: { contexts: 1 } })
     const { process: bystander } = await startProcess(t, './jobs.client.js', ['bystander', folder])
+    let most = 0
     const killOne = async (number: number) => {
       const { process: client } = await startProcess(t, './jobs.client.js', ['session', folder])
+      const exited = once(client, 'exit')
       // Golden ratio: moments that are spread over the first sessions however many there are.
       await sleep(((number * 0.618) % 1) * 250)
+      most = Math.max(most, held(pid).fds)
       client.kill('SIGKILL')
-      const [code, signal] = await once(client, 'exit')
+      const [code, signal] = await exited
       if (signal !== 'SIGKILL') throw new Error(`client ${number} ended with ${code} before it was killed`)
     }
-    let most = 0
     for (let killed = 0; killed < kills; killed += AT_ONCE) {
       const count = Math.min(AT_ONCE, kills - killed)
       await Promise.all(Array.from({ length: count }, (_, i) => killOne(killed + i)))
-      most = Math.max(most, held(pid).fds)
     }
     t.ok(most > before.fds, `they did hold something: up to ${most} descriptors, where ${before.fds} were`)
     bystander.send('stop')

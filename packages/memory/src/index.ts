@@ -1,6 +1,6 @@
 export { arenaBytes, DmaRegion, type DmaRegionOptions } from './arena.js'
 export { DmaBuffer, type DmaBufferOptions } from './buffer.js'
-export { DmaBuf, type DmaBufInfo } from './dma-buf.js'
+export { DmaBuf, type DmaBufInfo, dmaBufInfo } from './dma-buf.js'
 export {
   type DmaBufMapping,
   DmaDomain,
