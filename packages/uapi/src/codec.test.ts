@@ -307,7 +307,7 @@ t.test('decoded bytes do not change with their source', async (t) => {
     t.same([...d], [1, 2], source.constructor.name)
     t.notOk(Buffer.isBuffer(d))
   }
-  const shifted = new Uint8Array(source.length + 3)
+  const shifted = new Uint8Array(encoded.length + 3)
   shifted.set(codec.encode({ d: Uint8Array.of(3) }), 3)
   t.same([...codec.decode(shifted.subarray(3)).d], [3], 'at any offset of its buffer')
 })
