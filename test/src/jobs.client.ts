@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { openBuffers } from '@uaccel/accel'
 import { type NodeClient, openAccel } from '@uaccel/client'
 import { eduUapi } from '@uaccel/driver-edu/uapi'
@@ -6,13 +7,13 @@ import { abi, sys } from '@uaccel/sys'
 
 /*
  * Clients that use buffers and jobs, each in a process of its own: argv[2] is what it does, argv[3] the folder of the nodes, where
- * accel0 is an edu and accel1 an NPU. None loads a driver, but for the uAPI of one.
+ * accel0 is an edu, and accel1, or what argv[4] names, an NPU. None loads a driver, but for the uAPI of one.
  */
 
 const folder = process.argv[3]!
 const say = (word: object) => process.send?.(word)
 const edu = () => openAccel(eduUapi, 'accel0', { folder })
-const npu = () => openAccel(npuUapi, 'accel1', { folder })
+const npu = () => openAccel(npuUapi, process.argv[4] ?? 'accel1', { folder })
 
 const SIZE = 1 << 16
 const fill = (pattern: number) =>
@@ -84,6 +85,18 @@ const programs: Record<string, () => Promise<void>> = {
       for (const buffer of mine) await buffer.destroy()
       for (const fd of [never!, event!]) sys.close(fd)
     }
+  },
+  /** Has the device write 0xdd into its buffer, when it is told to; then it is killed. */
+  async victim() {
+    const dev = await npu()
+    const buffers = openBuffers(dev)
+    const buffer = await buffers.create(SIZE)
+    const told = once(process, 'message')
+    say({ ready: true })
+    await told
+    await buffers.submit({ buffers: [{ buffer }], payload: fill(0xdd) })
+    say({ submitted: true })
+    await dev.lost
   },
   /** Works, and looks at what it got, until it is told to stop. */
   async bystander() {
