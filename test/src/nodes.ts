@@ -29,14 +29,16 @@ export function nodeFolder(t: Test): string {
   return folder
 }
 
-/** Starts a program beside this file, and waits for its first word. */
+/** Starts a program beside this file, as another user where told, and waits for its first word. */
 export async function startProcess(
   t: Test,
   file: string,
   args: readonly string[],
+  account: { readonly uid?: number; readonly gid?: number } = {},
 ): Promise<{ process: ChildProcess; said: Record<string, unknown> }> {
   const process = fork(fileURLToPath(new URL(file, import.meta.url)), [...args], {
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    ...account,
   })
   t.teardown(() => process.kill('SIGKILL'))
   const ended = once(process, 'exit').then(([code]) => {
