@@ -5,10 +5,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import type { AccelOptions } from '@uaccel/accel'
 import type { ServeNodeOptions } from '@uaccel/server'
 import { abi, closeAll, sys } from '@uaccel/sys'
 import { contractUapi } from '@uaccel/testkit'
 import {
+  type CommandInput,
+  type CommandOutput,
+  type CommandsOf,
   commonUapi,
   decodeError,
   type ErrorCode,
@@ -51,7 +55,8 @@ export async function startProcess(
 export const startServer = (
   t: Test,
   devices: string,
-  options: Pick<ServeNodeOptions, 'folder' | 'exclusive' | 'maxOpens' | 'limits'>,
+  options: Pick<ServeNodeOptions, 'folder' | 'exclusive' | 'maxOpens' | 'limits'> &
+    Pick<AccelOptions, 'quotas'>,
 ) => startProcess(t, './nodes.server.js', [devices, JSON.stringify(options)])
 
 /** What another process holds, as the kernel counts it: descriptors by what they are of, and shared memory that is mapped. */
@@ -117,6 +122,7 @@ export function rawMessage(header: RawHeader, payload: Uint8Array = new Uint8Arr
   return bytes
 }
 
+type Common = typeof commonUapi
 type HelloInput = Parameters<typeof nodeProtocol.commands.hello.in.encode>[0]
 
 export function helloPayload(changes: Partial<HelloInput> = {}, uapi: Uapi = contractUapi): Uint8Array {
@@ -133,6 +139,7 @@ export class RawClient {
   readonly fd: number
   #in = Buffer.alloc(0)
   #fds: number[] = []
+  #calls = 0
 
   constructor(path: string) {
     this.fd = sys.connectUnix(path)
@@ -176,6 +183,20 @@ export class RawClient {
   ask(header: RawHeader, payload?: Uint8Array, fds: readonly number[] = []): RawMessage | undefined {
     this.send(rawMessage({ fdCount: fds.length, ...header }, payload), fds)
     return this.receive()
+  }
+
+  /** Calls one of the commands that every device answers. Throws what it is refused with. */
+  common<K extends string & keyof CommandsOf<Common>>(
+    name: K,
+    input: CommandInput<Common, K>,
+  ): CommandOutput<Common, K> {
+    const command = commonUapi.byName(name)
+    const fds: number[] = []
+    const payload = command.in.encode(input, fds)
+    const answer = this.ask({ id: ++this.#calls, code: command.number }, payload, fds)
+    if (answer === undefined) throw new Error(`no answer to ${name}`)
+    if (answer.code !== 0) throw decodeError(answer.code, answer.payload)
+    return command.out.decode(answer.payload, [...answer.fds]) as CommandOutput<Common, K>
   }
 
   /** Says hello properly. Throws what it is refused with. */
