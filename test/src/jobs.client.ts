@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { openBuffers } from '@uaccel/accel'
 import { type NodeClient, openAccel } from '@uaccel/client'
 import { eduUapi } from '@uaccel/driver-edu/uapi'
@@ -97,6 +98,38 @@ const programs: Record<string, () => Promise<void>> = {
     await buffers.submit({ buffers: [{ buffer }], payload: fill(0xdd) })
     say({ submitted: true })
     await dev.lost
+  },
+  /**
+   * As many opens as argv[5] says, each with one job after another from `startNs` to `endNs` of CLOCK_MONOTONIC, as often as it is told such
+   * a time. Answers how many each got done.
+   */
+  async share() {
+    const sizeBytes = Number(process.argv[6])
+    const payload = encodeJob([{ op: 'fill', y: { buffer: 0 }, length: sizeBytes, pattern: 1 }])
+    const users = await Promise.all(
+      Array.from({ length: Number(process.argv[5]) }, async () => {
+        const dev = await npu()
+        const buffers = openBuffers(dev)
+        return { dev, buffers, buffer: await buffers.create(sizeBytes) }
+      }),
+    )
+    say({ ready: true })
+    for (;;) {
+      const [time] = (await once(process, 'message')) as [{ startNs: string; endNs: string } | 'end']
+      if (time === 'end') break
+      const [startNs, endNs] = [BigInt(time.startNs), BigInt(time.endNs)]
+      await sleep(Number(startNs - process.hrtime.bigint()) / 1e6)
+      const done = await Promise.all(
+        users.map(async ({ buffers, buffer }) => {
+          for (let count = 0; ; count++) {
+            await buffers.run({ buffers: [{ buffer }], payload })
+            if (process.hrtime.bigint() > endNs) return count
+          }
+        }),
+      )
+      say({ done })
+    }
+    await Promise.all(users.map(({ dev }) => dev.close()))
   },
   /** Works, and looks at what it got, until it is told to stop. */
   async bystander() {
