@@ -1,6 +1,6 @@
-import { DmaBuffer } from '@uaccel/memory'
-import { duplicates, EventFd, sys } from '@uaccel/sys'
-import { accelError, type CommandRequest, type commonUapi, type Handle } from '@uaccel/uapi'
+import { DmaBuffer, type DmaBufInfo, dmaBufInfo } from '@uaccel/memory'
+import { duplicates, EventFd, requireSealed, sys } from '@uaccel/sys'
+import { type AccelError, accelError, type CommandRequest, type commonUapi, type Handle } from '@uaccel/uapi'
 import { BufferObject } from './buffer-object.js'
 import { waitUntil } from './deadline.js'
 import { type Point, Timeline } from './fence.js'
@@ -110,8 +110,12 @@ export class OpenWork {
 
   /** What is a buffer object of this process already, is that one. */
   #import(fd: number): BufferObject {
+    // Before anything asks the file itself, which may be of a file system that the client runs.
+    const dmaBuf = dmaBufInfo(fd)
+    if (dmaBuf === undefined) requireSealed(fd, 1)
     const known = BufferObject.ofFile(fd)
     if (known === undefined) {
+      if (dmaBuf) throw foreignDmaBuf(dmaBuf)
       const { sizeBytes } = sys.identify(fd)
       return this.#node.create(this.#account, sizeBytes, () => DmaBuffer.import(fd, { name: 'uaccel-bo' }))
     }
@@ -422,6 +426,17 @@ export class OpenWork {
     this.#fences.get(fence)?.()
     this.#fences.delete(fence)
   }
+}
+
+/** Jobs need memory that stays, and that every way to the IOMMU takes: docs/design/0007-dma-buf.md. */
+function foreignDmaBuf({ exporter, sizeBytes }: DmaBufInfo): AccelError {
+  return accelError(
+    'ERR_ACCEL_UNSUPPORTED',
+    `A dma-buf of ${exporter} was to be imported, and no buffer object of this process has it. The IOMMU takes none but BARs that VFIO ` +
+      'exported, and those may vanish under a job. Memory that another node made comes by boExport of kind memory, any other as a memfd ' +
+      'that is sealed against shrinking',
+    { details: { exporter, sizeBytes } },
+  )
 }
 
 function checkRange(

@@ -18,7 +18,7 @@ export {
   type QueueOptions,
   type QueueRange,
 } from './client-queue.js'
-export { DmaBuf, type DmaBufInfo } from './dma-buf.js'
+export { DmaBuf, type DmaBufInfo, dmaBufInfo } from './dma-buf.js'
 export {
   type DmaBufMapping,
   DmaDomain,
