@@ -67,7 +67,6 @@ export function duration(ns: number): string {
 /** `00:01:02`, and days before it where there are any. */
 export function clock(ns: number): string {
   const s = Math.max(0, Math.floor(ns / NS_PER.s))
-  const two = (value: number) => `${value}`.padStart(2, '0')
   const days = Math.floor(s / 86_400)
   const time = `${two(Math.floor(s / 3600) % 24)}:${two(Math.floor(s / 60) % 60)}:${two(s % 60)}`
   return days > 0 ? `${days} d ${time}` : time
@@ -79,11 +78,19 @@ export function moment(ns: bigint): string | undefined {
   return Number.isNaN(date.getTime()) ? undefined : date.toISOString()
 }
 
+const two = (value: number) => `${value}`.padStart(2, '0')
+
 /** The same for a person: local time, to the second. */
 export function localTime(ns: bigint): string {
   const date = new Date(Number(ns / 1_000_000n))
   if (Number.isNaN(date.getTime())) return '?'
-  const two = (value: number) => `${value}`.padStart(2, '0')
   const day = `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`
   return `${day} ${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`
+}
+
+/** The same without the date, where that is today's: for a table. */
+export function recentTime(ns: bigint): string {
+  const text = localTime(ns)
+  const [today] = localTime(BigInt(Date.now()) * 1_000_000n).split(' ')
+  return text.startsWith(`${today} `) ? text.slice(today!.length + 1) : text
 }

@@ -1,6 +1,13 @@
 import { accelError, isAccelError } from '@uaccel/uapi'
 import type { Command } from 'commander'
-import { type AttributeEntry, attributesIn, type ShownAttribute, type TriedAttribute } from '../nodes/ask.js'
+import {
+  type AttributeEntry,
+  attributesIn,
+  listAttributes,
+  type ShownAttribute,
+  type TriedAttribute,
+} from '../nodes/ask.js'
+import { nearest } from '../nodes/fields.js'
 import { type CommonNode, type FolderFlag, nodeHelp, nodeOptions, withNode } from '../nodes/find.js'
 import { exitCodeOf, noColor, printSchema, report } from '../output.js'
 import { COLUMNS, clean, grid } from '../text.js'
@@ -43,7 +50,29 @@ Examples:
     )
 }
 
+/** Says where the paths are, in words of the command line. */
 async function run(client: CommonNode, words: readonly string[], flags: AttrFlags): Promise<void> {
+  try {
+    await work(client, words, flags)
+  } catch (cause) {
+    if (!isAccelError(cause, 'ERR_ACCEL_NOT_FOUND')) throw cause
+    const all = (await listAttributes(client, '')).map(({ path }) => path)
+    const wrong = words
+      .map((word) => word.split('=')[0]!)
+      .find((path) => !all.some((each) => isIn(each, path)))
+    const like = nearest(wrong ?? '', all)
+    const hint = like.length > 0 ? `Did you mean ${like.join(', ')}? ` : ''
+    throw accelError(
+      'ERR_ACCEL_NOT_FOUND',
+      `${client.name} has no attribute ${JSON.stringify(wrong)}. ${hint}All: uaccel attr ${client.name}`,
+      { cause },
+    )
+  }
+}
+
+const isIn = (path: string, folder: string) => path === folder || path.startsWith(`${folder}/`)
+
+async function work(client: CommonNode, words: readonly string[], flags: AttrFlags): Promise<void> {
   const settings = words.filter((word) => word.includes('='))
   const paths = words.filter((word) => !word.includes('=')).map((path) => path.replace(/\/+$/, ''))
   for (const setting of settings) {

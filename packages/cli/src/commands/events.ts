@@ -98,7 +98,8 @@ function lineOf(
   const colour = paint[kind]
   const notes = [
     ...(open === 0 ? [] : [`open ${open}`]),
-    ...(error === 0 ? [] : [errorCode(error) ?? `error ${error}`]),
+    // Of a reset it is what calls that were under way ended with: nothing is wrong any more.
+    ...(error === 0 || kind === 'reset' ? [] : [errorCode(error) ?? `error ${error}`]),
     ...(lost === 0n ? [] : [`${lost} before it were lost`]),
   ]
   const behind = notes.length > 0 ? colors.dim(` (${notes.join(', ')})`) : ''

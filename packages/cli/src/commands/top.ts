@@ -114,7 +114,7 @@ async function live(watcher: Watcher, flags: TopFlags, signal: AbortSignal): Pro
 
 const orderKeys: Readonly<Record<string, Order>> = {
   b: 'busy',
-  c: 'commands',
+  d: 'done',
   m: 'memory',
   n: 'node',
   p: 'pid',

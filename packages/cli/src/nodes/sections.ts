@@ -229,9 +229,9 @@ export const sections: readonly Section[] = [
         meaning: 'device memory and buffers that it holds',
         read: ({ usage }) => usage?.memoryBytes,
       },
-      submissions: { meaning: 'commands that it submitted', read: ({ submissions }) => submissions },
+      submissions: { meaning: 'commands and jobs that it submitted', read: ({ submissions }) => submissions },
       completions: { terse: true, meaning: 'those that succeeded', read: ({ completions }) => completions },
-      failures: { meaning: 'those that failed', read: ({ failures }) => failures },
+      failures: { terse: true, meaning: 'those that failed', read: ({ failures }) => failures },
       mayReset: {
         terse: true,
         label: 'may reset',
@@ -253,7 +253,7 @@ export const sections: readonly Section[] = [
     of: ({ answers }) => answers.counters,
     items: {
       submissions: {
-        meaning: 'commands of the driver that were submitted',
+        meaning: 'commands and jobs that were submitted',
         read: ({ submissions }) => submissions,
       },
       completions: { meaning: 'those that succeeded', read: ({ completions }) => completions },
@@ -275,7 +275,7 @@ export const sections: readonly Section[] = [
     nameOf: ({ error }) => codeOf(error),
     items: {
       code: { meaning: 'code of the error', read: ({ error }) => codeOf(error) },
-      count: { main: true, meaning: 'commands that failed with it', read: ({ count }) => count },
+      count: { main: true, meaning: 'commands and jobs that failed with it', read: ({ count }) => count },
     },
   }),
   many({
@@ -447,8 +447,10 @@ export interface Client extends EntryOf<'contexts'> {
 }
 
 interface Usage {
-  /** In nanoseconds, by engine. */
+  /** In nanoseconds, by engine; of one with several alike in sum. */
   readonly busyNs: ReadonlyMap<string, bigint>
+  /** How many alike there are of an engine; one, unless told. */
+  readonly capacity: ReadonlyMap<string, number>
   /** Absent where its driver tells of no memory. */
   readonly memoryBytes: bigint | undefined
 }
@@ -464,14 +466,17 @@ const fdinfoUnits: Readonly<Record<string, bigint>> = { '': 1n, KiB: 1024n, MiB:
 
 function parseUsage(text: string): Usage {
   const busyNs = new Map<string, bigint>()
+  const capacity = new Map<string, number>()
   let memoryBytes: bigint | undefined
   for (const line of text.split('\n')) {
     const engine = /^drm-engine-([^:]+):\s*(\d+) ns$/.exec(line)
     if (engine) busyNs.set(engine[1]!, BigInt(engine[2]!))
+    const alike = /^drm-engine-capacity-([^:]+):\s*(\d+)$/.exec(line)
+    if (alike) capacity.set(alike[1]!, Math.max(1, Number(alike[2])))
     const memory = /^drm-total-[^:]+:\s*(\d+) ?(KiB|MiB|)$/.exec(line)
     if (memory) memoryBytes = (memoryBytes ?? 0n) + BigInt(memory[1]!) * fdinfoUnits[memory[2]!]!
   }
-  return { busyNs, memoryBytes }
+  return { busyNs, capacity, memoryBytes }
 }
 
 interface Vector {

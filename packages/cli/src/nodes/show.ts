@@ -1,6 +1,6 @@
 import type { Colors } from '../output.js'
 import { clean, clip, grid, pad, width, wrap } from '../text.js'
-import { human, jsonName, machine } from '../units.js'
+import { human, jsonName, machine, recentTime } from '../units.js'
 import type { Snapshot } from './ask.js'
 import type { Cell, Entry, Item, Section } from './section.js'
 import { sections } from './sections.js'
@@ -37,7 +37,7 @@ export function infoLines(snapshot: Snapshot, columns: number, colors: Colors): 
   return lines
 }
 
-const shown = ({ value, unit }: Cell) => human(value, unit)
+const shown = ({ value, unit }: Cell) => (unit === 'time' ? recentTime(BigInt(value)) : human(value, unit))
 
 /** `label  value`, short ones two in a line, long ones on lines of their own. */
 function pairsOf({ items }: Section, { cells }: Entry, columns: number, colors: Colors): string[] {
@@ -64,6 +64,9 @@ function pairsOf({ items }: Section, { cells }: Entry, columns: number, colors: 
   return lines.map((line) => line.trimEnd())
 }
 
+/** Rows that a person reads of a list: histories and interrupt vectors have more. */
+const MOST = 16
+
 /** A column for each item that is known of any entry; those whose texts are long are the ones that are cut. */
 function tableOf({ items }: Section, entries: readonly Entry[], columns: number, colors: Colors): string[] {
   const present = items.filter(({ key, terse }) => !terse && entries.some(({ cells }) => cells.has(key)))
@@ -75,7 +78,7 @@ function tableOf({ items }: Section, entries: readonly Entry[], columns: number,
       align: numeric(item) && item.unit !== 'time' ? 'right' : 'left',
       flexible: ['name', 'command', 'reason', 'user'].includes(item.key),
     })),
-    entries.map(({ cells }) =>
+    entries.slice(0, MOST).map(({ cells }) =>
       present.map(({ key }) => {
         const cell = cells.get(key)
         return cell === undefined ? '-' : shown(cell)
@@ -83,7 +86,8 @@ function tableOf({ items }: Section, entries: readonly Entry[], columns: number,
     ),
     columns,
   )
-  return [colors.dim(head!), ...rows]
+  const left = entries.length - MOST
+  return [colors.dim(head!), ...rows, ...(left > 0 ? [colors.dim(`and ${left} more: --json tells all`)] : [])]
 }
 
 type Json = Readonly<Record<string, unknown>>

@@ -6,7 +6,7 @@ import { type ClientRow, clientRows, type DeviceRow, deviceRow, engineRows } fro
 import type { NodeView } from './watch.js'
 
 /** What clients can be sorted by. */
-export const orders = ['busy', 'commands', 'memory', 'node', 'pid', 'user', 'time'] as const
+export const orders = ['busy', 'done', 'memory', 'node', 'pid', 'user', 'time'] as const
 export type Order = (typeof orders)[number]
 
 /** What a person chose. */
@@ -33,15 +33,15 @@ const help = [
   'q              quit',
   'space          pause, go on',
   'left, right    sort clients by another column',
-  'b c m n p u t  sort by busy, commands, memory, node, PID, user, time',
+  'b d m n p u t  sort by busy, done, memory, node, PID, user, time',
   'r              reverse',
   'up, down       scroll clients; page up, page down',
   '?              this help, and back',
   '',
-  'BUSY   how busy the busiest engine was, in all and for a client',
-  'CMD/S  commands that ended in a second',
-  'IRQ/S  interrupts that the device fired in a second',
-  'TIME   since the client opened the node',
+  'BUSY    how busy the busiest engine was, in all and for a client',
+  'DONE/S  commands and jobs that ended in a second',
+  'IRQ/S   interrupts that the device fired in a second',
+  'TIME    since the client opened the node',
   '',
   'What a device or its driver does not tell is -, or left out.',
 ]
@@ -158,7 +158,7 @@ function deviceTable(rows: readonly DeviceRow[], { columns, colors }: Place): st
         optional: true,
         text: ({ watts }) => (watts === undefined ? '-' : human(watts, 'W')),
       },
-      { head: 'CMD/S', align: 'right', text: ({ commands }) => perSecond(commands) },
+      { head: 'DONE/S', align: 'right', text: ({ commands }) => perSecond(commands) },
       { head: 'IRQ/S', align: 'right', optional: true, text: ({ interrupts }) => perSecond(interrupts) },
       { head: 'STATE', flexible: true, text: ({ state }) => state, color: ({ state }) => good(state) },
     ],
@@ -205,7 +205,7 @@ function clientTable(rows: readonly ClientRow[], { columns, colors }: Place): st
         text: ({ busy }) => percent(busy),
         color: ({ busy }) => heat(colors, busy),
       },
-      { head: 'CMD/S', align: 'right', text: ({ commands }) => perSecond(commands) },
+      { head: 'DONE/S', align: 'right', text: ({ commands }) => perSecond(commands) },
       { head: 'MEMORY', align: 'right', optional: true, text: ({ memoryBytes }) => bytes(memoryBytes) },
       { head: 'TIME', align: 'right', text: ({ openedNs }) => clock(Number(nowNs - openedNs)) },
       { head: 'COMMAND', flexible: true, text: ({ command }) => command },
@@ -218,7 +218,7 @@ function clientTable(rows: readonly ClientRow[], { columns, colors }: Place): st
 /** Large numbers first, names and numbers of processes upwards. */
 const keyOf: { readonly [O in Order]: (row: ClientRow) => number | string } = {
   busy: ({ busy = -1 }) => -busy,
-  commands: ({ commands = -1 }) => -commands,
+  done: ({ commands = -1 }) => -commands,
   memory: ({ memoryBytes = -1 }) => -memoryBytes,
   node: ({ target }) => target,
   pid: ({ pid = -1 }) => pid,

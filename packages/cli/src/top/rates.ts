@@ -62,7 +62,7 @@ const largest = (values: readonly (number | undefined)[]) => {
 const share = (perSecond: number | undefined) =>
   perSecond === undefined ? undefined : Math.min(1, perSecond / 1e9)
 
-/** Commands that ended: jobs are among them where the node counts them so. */
+/** Commands and jobs that ended. */
 const ended = (counters: { readonly completions: bigint; readonly failures: bigint } | undefined) =>
   counters && counters.completions + counters.failures
 
@@ -121,7 +121,11 @@ export function clientRows({ target, now, before }: NodeView): ClientRow[] {
         user: known.peer ? userName(uid) : '-',
         busy:
           last &&
-          largest([...busyOf(client)].map(([name, ns]) => share(rate(busyOf(last).get(name), ns, tookNs)))),
+          largest(
+            [...busyOf(client)].map(([name, ns]) =>
+              share(rate(busyOf(last).get(name), ns, tookNs * BigInt(usage?.capacity.get(name) ?? 1))),
+            ),
+          ),
         commands: rate(last && ended(last), ended(client), tookNs),
         memoryBytes: usage?.memoryBytes === undefined ? undefined : Number(usage.memoryBytes),
         openedNs,

@@ -22,8 +22,8 @@ const named: Readonly<Record<string, string>> = {
   '\x03': 'interrupt',
   '\x1a': 'stop',
 }
-/** A sequence of a key, or one character. */
-const KEY = /\x1b\[[0-9;]*[~A-Za-z]|\x1bO[A-Za-z]|[\s\S]/gu
+/** A sequence of a key, which begins with ESC, or one character. */
+const KEY = /\p{Cc}(?:\[[0-9;]*[~A-Za-z]|O[A-Za-z])|[\s\S]/gu
 
 /** The whole of a terminal, for as long as it is held. It is given back however the process ends by itself. */
 export class Screen {
