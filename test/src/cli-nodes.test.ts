@@ -231,7 +231,7 @@ t.test('query', async (t) => {
       .map((line) => JSON.parse(line).nodes[0].node),
     ['accel0', 'accel0', 'accel0'],
   )
-  for (const [args, stderr] of [
+  const wrong = [
     [['--fields', 'temprature'], /There is no field "temprature"\. Did you mean temperature.*--help-fields/],
     [['--fields', 'node,'], /There is no field ""/],
     [['--fields', 'engine.'], /There is no field "engine\."/],
@@ -239,8 +239,9 @@ t.test('query', async (t) => {
     [['--fields', 'node', '--format', 'xml'], /Allowed choices are csv, json, table/],
     [['--fields', 'node', '--loop', '0'], /Seconds are wanted/],
     [['--fields', 'node', '--count', '-1'], /positive whole number/],
-  ] as const)
-    failed(t, await run('query', ...args), { code: 2, stderr })
+  ] as const
+  const ended = await Promise.all(wrong.map(([args]) => run('query', ...args)))
+  for (const [i, [, stderr]] of wrong.entries()) failed(t, ended[i]!, { code: 2, stderr })
 })
 
 t.test('query --loop ends: by SIGINT, by its reader, by the server', async (t) => {
@@ -370,15 +371,16 @@ t.test('attr', async (t) => {
       { path: 'card/usedBytes', mode: '0444', scope: 'stable', type: 'integer', unit: 'bytes', value: '0' },
     ],
   })
-  for (const [args, code, stderr] of [
+  const wrong = [
     [['accel0', 'versoin'], 3, /has no attribute "versoin"\. Did you mean version\? All: uaccel attr accel0/],
     [['accel0', 'version=2'], 1, /may not write attribute version.*ERR_ACCEL_PERMISSION/],
     [['accel1', 'performance/clear'], 1, /can only be set.*uaccel attr accel1 performance\/clear=VALUE/],
     [['accel9'], 3, /No node/],
     [['accel0', '--watch'], 1, /cannot be watched at a time, at most 16/],
     [[], 2, /missing required argument 'node'/],
-  ] as const)
-    failed(t, await run('attr', ...args), { code, stderr })
+  ] as const
+  const ended = await Promise.all(wrong.map(([args]) => run('attr', ...args)))
+  for (const [i, [, code, stderr]] of wrong.entries()) failed(t, ended[i]!, { code, stderr })
 
   const watch = start(['attr', 'accel0', 'liveness', '--watch', '--folder', folder])
   t.teardown(() => watch.kill('SIGKILL'))

@@ -131,7 +131,8 @@ export function nearest(wrong: string, names: readonly string[], count = 3): str
   return names
     .map((name) => ({ name, distance: distance(lower, name.toLowerCase()) }))
     .filter(
-      ({ name, distance }) => distance <= Math.max(2, name.length / 2) || name.toLowerCase().includes(lower),
+      ({ name, distance }) =>
+        distance <= wrong.length / 2 || (lower.length > 2 && name.toLowerCase().includes(lower)),
     )
     .sort((a, b) => a.distance - b.distance)
     .slice(0, count)
