@@ -74,18 +74,18 @@ extern "C" {
 #define UACCEL_COMMON_CMD_INFO 0x0001
 
 /*
- * One kind of information; kinds and their structures are those of `queryUapi`. `present` is
- * false where the node has nothing of that kind. `data` is the first `sizeBytes` of the
- * structure, or all of it where that is shorter; the answer’s `sizeBytes` is what the node has,
- * and `truncated` says that something that is not zero was cut off. Of a list the entries begin
- * with number `from`.
+ * One kind of information; kinds and their structures are those of the uAPI query (query.h for
+ * C). `present` is false where the node has nothing of that kind. `data` is the first
+ * `size_bytes` of the structure, or all of it where that is shorter; the answer’s `size_bytes`
+ * is what the node has, and `truncated` says that something that is not zero was cut off. Of a
+ * list the entries begin with number `from`.
  */
 #define UACCEL_COMMON_CMD_QUERY 0x0002
 
 /*
  * Waits for events after number `after`, those before the open left out, and answers all at
  * hand. `last` is what to ask with next; `lost` is how many in between the node does not have
- * any more. With `nonblock` it answers at once. `atNs` counts as CLOCK_REALTIME does, `error`
+ * any more. With `nonblock` it answers at once. `at_ns` counts as CLOCK_REALTIME does, `error`
  * is a number of the error table, or 0, and `open` the open concerned, or 0.
  */
 #define UACCEL_COMMON_CMD_EVENTS 0x0003
@@ -96,8 +96,8 @@ extern "C" {
 #define UACCEL_COMMON_CMD_RESET 0x0004
 
 /*
- * Makes a buffer object of zeroed memory, which belongs to this open. `sizeBytes` of the answer
- * is what it really has: whole pages.
+ * Makes a buffer object of zeroed memory, which belongs to this open. `size_bytes` of the
+ * answer is what it really has: whole pages.
  */
 #define UACCEL_COMMON_CMD_BO_CREATE 0x0010
 
@@ -106,7 +106,7 @@ extern "C" {
 
 /*
  * Gives a descriptor of the memory, which can neither shrink nor grow, for the client to map:
- * `sizeBytes` from `offset` on. The descriptor and the mapping keep the memory when the buffer
+ * `size_bytes` from `offset` on. The descriptor and the mapping keep the memory when the buffer
  * object goes.
  */
 #define UACCEL_COMMON_CMD_BO_MMAP 0x0012
@@ -118,7 +118,7 @@ extern "C" {
 #define UACCEL_COMMON_CMD_BO_SYNC 0x0013
 
 /*
- * Waits until the jobs that use the buffer object now have ended, or until `deadlineNs` of
+ * Waits until the jobs that use the buffer object now have ended, or until `deadline_ns` of
  * CLOCK_MONOTONIC. Answers with the error of the last job that was to write it, where that
  * failed.
  */
@@ -150,8 +150,8 @@ extern "C" {
 
 /*
  * Waits until all points are reached, or with `any` the first of them, whose place is `index`;
- * until `deadlineNs` of CLOCK_MONOTONIC at most. A point that no job will signal is refused,
- * unless `forSubmit` says that the job is yet to come. Where the job of a point failed, the
+ * until `deadline_ns` of CLOCK_MONOTONIC at most. A point that no job will signal is refused,
+ * unless `for_submit` says that the job is yet to come. Where the job of a point failed, the
  * answer is its error.
  */
 #define UACCEL_COMMON_CMD_WAIT 0x0021

@@ -84,7 +84,7 @@ export const commonUapi = buildUapi(
       }),
       query: cmd(0x02, {
         doc:
-          'One kind of information; kinds and their structures are those of `queryUapi`. `present` is false where the node has ' +
+          'One kind of information; kinds and their structures are those of the uAPI query (query.h for C). `present` is false where the node has ' +
           'nothing of that kind. `data` is the first `sizeBytes` of the structure, or all of it where that is shorter; the answer’s ' +
           '`sizeBytes` is what the node has, and `truncated` says that something that is not zero was cut off. Of a list the entries ' +
           'begin with number `from`.',
