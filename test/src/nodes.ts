@@ -28,14 +28,18 @@ export function nodeFolder(t: Test): string {
   return folder
 }
 
-/** Starts a program beside this file, and waits for its first word. */
+/** Starts a program beside this file, with as many descriptors as told, and waits for its first word. */
 export async function startProcess(
   t: Test,
   file: string,
   args: readonly string[],
+  maxFiles?: number,
 ): Promise<{ process: ChildProcess; said: Record<string, unknown> }> {
+  // Node raises its soft limit to the hard one, so both are set.
+  const limited = ['-c', `ulimit -n ${maxFiles}; exec "$0" "$@"`, globalThis.process.execPath]
   const process = fork(fileURLToPath(new URL(file, import.meta.url)), [...args], {
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    ...(maxFiles === undefined ? {} : { execPath: '/bin/sh', execArgv: limited }),
   })
   t.teardown(() => process.kill('SIGKILL'))
   const [said] = await once(process, 'message')
@@ -46,7 +50,8 @@ export const startServer = (
   t: Test,
   devices: string,
   options: Pick<ServeNodeOptions, 'folder' | 'exclusive' | 'maxOpens' | 'limits'>,
-) => startProcess(t, './nodes.server.js', [devices, JSON.stringify(options)])
+  maxFiles?: number,
+) => startProcess(t, './nodes.server.js', [devices, JSON.stringify(options)], maxFiles)
 
 /** What another process holds, as the kernel counts it: descriptors by what they are of, and shared memory that is mapped. */
 export function held(pid: number): { fds: number; kinds: Record<string, number>; maps: number } {
