@@ -33,16 +33,22 @@ export function nodeFolder(t: Test): string {
   return folder
 }
 
-/** Starts a program beside this file, as another user where told, and waits for its first word. */
+/** Starts a program beside this file, as another user or with as many descriptors as told, and waits for its first word. */
 export async function startProcess(
   t: Test,
   file: string,
   args: readonly string[],
-  account: { readonly uid?: number; readonly gid?: number } = {},
+  {
+    maxFiles,
+    ...account
+  }: { readonly uid?: number; readonly gid?: number; readonly maxFiles?: number | undefined } = {},
 ): Promise<{ process: ChildProcess; said: Record<string, unknown> }> {
+  // Node raises its soft limit to the hard one, so both are set.
+  const limited = ['-c', `ulimit -n ${maxFiles}; exec "$0" "$@"`, globalThis.process.execPath]
   const process = fork(fileURLToPath(new URL(file, import.meta.url)), [...args], {
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     ...account,
+    ...(maxFiles === undefined ? {} : { execPath: '/bin/sh', execArgv: limited }),
   })
   t.teardown(() => process.kill('SIGKILL'))
   const ended = once(process, 'exit').then(([code]) => {
@@ -57,7 +63,8 @@ export const startServer = (
   devices: string,
   options: Pick<ServeNodeOptions, 'folder' | 'exclusive' | 'maxOpens' | 'limits'> &
     Pick<AccelOptions, 'quotas'>,
-) => startProcess(t, './nodes.server.js', [devices, JSON.stringify(options)])
+  maxFiles?: number,
+) => startProcess(t, './nodes.server.js', [devices, JSON.stringify(options)], { maxFiles })
 
 /** What another process holds, as the kernel counts it: descriptors by what they are of, and shared memory that is mapped. */
 export function held(pid: number): { fds: number; kinds: Record<string, number>; maps: number } {

@@ -214,14 +214,7 @@ export class AccelNode {
     if (!this.#opens.delete(open)) return
     this.attributes.changed('opens/current')
     const closed = accelError('ERR_ACCEL_CLOSED', `Open ${open.id} of ${this.name} was closed`)
-    open.shut(closed)
-    const serving: Promise<void>[] = []
-    for (const [call, served] of this.#calls) {
-      if (call.open !== open) continue
-      call.fail(closed)
-      serving.push(served)
-    }
-    await Promise.all(serving)
+    await Promise.all(this.#shut(open, closed))
     await this.#releaseOpen(open)
   }
 
@@ -372,11 +365,21 @@ export class AccelNode {
     }
   }
 
+  /** Refuses what comes through an open, and ends what came. Answers when the hardware is done with it. */
+  #shut(open: Open, reason: AccelError): Promise<void>[] {
+    open.shut(reason)
+    const calls = [...this.#calls].filter(([call]) => call.open === open)
+    for (const [call] of calls) call.fail(open.closed)
+    return calls.map(([, served]) => served)
+  }
+
   /** Ends the opens that had state in the driver. */
   async #shutState(why: AccelError): Promise<void> {
     for (const open of this.#opens) {
       if (!open.hasState) continue
-      open.shut(accelError('ERR_ACCEL_CLOSED', `${why.message}; what open ${open.id} had in it is lost`))
+      const lost = `${why.message}; what open ${open.id} had in it is lost`
+      // Not awaited: what waits for its turn has it after the reset, and is not run.
+      this.#shut(open, accelError('ERR_ACCEL_CLOSED', lost))
       await this.#releaseOpen(open)
     }
   }

@@ -15,6 +15,9 @@ import type { NodeWork } from './work.js'
 type Request<K extends keyof typeof commonUapi.commands> = CommandRequest<typeof commonUapi, K>
 
 const PAGE_BYTES = 4096n
+/** To say how much memory is resident, the kernel is asked about each object: of more than these, so often at most. */
+const FEW_OBJECTS = 64
+const LOOK_AGE_MS = 250
 
 /** A fence that a client asked to be told of by eventfd. */
 interface FenceEvent {
@@ -38,6 +41,7 @@ export class OpenWork {
   readonly #idle: (() => void)[] = []
   #lastJob = 0n
   #lastQueue = 0
+  #looked = { atMs: Number.NEGATIVE_INFINITY, usage: { totalBytes: 0 } as MemoryUsage }
 
   constructor(node: NodeWork, open: Open, parent: Account) {
     const { name, quotas } = node.host
@@ -270,8 +274,16 @@ export class OpenWork {
     return {}
   }
 
-  /** What its buffer objects take. What jobs hold that it cannot name any more is not among them. */
+  /** What its buffer objects take; of many, as of a moment ago. What jobs hold that it cannot name any more is not among them. */
   memory(): MemoryUsage {
+    const now = performance.now()
+    const { atMs, usage } = this.#looked
+    if (this.#handles.size > FEW_OBJECTS && now - atMs < LOOK_AGE_MS) return usage
+    this.#looked = { atMs: now, usage: this.#look() }
+    return this.#looked.usage
+  }
+
+  #look(): MemoryUsage {
     const usage = { totalBytes: 0, sharedBytes: 0, residentBytes: 0, activeBytes: 0 }
     for (const object of this.#handles.values()) {
       if (!(object instanceof BufferObject)) continue

@@ -84,9 +84,15 @@ export class Recovery {
     // One on its way out is released, and its memory waits for that.
     const needed = () => !this.busy && !this.#host.reason
     if (needed()) {
-      const giveBack = await this.#host.turn.take({ label }, new AbortController().signal)
+      const { turn, limits, name } = this.#host
+      const giveBack = await turn.take({ label }, AbortSignal.timeout(limits.recoverMs))
       try {
-        if (needed()) await this.afterCommand(label, Promise.resolve(true))
+        if (needed() && giveBack) await this.afterCommand(label, Promise.resolve(true))
+        // All jobs wait for this, and how long a command takes is its client's choice.
+        else if (needed()) {
+          const waited = `for which ${turn.holder?.label ?? 'a command'} made no room`
+          await this.#restart(accelError('ERR_ACCEL_IO', `${name} was reset because of ${label}, ${waited}`))
+        }
       } finally {
         giveBack?.()
       }

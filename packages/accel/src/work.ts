@@ -3,7 +3,7 @@ import { type AccelError, accelError } from '@uaccel/uapi'
 import { BufferObject } from './buffer-object.js'
 import type { Open } from './open.js'
 import { OpenWork } from './open-work.js'
-import { Account, type Quotas } from './quota.js'
+import { Account, processAccount, type Quotas } from './quota.js'
 import type { NodeRecord } from './record.js'
 import { type JobHost, Scheduler } from './scheduler.js'
 import type { MemoryUsage } from './telemetry.js'
@@ -42,7 +42,7 @@ export class NodeWork {
   constructor(host: WorkHost) {
     const { name, quotas } = host
     this.host = host
-    this.#account = new Account(name, quotas.nodeObjects, quotas.nodeBytes)
+    this.#account = new Account(name, quotas.nodeObjects, quotas.nodeBytes, processAccount())
     this.scheduler = new Scheduler(host)
     this.queues = new NodeQueues(name)
   }
