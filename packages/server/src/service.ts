@@ -28,7 +28,7 @@ export async function runService(options: Omit<SuperviseOptions, 'controlFd'>): 
     note: status,
     ...(controlFd === undefined ? {} : { controlFd }),
   })
-  const { stopped, stop } = stoppable(supervisor, notifier)
+  const { stopped, stop } = stoppable(supervisor, notifier, note)
   const reload = () => {
     notifier.reloading()
     void supervisor
@@ -58,7 +58,7 @@ export async function runService(options: Omit<SuperviseOptions, 'controlFd'>): 
   }
 }
 
-function stoppable(supervisor: Supervisor, notifier: Notifier) {
+function stoppable(supervisor: Supervisor, notifier: Notifier, note: (text: string) => void) {
   let end!: (stopping: Promise<void>) => void
   const stopped = new Promise<void>((resolve) => {
     end = resolve
@@ -67,6 +67,7 @@ function stoppable(supervisor: Supervisor, notifier: Notifier) {
     if (supervisor.stopping) void supervisor.stop(0)
     else {
       notifier.stopping()
+      note('stopping: what is under way gets its time; a second signal hurries')
       end(supervisor.stop())
     }
   }
