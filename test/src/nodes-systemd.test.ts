@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, existsSync, openSync, readdirSync } from 'node:fs'
+import { closeSync, existsSync, openSync, readdirSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
@@ -18,14 +18,16 @@ import { uaccelBin } from './uaccel.js'
 
 t.setTimeout(300_000)
 
-/** `uaccel serve --model edu`, started as systemd starts a service: descriptors from 3 on, LISTEN_PID its own. */
+/** `uaccel serve` of a model, started as systemd starts a service: descriptors from 3 on, LISTEN_PID its own. */
 function serve(
   t: Test,
   folder: string,
   fds: readonly (number | undefined)[],
   env: Readonly<Record<string, string>>,
 ) {
-  const command = ['serve', '--model', 'edu', '--folder', folder]
+  const file = join(nodeFolder(t), 'uaccel.json')
+  writeFileSync(file, JSON.stringify({ folder, devices: [{ model: 'edu', number: 0 }] }))
+  const command = ['serve', '--config', file]
   const server = spawn(
     '/bin/sh',
     ['-c', 'LISTEN_PID=$$ exec "$0" "$@"', process.execPath, uaccelBin, ...command],

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { DeviceIdentity } from '@uaccel/core'
@@ -185,8 +185,25 @@ t.test('what a configuration cannot say', async (t) => {
     (await wrong('{ "drivers": ["./broken.mjs"] }'))[1],
     /broken\.mjs cannot be loaded: no such library/,
   )
+  // Packages beside the file: one that has nothing for who is not an ES module, and one that works.
+  const packed = (name: string, exports: unknown) => {
+    const own = join(folder, 'node_modules', name)
+    mkdirSync(own, { recursive: true })
+    writeFileSync(join(own, 'package.json'), JSON.stringify({ name, type: 'module', exports }))
+    const driver = '{ name: "own", uapi: {}, ids: [{ bus: "pci", vendor: 1 }], probe() {} }'
+    writeFileSync(join(own, 'driver.js'), `export default ${driver}`)
+  }
+  packed('import-only', { '.': { import: './driver.js' } })
+  t.match(
+    (await wrong('{ "drivers": ["import-only"] }'))[1],
+    /"import-only": it is there, and cannot be loaded: No "exports"/,
+  )
+  packed('own-driver', './driver.js')
+  const { drivers: loaded } = await read(`{ "folder": "${folder}", "drivers": ["own-driver"] }`)
+  t.match(loaded, [{ source: 'own-driver', module: /own-driver\/driver\.js$/, driver: { name: 'own' } }])
   await t.rejects(readConfig({ file: join(folder, 'absent.json'), drivers, resolveFrom: [] }), {
     code: 'ERR_ACCEL_NOT_FOUND',
+    message: /^The configuration .*absent\.json cannot be read/,
   })
 })
 

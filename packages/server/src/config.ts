@@ -244,7 +244,8 @@ function readText(file: string): string {
   } catch (cause) {
     const { errno } = cause as NodeJS.ErrnoException
     if (errno === undefined) throw cause
-    throw systemError('open', errno, file)
+    const { code, message } = systemError('open', errno, file)
+    throw accelError(code, `The configuration ${file} cannot be read: ${message}`, { cause })
   }
   if (bytes.length > MAX_FILE_BYTES)
     throw accelError(

@@ -52,7 +52,6 @@ async function serve(job: DeviceJob): Promise<void> {
   const { transport } = node.identity
   say({
     type: 'running',
-    path: server.path,
     driver: node.driver.name,
     transport: transport.kind,
     address: job.address,

@@ -37,7 +37,6 @@ export type ToDevice =
 export type FromDevice =
   | {
       readonly type: 'running'
-      readonly path: string
       readonly driver: string
       readonly transport: string
       readonly address: string

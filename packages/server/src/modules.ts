@@ -24,14 +24,16 @@ export function resolveModule(source: string, bases: readonly string[]): string 
     try {
       return pathToFileURL(createRequire(base).resolve(source)).href
     } catch (error) {
-      cause ??= error
+      // Where it is there and yet of no use, that says more than where it is not.
+      if (cause === undefined || (error as NodeJS.ErrnoException).code !== 'MODULE_NOT_FOUND') cause = error
     }
   }
-  throw accelError(
-    'ERR_ACCEL_NOT_FOUND',
-    `no package or module "${source}": install it beside the configuration or the command, or give its path`,
-    { cause },
-  )
+  const { code, message } = cause as NodeJS.ErrnoException
+  const problem =
+    code === 'MODULE_NOT_FOUND'
+      ? 'install it beside the configuration or the command, or give its path'
+      : `it is there, and cannot be loaded: ${message}`
+  throw accelError('ERR_ACCEL_NOT_FOUND', `no package or module "${source}": ${problem}`, { cause })
 }
 
 /**

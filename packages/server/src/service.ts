@@ -6,7 +6,7 @@ import { Notifier, passedSockets } from './systemd.js'
 
 /**
  * Runs a supervisor as a service, until it is stopped. SIGTERM and SIGINT stop it, a second one hurries; SIGHUP reads the
- * configuration anew. systemd is told of it, and may pass the socket of the control node. A program of Node that started this one
+ * configuration anew, or stops it where that is no file: then its terminal has gone. systemd is told of it, and may pass the socket of the control node. A program of Node that started this one
  * with a channel gets the message `ready`, and its end is this one's.
  *
  * @throws what `supervise` throws; ERR_ACCEL_INVALID_ARGUMENT systemd passed something else than the control node's socket
@@ -28,7 +28,7 @@ export async function runService(options: Omit<SuperviseOptions, 'controlFd'>): 
     note: status,
     ...(controlFd === undefined ? {} : { controlFd }),
   })
-  const { stopped, stop } = stoppable(supervisor, notifier)
+  const { stopped, stop } = stoppable(supervisor, notifier, note)
   const reload = () => {
     notifier.reloading()
     void supervisor
@@ -41,7 +41,8 @@ export async function runService(options: Omit<SuperviseOptions, 'controlFd'>): 
       )
       .then(() => notifier.ready(supervisor.status))
   }
-  process.on('SIGTERM', stop).on('SIGINT', stop).on('SIGHUP', reload).once('disconnect', stop)
+  const hangUp = options.source.file === undefined ? stop : reload
+  process.on('SIGTERM', stop).on('SIGINT', stop).on('SIGHUP', hangUp).once('disconnect', stop)
   try {
     await Promise.race([supervisor.settled, stopped])
     if (!supervisor.stopping) {
@@ -51,13 +52,13 @@ export async function runService(options: Omit<SuperviseOptions, 'controlFd'>): 
     }
     await stopped
   } finally {
-    process.off('SIGTERM', stop).off('SIGINT', stop).off('SIGHUP', reload).off('disconnect', stop)
+    process.off('SIGTERM', stop).off('SIGINT', stop).off('SIGHUP', hangUp).off('disconnect', stop)
     notifier.close()
     if (process.connected) process.disconnect()
   }
 }
 
-function stoppable(supervisor: Supervisor, notifier: Notifier) {
+function stoppable(supervisor: Supervisor, notifier: Notifier, note: (text: string) => void) {
   let end!: (stopping: Promise<void>) => void
   const stopped = new Promise<void>((resolve) => {
     end = resolve
@@ -66,6 +67,7 @@ function stoppable(supervisor: Supervisor, notifier: Notifier) {
     if (supervisor.stopping) void supervisor.stop(0)
     else {
       notifier.stopping()
+      note('stopping: what is under way gets its time; a second signal hurries')
       end(supervisor.stop())
     }
   }

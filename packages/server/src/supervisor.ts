@@ -138,6 +138,7 @@ export class Supervisor {
         controlFd === undefined
           ? await serveNode(this.#control, { mode: 0o666, ...control, folder })
           : serveSocket(this.#control, controlFd, `${folder}/${CONTROL_NODE}`)
+      this.#note(`nodes: ${folder}`)
       const metrics = this.#options.metrics ?? this.#config.metrics
       if (metrics !== undefined) {
         this.#metrics = await serveMetrics(metrics, () => this.metrics())

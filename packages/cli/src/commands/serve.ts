@@ -55,9 +55,11 @@ export function serveCommand(command: Command): void {
     .addHelpText(
       'after',
       `
-Devices are those that are bound to vfio-pci, now or later, and that a driver takes; a configuration says more. Each has a process
-of its own, which is started again when it ends. SIGTERM or SIGINT stops them: new opens are refused, requests under way get
-their time, devices are brought to rest; a second signal hurries. SIGHUP reads the configuration anew.
+Devices are those that are bound to vfio-pci, now or later, and that a driver
+takes; a configuration says more. Each has a process of its own, which is
+started again when it ends. SIGTERM or SIGINT stops them: new opens are refused,
+requests under way get their time, devices are brought to rest; a second signal
+hurries. SIGHUP reads the configuration anew.
 
 Examples:
   uaccel serve --model edu --folder /tmp/uaccel
