@@ -23,10 +23,8 @@ async function npu(t: Test) {
   chmodSync(folder, 0o755)
   const model = await forked('model', 'npu', join(folder, 'npu.sock'))
   t.teardown(() => ended(model))
-  const { process: server, said } = await startProcess(t, './queues.server.js', [
-    join(folder, 'npu.sock'),
-    folder,
-  ])
+  const serve = () => startProcess(t, './queues.server.js', [join(folder, 'npu.sock'), folder])
+  const { process: server, said } = await serve()
   t.match(said, { served: true })
   const errors: unknown[] = []
   server.on('message', (word) => errors.push(word))
@@ -36,6 +34,7 @@ async function npu(t: Test) {
     client,
     errors,
     server,
+    restart: async () => (await serve()).said,
     held: () => ({ server: held(server.pid!), model: held(model.pid!) }),
     open: () => openAccel(npuUapi, 'accel0', { folder }),
     async violations() {
@@ -125,6 +124,22 @@ t.test(
     await once(process, 'exit')
     t.same(await violations(), [], 'the device was never asked for memory that it does not have')
     t.same(errors, [])
+  },
+)
+
+t.test(
+  'a server that is killed ends the queue of its client within a second, and the next one serves the device',
+  async (t) => {
+    const { client, server, restart } = await npu(t)
+    const { process } = await client('orphan')
+    const start = performance.now()
+    server.kill('SIGKILL')
+    const [said] = await once(process, 'message')
+    t.ok(performance.now() - start < 1000, `${(performance.now() - start).toFixed(0)} ms`)
+    const gone = 'ERR_ACCEL_NO_DEVICE'
+    t.same(said, { end: gone, code: gone, later: gone, closed: 'accepted' })
+    t.match(await restart(), { served: true })
+    t.match((await client('cases', 2)).said, { other: 'ERR_ACCEL_BUSY' })
   },
 )
 

@@ -184,6 +184,21 @@ const programs: Record<string, () => Promise<void>> = {
     say({ loaded: true })
   },
 
+  /** Jobs under way when the server dies. */
+  async orphan() {
+    const dev = await open()
+    const memory = await openBuffers(dev).create(MEMORY_BYTES)
+    const { context } = await openNpuQueue(dev, { memory })
+    const job = context.encode([{ op: 'nop' }])
+    await context.run(job)
+    say({ running: true })
+    let end = 'SUCCESS'
+    while (end === 'SUCCESS') end = await endOf(context.run(job))
+    const { code } = await dev.lost
+    say({ end, code, later: await endOf(context.run(job)), closed: await codeOf(context.close()) })
+    process.disconnect()
+  },
+
   async hostile() {
     const dev = await open()
     say(await attack(dev))
