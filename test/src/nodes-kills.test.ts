@@ -10,7 +10,7 @@ import t from 'tap'
 import { eventually, held, nodeFolder, startProcess, startServer } from './nodes.js'
 
 /** Clients that are killed, each at another moment of its session. */
-const kills = Number(process.env.UACCEL_KILLS ?? 9)
+const kills = Number(process.env.UACCEL_KILLS ?? 12)
 /** How many of them live at a time. */
 const AT_ONCE = 3
 
