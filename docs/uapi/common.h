@@ -134,8 +134,9 @@ extern "C" {
 #define UACCEL_COMMON_CMD_BO_EXPORT 0x0016
 
 /*
- * Makes a buffer object of what was exported, here or elsewhere, or of any memfd that is sealed
- * against shrinking. Where this open has it already, the answer is the handle that it has.
+ * Makes a buffer object of memory that was exported, here or elsewhere, or of any memfd that is
+ * sealed against shrinking, or of a dma-buf of a buffer object of this server. Where this open
+ * has it already, the answer is the handle that it has.
  */
 #define UACCEL_COMMON_CMD_BO_IMPORT 0x0017
 

@@ -18,7 +18,7 @@ import {
 } from './nodes.js'
 
 /** Random sessions; each sends up to 24 requests, and perhaps something that ends it. */
-const runs = Number(process.env.UACCEL_FUZZ_RUNS ?? 150)
+const runs = Number(process.env.UACCEL_FUZZ_RUNS ?? 300)
 /** Sessions after which the server is asked whether it is well. */
 const CHECK_EVERY = 25
 /** What the memory of the server, and the ranges of its address space, may grow by: a heap, and views that are not collected yet, however long it lasts. */

@@ -184,8 +184,8 @@ export const commonUapi = buildUapi(
       }),
       boImport: cmd(0x17, {
         doc:
-          'Makes a buffer object of what was exported, here or elsewhere, or of any memfd that is sealed against shrinking. Where this ' +
-          'open has it already, the answer is the handle that it has.',
+          'Makes a buffer object of memory that was exported, here or elsewhere, or of any memfd that is sealed against shrinking, or of a ' +
+          'dma-buf of a buffer object of this server. Where this open has it already, the answer is the handle that it has.',
         in: { fd, flags: noFlags },
         out: { sizeBytes: u64, handle: bo },
         concurrent: true,
