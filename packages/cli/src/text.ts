@@ -25,17 +25,22 @@ export function width(text: string): number {
   return columns
 }
 
-/** A text of at most so many columns: one that is longer ends with `~`, as in top and ps. */
-export function clip(text: string, columns: number): string {
-  if (width(text) <= columns) return text
-  let clipped = ''
+/** The beginning of a text, of at most so many columns. */
+function beginning(text: string, columns: number): string {
+  let kept = ''
   let used = 0
   for (const character of text) {
     used += columnsOf(character)
-    if (used > columns - 1) break
-    clipped += character
+    if (used > columns) break
+    kept += character
   }
-  return columns > 0 ? `${clipped}~` : ''
+  return kept
+}
+
+/** A text of at most so many columns: one that is longer ends with `~`, as in top and ps. */
+export function clip(text: string, columns: number): string {
+  if (width(text) <= columns) return text
+  return columns > 0 ? `${beginning(text, columns - 1)}~` : ''
 }
 
 /** Fills up to so many columns, before the text or behind it. */
@@ -55,7 +60,7 @@ export function wrap(text: string, columns: number): string[] {
     }
     if (last !== '') lines.push('')
     while (width(word) > columns) {
-      const part = clip(word, columns + 1).slice(0, -1)
+      const part = beginning(word, columns) || [...word][0]!
       lines[lines.length - 1] = part
       lines.push('')
       word = word.slice(part.length)

@@ -59,11 +59,13 @@ export function frame(views: readonly NodeView[], choices: Choices, place: Place
     const room = Math.max(1, Math.floor((rows - lines.length - FOOT) / 2) - 2)
     const engines = views.flatMap(engineRows)
     lines.push(...headed(engineTable(engines.slice(0, room), place), place))
-    lines.push(engines.length > room ? colors.dim(`and ${engines.length - room} more engines`) : '')
+    lines.push(
+      engines.length > room ? colors.dim(clip(`and ${engines.length - room} more engines`, columns)) : '',
+    )
     const left = rows - lines.length - FOOT - 1
     const from = Math.min(choices.scroll, Math.max(0, clients.length - 1))
     lines.push(...headed(clientTable(clients.slice(from, from + Math.max(0, left)), place), place))
-    if (clients.length === 0) lines.push(colors.dim('no client but this one'))
+    if (clients.length === 0) lines.push(colors.dim(clip('no client but this one', columns)))
   }
   if (rows === Number.POSITIVE_INFINITY) return lines
   const shown = lines.slice(0, Math.max(0, rows - 1))
