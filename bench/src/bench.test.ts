@@ -63,6 +63,15 @@ t.test('a quick run has every row, and nothing but JSON on stdout', needsCompile
       'region read, any core: client, on a C server',
       'region read, any core: client, on a TypeScript server',
       'region read, any core: server, for a C client',
+      'node command, one core: one at a time',
+      'node command, one core: 64 under way',
+      'node command, any core: one at a time',
+      'node command, any core: 64 under way',
+      'buffer of 1 KiB: made, shared, mapped twice',
+      'buffer of 64 KiB: made, shared, mapped twice',
+      'buffer of 1 MiB: made, shared, mapped twice',
+      'buffer of 16 MiB: made, shared, mapped twice',
+      'buffer of 256 MiB: made, shared, mapped twice',
     ],
   )
   for (const { name, typescript, c, ratio, spread, rounds } of rows) {

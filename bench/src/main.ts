@@ -6,6 +6,7 @@ import { isAccelError } from '@uaccel/uapi'
 import { compilerVersion } from './baseline.js'
 import { eventfd } from './eventfd.js'
 import { type Benchmark, fullEffort, measureContest, quickEffort, type Row } from './measure.js'
+import { nodeCommand, share } from './node.js'
 import { regionRead } from './region-read.js'
 import { register } from './register.js'
 import { drawPage, drawTable, type Machine } from './report.js'
@@ -18,6 +19,8 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   'user-queue': userQueue,
   eventfd,
   'region-read': regionRead,
+  node: nodeCommand,
+  share,
 }
 
 const usage = `Usage: npm run bench [-- OPTIONS]
