@@ -54,7 +54,7 @@ const jobs = [
 ]
 
 /** What each open makes at first: handles count from 1 on. */
-const firstHandles: Readonly<Record<string, readonly number[]>> = { bo: [1, 2], fence: [3, 4] }
+const firstHandles: Readonly<Record<string, readonly number[]>> = { bo: [1, 2], fence: [3, 4], queue: [5] }
 
 /** A descriptor to send with a command: which of those that are there. */
 const FILES = 4
