@@ -14,7 +14,7 @@ const mayUse: Readonly<Record<string, readonly string[]>> = {
   model: ['core'],
   accel: ['core'],
   client: ['memory'],
-  server: ['accel'],
+  server: ['accel', 'vfio-user'],
   'vfio-user': ['model'],
   'driver-edu': ['accel', 'model'],
   'driver-npu': ['accel', 'model'],

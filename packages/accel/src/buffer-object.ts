@@ -33,6 +33,7 @@ export class BufferObject {
   readonly #freed: () => void
   readonly #files = new Set<string>()
   #dmaBuf: DmaBuf | undefined
+  #holds = 0
   #handles = 1
   #kept = false
   #lastJob = 0
@@ -74,7 +75,7 @@ export class BufferObject {
     return this.exported || this.#handles > 1
   }
 
-  /** True where nobody can name it any more, and jobs still hold it. */
+  /** True where nobody can name it any more, and jobs or queues still hold it. */
   get quarantined(): boolean {
     return this.#handles === 0 && !this.memory.destroyed
   }
@@ -102,6 +103,22 @@ export class BufferObject {
 
   addJob(job: QueuedJob): void {
     if (!this.jobs.has(job)) this.jobs.set(job, ++this.#lastJob)
+  }
+
+  /** True where the device may touch it now. */
+  get inUse(): boolean {
+    return this.users > 0 || this.#holds > 0
+  }
+
+  /** A queue that a client fills may touch it from now on. */
+  hold(): void {
+    this.#holds++
+  }
+
+  /** The device is done with that queue. */
+  letGo(): void {
+    this.#holds--
+    this.#free()
   }
 
   dropJob(job: QueuedJob): void {
@@ -137,7 +154,7 @@ export class BufferObject {
   }
 
   #free(): void {
-    if (this.#handles > 0 || this.jobs.size > 0 || this.#kept) return
+    if (this.#handles > 0 || this.jobs.size > 0 || this.#holds > 0 || this.#kept) return
     for (const id of this.#files) byFile.delete(id)
     this.#files.clear()
     try {

@@ -29,7 +29,9 @@ export class Call {
   readonly reply: Promise<Reply>
   /** The driver was given it. */
   started = false
-  readonly #controller = new AbortController()
+  /** Made when a handler asks for its signal: most commands end at once, and it costs more than they do. */
+  #controller: AbortController | undefined
+  #failure: AccelError | undefined
   #resolve!: (reply: Reply) => void
   #reject!: (error: AccelError) => void
   #ended = false
@@ -78,6 +80,10 @@ export class Call {
 
   /** Aborted when the call failed: what the handler listens to. */
   get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController()
+      if (this.#failure) this.#controller.abort(this.#failure)
+    }
     return this.#controller.signal
   }
 
@@ -96,7 +102,8 @@ export class Call {
     if (this.#ended) return
     this.#end(error)
     this.#reject(error)
-    this.#controller.abort(error)
+    this.#failure = error
+    this.#controller?.abort(error)
   }
 
   #end(error?: AccelError): void {

@@ -33,6 +33,12 @@ export interface JobUse {
   readonly sizeBytes: number
 }
 
+/** The same as a driver gets it. Errors as for `DmaDomain.map`. */
+export function rangeOf({ object, access, offset, sizeBytes }: JobUse, domain: DmaDomain): JobRange {
+  const iova = (object.mapIn(domain) + BigInt(offset)) as Iova
+  return { iova, sizeBytes, access, memory: object.memory, offset }
+}
+
 /** What a job is made of. */
 export interface JobRequest {
   readonly label: string
@@ -100,14 +106,7 @@ export class QueuedJob {
   /** Makes its memory reachable in `domain`. Errors as for `DmaDomain.map`. */
   map(domain: DmaDomain): Job {
     const { label, payload, uses } = this.#request
-    const ranges = uses.map(({ object, access, offset, sizeBytes }) => ({
-      iova: (object.mapIn(domain) + BigInt(offset)) as Iova,
-      sizeBytes,
-      access,
-      memory: object.memory,
-      offset,
-    }))
-    return { label, ranges, payload }
+    return { label, ranges: uses.map((use) => rangeOf(use, domain)), payload }
   }
 
   /** From now on, jobs that conflict with it wait. */

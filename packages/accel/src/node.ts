@@ -195,6 +195,7 @@ export class AccelNode {
   /** Opens the device: what one user of it holds, with all rights unless told. */
   open(options?: OpenOptions): Open {
     this.#check()
+    this.work.queues.checkFree()
     const { openWaits } = this.#host.quotas
     const open = new Open(this.#nextOpen++, options, this.record.events.last, openWaits)
     this.#opens.add(open)
@@ -352,6 +353,11 @@ export class AccelNode {
       get takesJobs() {
         return node.#instance.takesJobs
       },
+      get takesQueues() {
+        return node.#instance.probed?.queues !== undefined
+      },
+      queueOffer: () => (this.#recovery.busy ? undefined : this.#instance.probed?.queues),
+      opens: () => this.#opens,
       domain: () => this.#instance.domain,
       target: () => (this.#recovery.busy ? undefined : this.#instance.target),
       recover: (label) => this.#recovery.afterJob(label),

@@ -214,10 +214,13 @@ t.test('what nothing took from a device stays with it', async (t) => {
   const reports: string[] = []
   const work = new NodeWork({
     name: 'accel0',
-    limits: { jobMs: 20_000, settleMs: 5 },
+    limits: { jobMs: 20_000, settleMs: 5, recoverMs: 100 },
     quotas: DEFAULT_QUOTAS,
     record: new NodeRecord(),
     takesJobs: true,
+    takesQueues: false,
+    queueOffer: () => undefined,
+    opens: () => [],
     domain: () => domain,
     target: () => ({ domain, depth: 1, submit: () => new Promise(() => {}) }),
     recover: async () => false,

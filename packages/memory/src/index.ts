@@ -10,7 +10,15 @@ export {
   deadlineIn,
   openBuffers,
 } from './client-buffers.js'
-export { DmaBuf, type DmaBufInfo } from './dma-buf.js'
+export {
+  ClientQueue,
+  openQueue,
+  type QueueDoorbell,
+  type QueueOpener,
+  type QueueOptions,
+  type QueueRange,
+} from './client-queue.js'
+export { DmaBuf, type DmaBufInfo, dmaBufInfo } from './dma-buf.js'
 export {
   type DmaBufMapping,
   DmaDomain,

@@ -1,4 +1,4 @@
-import type { AccelNode, Open, PeerCredentials } from '@uaccel/accel'
+import type { PeerCredentials } from '@uaccel/accel'
 import { closeAll, MessageSocket, type NodeMessage } from '@uaccel/sys'
 import {
   type AccelError,
@@ -13,6 +13,7 @@ import {
   requireSameUapi,
   spoken,
 } from '@uaccel/uapi'
+import type { Servable } from './servable.js'
 
 /** What one connection may have under way. What goes beyond is refused with `ERR_ACCEL_AGAIN`, and may be asked again. */
 export interface ConnectionLimits {
@@ -30,10 +31,10 @@ export interface ConnectionLimits {
 
 /** What a connection asks of the server that it belongs to. */
 export interface ConnectionHost {
-  readonly node: AccelNode
+  readonly node: Servable
   readonly limits: ConnectionLimits
   /** Opens the node for a connection, or says why not. */
-  admit(connection: Connection): Open
+  admit(connection: Connection): unknown
   /** The client left, or has to: what it held is being freed. */
   left(connection: Connection): void
   /** Nothing is left of it. */
@@ -65,7 +66,8 @@ export class Connection {
   readonly #hello: NodeJS.Timeout
   #pendingBytes = 0
   #pendingFds = 0
-  #open: Open | undefined
+  /** What the node gave for it; never `undefined`. */
+  #open: unknown
   #draining: AccelError | undefined
   #drained: (() => void) | undefined
   #left = false
@@ -133,7 +135,7 @@ export class Connection {
   async #worked(): Promise<void> {
     const working = [...this.#requests.values()].filter(({ waitsFor }) => waitsFor !== 'jobs')
     await Promise.all(working.map(({ answered }) => answered))
-    if (this.#open) await this.#host.node.jobsEnded(this.#open)
+    if (this.#open !== undefined) await this.#host.node.jobsEnded(this.#open)
     await new Promise((resolve) => setImmediate(resolve))
   }
 
@@ -154,7 +156,7 @@ export class Connection {
 
   /** The socket is closed last: its end tells the client that all is freed. */
   async #free(): Promise<void> {
-    const freed = this.#open && this.#host.node.close(this.#open)
+    const freed = this.#open === undefined ? undefined : this.#host.node.close(this.#open)
     await this.#socket.flush()
     await freed
     this.#socket.close()
@@ -218,7 +220,7 @@ export class Connection {
     this.#socket.send(MessageKind.HELLO, id, 0, 0, hello)
   }
 
-  #request({ id, code, timeoutMs, reserved, payload, fds }: NodeMessage, open: Open): void {
+  #request({ id, code, timeoutMs, reserved, payload, fds }: NodeMessage, open: unknown): void {
     if (this.#requests.has(id)) {
       closeAll(fds)
       this.end(accelError('ERR_ACCEL_PROTOCOL', `Request ${id} was sent again before its answer`))

@@ -51,6 +51,14 @@ const MAX_SOCKET_PATH_BYTES = 107
 /** sizeof(struct sockaddr_nl) */
 const SOCKADDR_NL_BYTES = 12
 
+/** A path, or with `@` in front a name of the abstract name space: there the NUL comes first, and none ends it. unix(7) */
+function notifyAddress(name: string): Uint8Array {
+  if (!name.startsWith('@')) return socketAddress(name)
+  const address = Buffer.from(socketAddress(name)).subarray(0, -1)
+  address[2] = 0
+  return address
+}
+
 function socketAddress(path: string): Uint8Array {
   const bytes = Buffer.from(path)
   if (bytes.length === 0 || bytes.length > MAX_SOCKET_PATH_BYTES || bytes.includes(0)) {
@@ -365,6 +373,22 @@ export class SystemCalls {
     }, 0)
   }
 
+  /** A non-blocking Unix datagram socket connected to a path, or to `@name` in the abstract name space. */
+  connectDatagram(name: string): number {
+    const address = notifyAddress(name)
+    return this.#socket(abi.AF_UNIX, abi.SOCK_DGRAM | abi.SOCK_NONBLOCK, 0, (fd) => {
+      this.#check('connect', this.provider.raw.connect(fd, address, address.length), name)
+    })
+  }
+
+  /** A non-blocking Unix datagram socket that receives at a path, or at `@name` in the abstract name space. */
+  bindDatagram(name: string): number {
+    const address = notifyAddress(name)
+    return this.#socket(abi.AF_UNIX, abi.SOCK_DGRAM | abi.SOCK_NONBLOCK, 0, (fd) => {
+      this.#check('bind', this.provider.raw.bind(fd, address, address.length), name)
+    })
+  }
+
   /** How long connect and send block: a struct timeval, seconds and microseconds; 0 is for ever. */
   #sendLimit(fd: number, timeoutMs: number): void {
     const limit = Buffer.alloc(16)
@@ -401,6 +425,16 @@ export class SystemCalls {
     bytes.writeInt32LE(value)
     const result = this.provider.raw.setsockopt(fd, abi.SOL_SOCKET, option, bytes, bytes.length)
     this.#check('setsockopt', result, `option ${option} of fd ${fd}`)
+  }
+
+  /** An integer option at SOL_SOCKET level, such as `abi.SO_TYPE`. */
+  getSocketOption(fd: number, option: number): number {
+    const bytes = Buffer.alloc(4)
+    const size = Buffer.alloc(4)
+    size.writeUInt32LE(bytes.length)
+    const result = this.provider.raw.getsockopt(fd, abi.SOL_SOCKET, option, bytes, size)
+    this.#check('getsockopt', result, `option ${option} of fd ${fd}`)
+    return bytes.readInt32LE(0)
   }
 
   /** Who is at the other end of a Unix socket, as it was when it connected. */
