@@ -66,7 +66,7 @@ function valuesOf(field: FieldDescription & { readonly name?: string }): fc.Arbi
       return fc.boolean()
     case 'handle':
       return fc.oneof(
-        { weight: 12, arbitrary: fc.constantFrom(...(firstHandles[field.kind] ?? [])) },
+        { weight: 12, arbitrary: fc.constantFrom(...(firstHandles[field.kind] ?? [5, 6])) },
         { weight: 4, arbitrary: fc.nat(8) },
         { weight: 1, arbitrary: fc.nat(0xffff_ffff) },
       )
