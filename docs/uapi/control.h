@@ -29,9 +29,9 @@ extern "C" {
 
 /*
  * The nodes that there are or are to be, in the order of their numbers, from entry `from` on;
- * `total` counts all. `failed` is not tried again by itself, `backOff` is, `retryNs` from now;
- * `stopped` was stopped by `stop`. `status` and `opens` are what the process of the device said
- * last. `sinceNs` is when the state began, as CLOCK_REALTIME counts, `restarts` counts
+ * `total` counts all. `failed` is not tried again by itself, `back_off` is, `retry_ns` from
+ * now; `stopped` was stopped by `stop`. `status` and `opens` are what the process of the device
+ * said last. `since_ns` is when the state began, as CLOCK_REALTIME counts, `restarts` counts
  * processes after the first, and `reason` says why it does not run, or did not the last time.
  * `driver` and `transport` are empty until they are known.
  */

@@ -13,7 +13,7 @@ const mayUse: Readonly<Record<string, readonly string[]>> = {
   core: ['memory'],
   model: ['core'],
   accel: ['core'],
-  client: ['sys'],
+  client: ['memory'],
   server: ['accel', 'vfio-user'],
   'vfio-user': ['model'],
   'driver-edu': ['accel', 'model'],

@@ -54,6 +54,9 @@ export class ControlNode implements Servable {
     return { owner: rights === undefined, controller: new AbortController() }
   }
 
+  /** It has no jobs. */
+  async jobsEnded(): Promise<void> {}
+
   async close(open: ControlOpen): Promise<void> {
     open.controller.abort(accelError('ERR_ACCEL_CLOSED', 'This open of control was closed'))
   }

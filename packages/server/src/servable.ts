@@ -16,6 +16,8 @@ export interface Servable {
   open(options: OpenOptions): unknown
   /** Frees what {@link open} gave. */
   close(open: unknown): Promise<void>
+  /** Resolves once no job of `open` is left. */
+  jobsEnded(open: unknown): Promise<void>
   /** Runs a command in its binary form. Descriptors: see `AccelNode.dispatch`. */
   dispatch(open: unknown, number: number, bytes: Uint8Array, options: NodeDispatchOptions): Promise<Reply>
 }

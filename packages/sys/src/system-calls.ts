@@ -73,6 +73,9 @@ function socketAddress(path: string): Uint8Array {
   return address
 }
 
+/** Unit of `st_blocks`, whatever the file system (inode(7)). */
+const STAT_BLOCK_BYTES = 512
+
 /**
  * System calls whose failures are typed errors: every method throws an `AccelError` with `errno` and `syscall`
  * (see {@link systemError} for its code). Calls that a signal interrupted are made again. Descriptors are
@@ -217,12 +220,17 @@ export class SystemCalls {
 
   /**
    * Which file a descriptor is of: `id` is the same for all descriptors of it, and no other file's while one of them, or a
-   * mapping, is there. With its size, and the block size of its file system: of huge pages, that of a page.
+   * mapping, is there. With its size, what of it takes memory, and the block size of its file system: of huge pages, that of a page.
    */
-  identify(fd: number): { id: string; sizeBytes: number; blockBytes: number } {
+  identify(fd: number): { id: string; sizeBytes: number; blockBytes: number; residentBytes: number } {
     try {
-      const { dev, ino, size, blksize } = fstatSync(fd, { bigint: true })
-      return { id: `${dev}:${ino}`, sizeBytes: Number(size), blockBytes: Number(blksize) }
+      const { dev, ino, size, blksize, blocks } = fstatSync(fd, { bigint: true })
+      return {
+        id: `${dev}:${ino}`,
+        sizeBytes: Number(size),
+        blockBytes: Number(blksize),
+        residentBytes: Number(blocks) * STAT_BLOCK_BYTES,
+      }
     } catch (cause) {
       const { errno = -constants.errno.EBADF } = cause as NodeJS.ErrnoException
       throw systemError('fstat', errno, `fd ${fd}`)
