@@ -374,18 +374,23 @@ t.test('SIGTERM drains; a second one hurries', async (t) => {
   t.same(pids.filter(alive), [])
   await dev.close()
 
-  const second = await serve(t, { defaults: { drainMs: 60_000 }, devices: [{ model: misfit }] })
-  const other = await openAccel(misfitUapi, 'accel0', { folder: second.folder })
-  const hanging = other.call('work', { ms: 50_000 })
-  await other.call('pid', {})
-  second.process.kill('SIGTERM')
-  t.ok(await eventually(async () => (await stateOf(second.control, 'accel0'))?.state === 'stopping'))
-  const start = performance.now()
-  second.process.kill('SIGTERM')
-  await t.rejects(hanging)
-  t.same(await second.exited, [0, null])
-  t.ok(performance.now() - start < 20_000)
-  await other.close()
+  for (const command of ['work', 'block'] as const) {
+    const second = await serve(t, { defaults: { drainMs: 60_000 }, devices: [{ model: misfit }] })
+    const other = await openAccel(misfitUapi, 'accel0', { folder: second.folder })
+    const { pid } = await other.call('pid', {})
+    const hanging = other.call(command, { ms: 50_000 })
+    if (command === 'work') await other.call('pid', {})
+    second.process.kill('SIGTERM')
+    t.ok(await eventually(async () => (await stateOf(second.control, 'accel0'))?.state === 'stopping'))
+    const start = performance.now()
+    second.process.kill('SIGTERM')
+    await t.rejects(hanging)
+    t.same(await second.exited, [0, null])
+    t.ok(performance.now() - start < 20_000, `with a driver that is at ${command}`)
+    t.notOk(alive(pid))
+    t.same(readdirSync(second.folder).sort(), ['.numbers.json', 'uaccel.json'])
+    await other.close()
+  }
 })
 
 t.test('a supervisor that is killed: its processes end, and a new one takes the nodes', async (t) => {
@@ -474,13 +479,17 @@ t.test('metrics of all nodes over HTTP', async (t) => {
 })
 
 t.test('nothing is left over of many restarts', async (t) => {
-  const { control, process: server } = await serve(t, {
-    defaults: { backOff: { baseMs: 20, capMs: 20 } },
+  const {
+    control,
+    process: server,
+    said,
+  } = await serve(t, {
+    defaults: { backOff: { baseMs: 20, resetMs: 1 } },
     devices: [{ model: 'edu' }, { model: misfit }],
   })
   await control.call('nodes', { from: 0 })
   const before = held(server.pid!)
-  for (let i = 1; i <= 5; i++) {
+  for (let i = 1; i <= 3; i++) {
     const { pid = 0 } = (await stateOf(control, 'accel1')) ?? {}
     process.kill(pid, 'SIGKILL')
     t.ok(
@@ -495,6 +504,7 @@ t.test('nothing is left over of many restarts', async (t) => {
   t.ok(await eventually(() => held(server.pid!).fds === before.fds))
   t.same(held(server.pid!).kinds, before.kinds)
   t.equal(childrenOf(server.pid!).length, 2)
+  t.equal(said().match(/Next attempt in 20 ms/g)?.length, 3, 'one that ran for a while begins anew')
 })
 
 t.test('a configuration is checked, and told', async (t) => {

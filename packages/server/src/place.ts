@@ -4,6 +4,7 @@ import {
   lstatSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   renameSync,
   rmSync,
   type Stats,
@@ -37,6 +38,8 @@ const LOCK_RETRY_MS = 10
 /** Whether a socket has a server is seen at once; one whose queue is full has one. */
 const PROBE_MS = 1
 const BACKLOG = 128
+/** Where a socket is made before it appears under its name. */
+const DRAFT = '.new-'
 
 /**
  * Makes a listening socket, with its permissions, at `folder/name`. It appears there as a whole: nobody can connect before it
@@ -49,7 +52,10 @@ export async function placeSocket(folder: string, name: string, access: Access):
   attempt('mkdir', folder, () => mkdirSync(folder, { recursive: true, mode: FOLDER_MODE }))
   return locked(folder, () => {
     refuseServed(path)
-    const made = attempt('mkdir', folder, () => mkdtempSync(join(folder, '.new-')))
+    // Who was killed before the rename left its draft: nobody else has one now.
+    for (const draft of readdirSync(folder).filter((each) => each.startsWith(DRAFT)))
+      rmSync(join(folder, draft), { recursive: true, force: true })
+    const made = attempt('mkdir', folder, () => mkdtempSync(join(folder, DRAFT)))
     let fd: number | undefined
     try {
       const first = join(made, 's')

@@ -232,7 +232,9 @@ export class SupervisedDevice {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     })
     this.#child = child
-    child.on('message', (message) => this.#heard(message as FromDevice))
+    child.on('message', (message) => {
+      if (this.#child === child) this.#heard(message as FromDevice)
+    })
     this.#ended = new Promise((resolve) => {
       const ended = (how: string) => {
         if (this.#child !== child) return
@@ -246,8 +248,11 @@ export class SupervisedDevice {
         const how = signal === null ? `ended with code ${code}` : `was ended by ${signal}`
         // Its last words may still be on their way.
         if (!child.connected) return ended(how)
-        child.once('disconnect', () => ended(how))
-        setTimeout(() => ended(how), LAST_WORDS_MS)
+        const late = setTimeout(() => ended(how), LAST_WORDS_MS)
+        child.once('disconnect', () => {
+          clearTimeout(late)
+          ended(how)
+        })
       })
       // No such process came to be.
       child.on('error', (error) => {
