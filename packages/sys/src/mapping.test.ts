@@ -311,6 +311,36 @@ for (const name of ['koffi', 'ffi-rs'] as ProviderName[]) {
       t.ok(await eventually(() => !isMapped(address + middle)), 'given back')
     })
 
+    t.test('what nobody looked at is given back at once, and costs no collections', async (t) => {
+      const sizeBytes = 1024 * MIB
+      const fd = file(4096)
+      const mapping = Mapping.map({ fd, offset: 0, sizeBytes: 4096 }, calls)
+      const { address } = mapping
+      t.ok(isMapped(address))
+      mapping.revoke()
+      t.notOk(isMapped(address))
+      mapping.revoke()
+      t.throws(() => mapping.window.u8[0], revoked)
+      t.throws(() => mapping.share(), revoked)
+      mapping.remap(fd, 0)
+      mapping.window.u8[0] = 5
+      const byte = new Uint8Array(1)
+      calls.pread(fd, byte, 0)
+      t.equal(byte[0], 5, 'mapped again, it is the file')
+      mapping.revoke()
+      t.ok(isMapped(mapping.address), 'and was looked at')
+      const shared = Mapping.anonymous(4096, {}, calls)
+      const elsewhere = shared.share()
+      shared.revoke()
+      t.ok(isMapped(shared.address), 'another thread may look')
+      elsewhere.release()
+      const before = process.memoryUsage().arrayBuffers
+      const many = Array.from({ length: 20 }, () => Mapping.anonymous(sizeBytes, {}, calls))
+      t.ok(process.memoryUsage().arrayBuffers - before < sizeBytes)
+      for (const each of many) each.revoke()
+      calls.close(fd)
+    })
+
     t.test('in a worker', async (t) => {
       const fd = file(4096)
       const mapping = Mapping.map({ fd, offset: 0, sizeBytes: 4096 }, calls)

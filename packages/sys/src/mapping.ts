@@ -18,11 +18,12 @@ export class Window {
   readonly #offset: number
   #state: 'live' | 'withdrawn' | 'revoked' = 'live'
 
-  /** @internal */
-  constructor(buffer: ArrayBuffer, offset: number, sizeBytes: number) {
+  /** @internal Without a buffer it is revoked. */
+  constructor(buffer: ArrayBuffer | undefined, offset: number, sizeBytes: number, label = 'memory') {
     this.#offset = offset
     this.sizeBytes = sizeBytes
-    this.expose(buffer)
+    if (buffer) this.expose(buffer)
+    else this.withdraw(label)
   }
 
   get revoked(): boolean {
@@ -123,9 +124,12 @@ export interface SharedRange {
 }
 
 /*
- * A range is given back to the kernel only when the ArrayBuffer over it is collected, never at revoke: until
+ * A range that was viewed is given back to the kernel only when the ArrayBuffer over it is collected, never at revoke: until
  * then a stale typed array could reach whatever was mapped at the same address next. Revoked, it is anonymous
  * memory without reserve, which costs address space and nothing else.
+ *
+ * The ArrayBuffer is made at the first look: V8 counts its bytes as its own, and collects garbage the more often the more there
+ * are, as it would for nothing where memory is only passed on.
  */
 const ranges = new FinalizationRegistry<Range>((range) => {
   range.collected = true
@@ -194,26 +198,51 @@ function checkAlignment(alignBytes: number): void {
 
 /** Mapped memory that can be taken back from whoever still holds a view of it. */
 export class Mapping {
-  readonly address: bigint
   readonly sizeBytes: number
   readonly label: string
-  /** Over all of it. Read its arrays through it at each access. */
-  readonly window: Window
-  readonly #range: Range
-  readonly #buffer: ArrayBuffer
+  #range: Range
+  #buffer: ArrayBuffer | undefined
+  #window: Window | undefined
   readonly #options: MapOptions | undefined
   readonly #slices = new Set<WeakRef<Window>>()
   #revoked = false
+  /** Nobody may look at it, even where the kernel has no room to take it back. */
+  #withdrawn = false
+  /** The range is the kernel's again. */
+  #givenBack = false
 
   private constructor(range: Range, label: string, options?: MapOptions) {
-    this.address = range.address
     this.sizeBytes = range.sizeBytes
     this.label = label
     this.#range = range
     this.#options = options
-    this.#buffer = view(range.calls, range.address, range.sizeBytes)
-    ranges.register(this.#buffer, range)
-    this.window = new Window(this.#buffer, 0, range.sizeBytes)
+    ranges.register(this, range, this)
+  }
+
+  get address(): bigint {
+    return this.#range.address
+  }
+
+  /**
+   * Over all of it. Read its arrays through it at each access.
+   *
+   * @throws ERR_ACCEL_UNSUPPORTED the runtime cannot view mapped memory
+   */
+  get window(): Window {
+    if (this.#window === undefined) {
+      this.#window = new Window(this.#withdrawn ? undefined : this.#view(), 0, this.sizeBytes, this.label)
+    }
+    return this.#window
+  }
+
+  #view(): ArrayBuffer {
+    if (this.#buffer === undefined) {
+      const { calls, address, sizeBytes } = this.#range
+      this.#buffer = view(calls, address, sizeBytes)
+      ranges.unregister(this)
+      ranges.register(this.#buffer, this.#range)
+    }
+    return this.#buffer
   }
 
   /**
@@ -286,7 +315,7 @@ export class Mapping {
         `A window of ${sizeBytes} bytes at ${offset} does not fit ${this.label}, which has ${this.sizeBytes} bytes.`,
       )
     }
-    const window = new Window(this.#buffer, offset, sizeBytes)
+    const window = new Window(this.#view(), offset, sizeBytes)
     for (const slice of this.#slices) if (slice.deref() === undefined) this.#slices.delete(slice)
     this.#slices.add(new WeakRef(window))
     return window
@@ -297,6 +326,7 @@ export class Mapping {
    * here, so the address range is not reused until `release()` is called, which nobody has to do.
    */
   share(): SharedRange {
+    if (this.#givenBack) throw accelError('ERR_ACCEL_REVOKED', `The mapping of ${this.label} was taken back.`)
     const range = this.#range
     let held = true
     range.holders++
@@ -316,15 +346,23 @@ export class Mapping {
   revoke(): void {
     if (this.#revoked) return
     // First what cannot fail: where the kernel has no room for the exchange (ENOMEM), windows are dead all the same.
-    this.window.withdraw(this.label)
+    this.#withdrawn = true
+    this.#window?.withdraw(this.label)
     for (const slice of this.#slices) slice.deref()?.withdraw(this.label)
+    if (this.#buffer === undefined && this.#range.holders === 0) {
+      ranges.unregister(this)
+      this.#givenBack = true
+      this.#revoked = true
+      this.#range.calls.munmap(this.address, this.sizeBytes)
+      return
+    }
     placeAnonymous(this.#range)
     this.#revoked = true
   }
 
   /**
-   * Maps again what `revoke` took back, at the same address and with the same options: after a device reset.
-   * Its windows work again, except those revoked by themselves.
+   * Maps again what `revoke` took back, with the same options, and at the same address where anybody had looked at it: after a
+   * device reset. Its windows work again, except those revoked by themselves.
    */
   remap(fd: number, offset: number | bigint): void {
     if (this.#options === undefined || (this.#options.leadBytes ?? 0) > 0) {
@@ -333,10 +371,20 @@ export class Mapping {
         `${this.label} is not of a file, or has no place of its own in it, and cannot be mapped again.`,
       )
     }
+    if (this.#givenBack) {
+      const { calls, sizeBytes } = this.#range
+      const address = reserve(calls, sizeBytes, this.#options.alignBytes ?? abi.PAGE_SIZE_BYTES)
+      this.#range = { address, sizeBytes, calls, holders: 0, collected: false }
+      this.#givenBack = false
+      ranges.register(this, this.#range, this)
+    }
     place(this.#range, { ...this.#options, fd, offset })
     this.#revoked = false
-    this.window.expose(this.#buffer)
-    for (const slice of this.#slices) slice.deref()?.expose(this.#buffer)
+    this.#withdrawn = false
+    if (this.#window === undefined && this.#slices.size === 0) return
+    const buffer = this.#view()
+    this.#window?.expose(buffer)
+    for (const slice of this.#slices) slice.deref()?.expose(buffer)
   }
 
   [Symbol.dispose](): void {
