@@ -36,8 +36,8 @@ export function attrCommand(command: Command): void {
     .addHelpText(
       'after',
       `
-A value alone is printed for a single PATH. A value for --watch is one that its
-driver tells of; all others are shown once.
+For a single PATH its value alone is printed. --watch follows the attributes
+whose driver tells of changes; of any other, the first value is the only one.
 
 Examples:
   uaccel attr accel0
@@ -79,13 +79,8 @@ async function work(client: CommonNode, words: readonly string[], flags: AttrFla
     const at = setting.indexOf('=')
     await client.common('attrStore', { path: setting.slice(0, at), value: setting.slice(at + 1) })
   }
-  if (paths.length === 0 && settings.length > 0 && !flags.watch) return
-  const wanted =
-    paths.length > 0
-      ? paths
-      : flags.watch && settings.length > 0
-        ? settings.map((each) => each.split('=')[0]!)
-        : ['']
+  if (paths.length === 0 && settings.length > 0) return
+  const wanted = paths.length > 0 ? paths : ['']
   const [only] = wanted
   const found = (await Promise.all(wanted.map((path) => attributesIn(client, path)))).flat()
   const exact = (entry: AttributeEntry) => paths.includes(entry.path)

@@ -62,7 +62,7 @@ async function run(named: string[], flags: EventsFlags): Promise<void> {
       try {
         for await (const event of client.events({ signal: controller.signal })) {
           if (flags.json) printSchema('uaccel.events/1', jsonOf(client.name, event), 0)
-          else process.stdout.write(`${lineOf(client.name, event, colors)}\n`)
+          else process.stdout.write(`${lineOf(clean(client.name), event, colors)}\n`)
           if (event.kind === 'removal')
             removed = accelError('ERR_ACCEL_NO_DEVICE', `${client.name} is gone: ${event.reason}`)
           if (--left <= 0) controller.abort()

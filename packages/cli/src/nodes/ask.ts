@@ -8,6 +8,7 @@ import {
   type QueryKind,
   type QueryOutput,
 } from '@uaccel/uapi'
+import { clean } from '../text.js'
 import type { CommonNode } from './find.js'
 
 type Common = typeof commonUapi
@@ -82,7 +83,7 @@ export async function ask(client: CommonNode, wanted: Wanted, options: CallOptio
   const [lost] = failures.filter(({ error }) => isGone(error))
   if (lost) throw lost.error
   return {
-    node: client.name,
+    node: clean(client.name),
     atNs,
     realtimeNs,
     answers: answers as Snapshot['answers'],

@@ -1,7 +1,7 @@
 import { lstatSync, readdirSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { type NodeClient, openAccel } from '@uaccel/client'
-import { accelError, commonUapi, nodeFolders } from '@uaccel/uapi'
+import { accelError, type CallOptions, commonUapi, nodeFolders } from '@uaccel/uapi'
 import type { Command } from 'commander'
 
 /** A node of any driver, opened for what every device answers. */
@@ -84,8 +84,12 @@ export function noNodes({ folder }: FolderFlag): string {
 }
 
 /** Opens a node by name or path. Errors are those of `openAccel`. */
-export function openNode(target: string, { folder }: FolderFlag = {}): Promise<CommonNode> {
-  return openAccel(commonUapi, target, folder === undefined ? {} : { folder })
+export function openNode(
+  target: string,
+  { folder }: FolderFlag = {},
+  options: CallOptions = {},
+): Promise<CommonNode> {
+  return openAccel(commonUapi, target, { ...options, ...(folder === undefined ? {} : { folder }) })
 }
 
 /** Runs `use` with a node, and closes it. */

@@ -44,9 +44,9 @@ export async function listNodes(flags: FolderFlag & { json?: boolean }): Promise
 
 async function look(node: FoundNode, flags: FolderFlag): Promise<RollEntry> {
   try {
-    const client = await openNode(node.path, flags)
+    const options = { timeoutMs: ASK_MS }
+    const client = await openNode(node.path, flags, options)
     try {
-      const options = { timeoutMs: ASK_MS }
       const [identity, status] = await Promise.all([
         client.query('identity', 0, options),
         client.query('status', 0, options),

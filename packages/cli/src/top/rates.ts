@@ -6,7 +6,7 @@ import {
   hottest,
   interruptsFired,
   queuesOf,
-} from '../nodes/sections.js'
+} from '../nodes/readings.js'
 import type { NodeView } from './watch.js'
 
 /** What a line tells; what is not known is absent. Shares are 0 to 1, rates in a second. */

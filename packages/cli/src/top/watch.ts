@@ -72,8 +72,9 @@ export class Watcher {
       })
     let client = known?.client
     try {
-      client ??= await openNode(target, this.#folder)
-      const now = await ask(client, wanted, { signal, timeoutMs: ASK_MS })
+      const options = { signal, timeoutMs: ASK_MS }
+      client ??= await openNode(target, this.#folder, options)
+      const now = await ask(client, wanted, options)
       const silent = now.answers.identity === undefined ? now.failures[0]?.error : undefined
       this.#views.set(target, { target, now, before: known?.now, error: silent, client })
     } catch (error) {
