@@ -1,6 +1,5 @@
 import { once } from 'node:events'
-import { openBuffers } from '@uaccel/accel'
-import { openAccel } from '@uaccel/client'
+import { openAccel, openBuffers } from '@uaccel/client'
 import { eduUapi } from '@uaccel/driver-edu/uapi'
 import { encodeJob, npuUapi } from '@uaccel/driver-npu/uapi'
 import { classify, countMismatches, loadDigits } from '@uaccel/example-digits'

@@ -1,7 +1,6 @@
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { openBuffers } from '@uaccel/accel'
-import { type NodeClient, openAccel } from '@uaccel/client'
+import { type NodeClient, openAccel, openBuffers } from '@uaccel/client'
 import { eduUapi } from '@uaccel/driver-edu/uapi'
 import { encodeJob, npuUapi } from '@uaccel/driver-npu/uapi'
 import { abi, sys } from '@uaccel/sys'

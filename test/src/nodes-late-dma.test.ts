@@ -1,7 +1,6 @@
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { openBuffers } from '@uaccel/accel'
-import { openAccel } from '@uaccel/client'
+import { openAccel, openBuffers } from '@uaccel/client'
 import { encodeJob, npuUapi } from '@uaccel/driver-npu/uapi'
 import t, { type Test } from 'tap'
 import { eventually, nodeFolder, startProcess } from './nodes.js'

@@ -1,6 +1,5 @@
 import { openSync } from 'node:fs'
-import { openBuffers } from '@uaccel/accel'
-import { openAccel } from '@uaccel/client'
+import { openAccel, openBuffers } from '@uaccel/client'
 import { eduUapi } from '@uaccel/driver-edu/uapi'
 import { npuUapi } from '@uaccel/driver-npu/uapi'
 import { isAccelError } from '@uaccel/uapi'

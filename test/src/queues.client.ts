@@ -1,5 +1,4 @@
-import { openBuffers } from '@uaccel/accel'
-import { openAccel } from '@uaccel/client'
+import { openAccel, openBuffers } from '@uaccel/client'
 import { checkOperation, endOf } from '@uaccel/driver-npu/contract'
 import { type NpuUserQueue, openNpuQueue } from '@uaccel/driver-npu/queue'
 import { npuQueue, npuUapi } from '@uaccel/driver-npu/uapi'

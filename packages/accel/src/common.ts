@@ -97,10 +97,10 @@ const answers: { readonly [K in keyof CommonCommands]: Answerer<K> } = {
       throw error
     }
   },
-  wait: ({ work }, request, { open, signal }) => open.wait(() => work.of(open).wait(request, signal)),
-  fenceCreate: ({ work }, request, { open }) => work.of(open).fenceCreate(request),
-  fenceEvent: ({ work }, request, { open }) => work.of(open).fenceEvent(request),
-  fenceDestroy: ({ work }, request, { open }) => work.of(open).fenceDestroy(request),
+  wait: ({ work }, request, { open, signal }) => open.wait(() => work.of(open).fences.wait(request, signal)),
+  fenceCreate: ({ work }, request, { open }) => work.of(open).fences.create(request),
+  fenceEvent: ({ work }, request, { open }) => work.of(open).fences.event(request),
+  fenceDestroy: ({ work }, request, { open }) => work.of(open).fences.destroy(request),
   queueCreate: ({ work }, request, { open, signal }) => work.of(open).queueCreate(request, signal),
   queueDestroy: ({ work }, request, { open }) => work.of(open).queueDestroy(request),
   queueEvent: ({ work }, request, { open }) => work.of(open).queueEvent(request),

@@ -1,12 +1,13 @@
 import { DmaBuffer, type DmaBufInfo, dmaBufInfo } from '@uaccel/memory'
-import { duplicates, EventFd, requireSealed, sys } from '@uaccel/sys'
+import { duplicates, requireSealed, sys } from '@uaccel/sys'
 import { type AccelError, accelError, type CommandRequest, type commonUapi, type Handle } from '@uaccel/uapi'
 import { BufferObject } from './buffer-object.js'
 import { waitUntil } from './deadline.js'
-import { type Point, Timeline } from './fence.js'
+import type { Timeline } from './fence.js'
 import { Handles } from './handles.js'
 import { type JobUse, QueuedJob, rangeOf } from './job.js'
 import type { Open } from './open.js'
+import { OpenFences } from './open-fences.js'
 import { Account } from './quota.js'
 import type { MemoryUsage } from './telemetry.js'
 import { LiveQueue } from './user-queue.js'
@@ -19,11 +20,6 @@ const PAGE_BYTES = 4096n
 const FEW_OBJECTS = 64
 const LOOK_AGE_MS = 250
 
-/** A fence that a client asked to be told of by eventfd. */
-interface FenceEvent {
-  end(): void
-}
-
 /** What one open holds: a method for each command, which refuses what is not this open's. */
 export class OpenWork {
   readonly #node: NodeWork
@@ -31,9 +27,7 @@ export class OpenWork {
   readonly #name: string
   readonly #account: Account
   readonly #handles: Handles<BufferObject | Timeline | LiveQueue>
-  readonly #events = new Set<FenceEvent>()
-  /** What takes a fence off the account. */
-  readonly #fences = new Map<Timeline, () => void>()
+  readonly fences: OpenFences
   /** What takes a buffer object of somebody else off the account: its memory counts for whoever made it. */
   readonly #imports = new Map<BufferObject, () => void>()
   #jobs = 0
@@ -50,6 +44,7 @@ export class OpenWork {
     this.#name = `open ${open.id} of ${name}`
     this.#account = new Account(this.#name, quotas.openObjects, quotas.openBytes, parent)
     this.#handles = new Handles(this.#name)
+    this.fences = new OpenFences(this.#handles, this.#account)
   }
 
   boCreate({ sizeBytes }: Request<'boCreate'>) {
@@ -154,7 +149,7 @@ export class OpenWork {
       )
     }
     const uses = this.#uses('A job', buffers)
-    const points = waits.map((point) => this.#promised(point))
+    const points = waits.map((point) => this.fences.promised(point))
     const domain = this.#node.domain()
     // Now, where it can be told to who asks; what is mapped stays so.
     if (domain) for (const { object } of uses) object.mapIn(domain)
@@ -165,7 +160,7 @@ export class OpenWork {
       )
     }
     // The last thing that can fail: a promise cannot be taken back.
-    const reached = signal.fence === 0 ? undefined : this.#fence(signal.fence).promise(signal.value)
+    const reached = signal.fence === 0 ? undefined : this.fences.get(signal.fence).promise(signal.value)
     this.#jobs++
     this.#lastJob++
     const job = new QueuedJob({
@@ -190,88 +185,6 @@ export class OpenWork {
   jobsEnded(): Promise<void> {
     if (this.#jobs === 0) return Promise.resolve()
     return new Promise((resolve) => this.#idle.push(resolve))
-  }
-
-  async wait(
-    { points: wanted, deadlineNs, flags: { any, forSubmit } }: Request<'wait'>,
-    signal: AbortSignal,
-  ) {
-    if (wanted.length === 0) {
-      throw accelError('ERR_ACCEL_INVALID_ARGUMENT', 'A wait wants at least one point')
-    }
-    const points = wanted.map((point) =>
-      forSubmit ? { fence: this.#fence(point.fence), value: point.value } : this.#promised(point),
-    )
-    const what = `${any ? 'One' : 'All'} of ${points.length} points of fences`
-    await waitUntil(what, { deadlineNs, signal }, (done) => {
-      let left = any ? 1 : points.length
-      const forgets = points.map(({ fence, value }) =>
-        fence.watch(value, () => {
-          if (--left === 0) done()
-        }),
-      )
-      return () => {
-        for (const forget of forgets) forget()
-      }
-    })
-    // Of a fence that was destroyed a wait ends, too.
-    const index = any
-      ? Math.max(
-          0,
-          points.findIndex(({ fence, value }) => value <= fence.value),
-        )
-      : 0
-    for (const { fence, value } of any ? [points[index]!] : points) {
-      const failure = fence.failure(value)
-      if (failure) throw failure
-      if (value <= fence.value) continue
-      throw accelError('ERR_ACCEL_CLOSED', `A fence was destroyed before a job promised ${value}`)
-    }
-    return { index }
-  }
-
-  fenceCreate({ initialValue }: Request<'fenceCreate'>) {
-    const giveBack = this.#account.take('A fence')
-    const fence = new Timeline(initialValue)
-    this.#fences.set(fence, giveBack)
-    return { handle: this.#handles.add(fence) as Handle<'fence'> }
-  }
-
-  fenceEvent({ handle, value }: Request<'fenceEvent'>) {
-    const fence = this.#fence(handle)
-    const giveBack = this.#account.take('A fence event')
-    let event: EventFd | undefined
-    let fd: number
-    try {
-      // As one that others have too: the client can make it blocking, or full, for us as well.
-      event = new EventFd(sys, sys.eventfd(0))
-      fd = sys.dup(event.fd)
-    } catch (error) {
-      event?.close()
-      giveBack()
-      throw error
-    }
-    const eventFd = event
-    let forget = () => {}
-    const entry: FenceEvent = {
-      end: () => {
-        this.#events.delete(entry)
-        forget()
-        eventFd.signal()
-        eventFd.close()
-        giveBack()
-      },
-    }
-    this.#events.add(entry)
-    forget = fence.watch(value, entry.end)
-    return { fd }
-  }
-
-  fenceDestroy({ handle }: Request<'fenceDestroy'>) {
-    const fence = this.#fence(handle)
-    this.#handles.delete(handle)
-    this.#release(fence)
-    return {}
   }
 
   /** What its buffer objects take; of many, as of a moment ago. What jobs hold that it cannot name any more is not among them. */
@@ -366,10 +279,9 @@ export class OpenWork {
   free(): void {
     const objects = [...this.#handles.values()]
     this.#handles.clear()
-    for (const event of [...this.#events]) event.end()
+    this.fences.free()
     for (const object of objects) {
-      if (object instanceof Timeline) this.#release(object)
-      else if (object instanceof BufferObject) {
+      if (object instanceof BufferObject) {
         try {
           this.#drop(object)
         } catch (error) {
@@ -417,26 +329,6 @@ export class OpenWork {
       'ERR_ACCEL_AGAIN',
       `Jobs of others who left are still under way on ${host.name}: try again`,
     )
-  }
-
-  #fence(handle: number): Timeline {
-    return this.#handles.get(handle, Timeline, 'fence')
-  }
-
-  /** A point that is reached, or that a job will reach: so no chain of jobs can ever wait in a circle. */
-  #promised({ fence: handle, value }: { readonly fence: number; readonly value: bigint }): Point {
-    const fence = this.#fence(handle)
-    if (value <= fence.promised) return { fence, value }
-    throw accelError(
-      'ERR_ACCEL_OUT_OF_RANGE',
-      `${value} of fence ${handle} was waited for, and jobs promise ${fence.promised} at most: submit the job first`,
-    )
-  }
-
-  #release(fence: Timeline): void {
-    fence.close()
-    this.#fences.get(fence)?.()
-    this.#fences.delete(fence)
   }
 }
 
