@@ -6,16 +6,21 @@ import { isAccelError } from '@uaccel/uapi'
 import { compilerVersion } from './baseline.js'
 import { eventfd } from './eventfd.js'
 import { type Benchmark, fullEffort, measureContest, quickEffort, type Row } from './measure.js'
+import { nodeCommand, share } from './node.js'
 import { regionRead } from './region-read.js'
 import { register } from './register.js'
 import { drawPage, drawTable, type Machine } from './report.js'
 import { ring } from './ring.js'
+import { userQueue } from './user-queue.js'
 
 const benchmarks: Readonly<Record<string, Benchmark>> = {
   register,
   ring,
+  'user-queue': userQueue,
   eventfd,
   'region-read': regionRead,
+  node: nodeCommand,
+  share,
 }
 
 const usage = `Usage: npm run bench [-- OPTIONS]

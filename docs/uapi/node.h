@@ -27,28 +27,68 @@ extern "C" {
 	"\xfb\xea\x61\xd4\x6d\x2b\xa6\xba" \
 	"\x3c\xdf\x17\x1a\xb8\xae\xef\x0c"
 
-/*
- * What either side speaks. The protocol is the lower of the two versions. An empty digest is
- * not compared. The server tells its name of the node, and what one connection may have under
- * way.
- */
-#define UACCEL_NODE_CMD_HELLO 0x0001
+/* What a client that is built with this says as `protocol` of its hello. */
+#define UACCEL_NODE_PROTOCOL_VERSION 1
 
-/*
- * What follows a header whose `code` is the number of an error. `details` is a JSON object, or
- * empty.
- */
-#define UACCEL_NODE_CMD_ERROR 0x0003
+/* No message is longer, header included. What a server takes is in its hello. */
+#define UACCEL_NODE_MAX_MESSAGE_BYTES 16777216
+
+/* The first message of either side; `code` of the server’s is 0 or the error’s number. */
+#define UACCEL_NODE_KIND_HELLO 0x0001
+
+/* A command: `code` is its number, the payload what it takes. */
+#define UACCEL_NODE_KIND_REQUEST 0x0002
+
+/* The answer to the request of that `id`: `code` is 0, or the error’s number. */
+#define UACCEL_NODE_KIND_REPLY 0x0003
+
+/* Withdraws the request of that `id`, which is answered all the same. */
+#define UACCEL_NODE_KIND_CANCEL 0x0004
+
+/* From the server: `code` is the number of the error that ends the connection. */
+#define UACCEL_NODE_KIND_EVENT 0x0005
 
 /**
- * struct uaccel_node_hello_in - what UACCEL_NODE_CMD_HELLO takes
- * @protocol:
+ * struct uaccel_node_header - what each message begins with; its payload follows
+ * @length: Bytes of the whole message, this header included.
+ * @id: Of a request: any that still waits for no answer. Of a reply: that of its request.
+ * @kind: One of UACCEL_NODE_KIND_*.
+ * @fds: Descriptors that travel with the message (SCM_RIGHTS).
+ * @code: Of a request: the number of its command. From the server: 0, or the number of an
+ *	error, whose structure is the payload.
+ * @timeout_ms: Of a request: its limit in milliseconds, the wait for its turn included; 0 is
+ *	the server’s own.
+ * @reserved: Zero.
+ */
+struct uaccel_node_header {
+	uint32_t length;
+	uint32_t id;
+	uint16_t kind;
+	uint16_t fds;
+	uint32_t code;
+	uint32_t timeout_ms;
+	uint32_t reserved;
+};
+static_assert(sizeof(struct uaccel_node_header) == 24, "size");
+static_assert(offsetof(struct uaccel_node_header, length) == 0, "offset");
+static_assert(offsetof(struct uaccel_node_header, id) == 4, "offset");
+static_assert(offsetof(struct uaccel_node_header, kind) == 8, "offset");
+static_assert(offsetof(struct uaccel_node_header, fds) == 10, "offset");
+static_assert(offsetof(struct uaccel_node_header, code) == 12, "offset");
+static_assert(offsetof(struct uaccel_node_header, timeout_ms) == 16, "offset");
+static_assert(offsetof(struct uaccel_node_header, reserved) == 20, "offset");
+
+/**
+ * struct uaccel_node_hello_in - the payload of UACCEL_NODE_KIND_HELLO from the client
+ * @protocol: Version of the protocol: the lower of what both say holds.
  * @uapi_length: Bytes of @uapi: at most 32.
- * @uapi: UTF-8, not terminated, zero where unused.
- * @version:
- * @common_version:
+ * @uapi: Name of the driver's uAPI, such as edu; common for the common commands alone. UTF-8,
+ *	not terminated, zero where unused.
+ * @version: Its version.
+ * @common_version: Version of the common commands.
  * @digest_length: Bytes of @digest: at most 32.
- * @digest: Zero where unused.
+ * @digest: SHA-256 of the layouts of the uAPI; of length 0 it is not compared. Zero where
+ *	unused.
  */
 struct uaccel_node_hello_in {
 	uint32_t protocol;
@@ -69,20 +109,22 @@ static_assert(offsetof(struct uaccel_node_hello_in, digest_length) == 48, "offse
 static_assert(offsetof(struct uaccel_node_hello_in, digest) == 52, "offset");
 
 /**
- * struct uaccel_node_hello_out - what UACCEL_NODE_CMD_HELLO answers
- * @protocol:
+ * struct uaccel_node_hello_out - the payload of UACCEL_NODE_KIND_HELLO from the server
+ * @protocol: Version of the protocol: the lower of what both say holds.
  * @uapi_length: Bytes of @uapi: at most 32.
- * @uapi: UTF-8, not terminated, zero where unused.
- * @version:
- * @common_version:
+ * @uapi: Name of the driver's uAPI, such as edu; common for the common commands alone. UTF-8,
+ *	not terminated, zero where unused.
+ * @version: Its version.
+ * @common_version: Version of the common commands.
  * @digest_length: Bytes of @digest: at most 32.
- * @digest: Zero where unused.
+ * @digest: SHA-256 of the layouts of the uAPI; of length 0 it is not compared. Zero where
+ *	unused.
  * @node_length: Bytes of @node: at most 32.
- * @node: UTF-8, not terminated, zero where unused.
- * @max_message_bytes:
- * @max_requests:
- * @max_pending_bytes:
- * @max_fds:
+ * @node: Name of the node, such as accel0. UTF-8, not terminated, zero where unused.
+ * @max_message_bytes: Bytes of one message.
+ * @max_requests: Requests under way.
+ * @max_pending_bytes: Bytes of the payloads of the requests under way.
+ * @max_fds: Descriptors of the requests under way.
  */
 struct uaccel_node_hello_out {
 	uint32_t protocol;
@@ -115,15 +157,17 @@ static_assert(offsetof(struct uaccel_node_hello_out, max_pending_bytes) == 128, 
 static_assert(offsetof(struct uaccel_node_hello_out, max_fds) == 132, "offset");
 
 /**
- * struct uaccel_node_error_out - what UACCEL_NODE_CMD_ERROR answers
+ * struct uaccel_node_error_out - the payload of a message from the server whose `code` is not 0
  * @errno_length: Bytes of @errno_: at most 16.
- * @errno_: UTF-8, not terminated, zero where unused.
+ * @errno_: Name of the errno, such as EBUSY. UTF-8, not terminated, zero where unused.
  * @syscall_length: Bytes of @syscall: at most 32.
- * @syscall: UTF-8, not terminated, zero where unused.
+ * @syscall: System call that failed; empty where none did. UTF-8, not terminated, zero where
+ *	unused.
  * @message_length: Bytes of @message: at most 1024.
- * @message: UTF-8, not terminated, zero where unused.
+ * @message: What was wanted, what was found, what to do. UTF-8, not terminated, zero where
+ *	unused.
  * @details_length: Bytes of @details: at most 1024.
- * @details: UTF-8, not terminated, zero where unused.
+ * @details: A JSON object, or empty. UTF-8, not terminated, zero where unused.
  */
 struct uaccel_node_error_out {
 	uint32_t errno_length;

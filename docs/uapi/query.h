@@ -29,78 +29,79 @@ extern "C" {
 
 /*
  * Which device this is. `known.pci`: the numbers are those of its config space. `uapi` and
- * `uapiVersion` are what its driver speaks; `name` and `firmware` are what the driver says of
+ * `uapi_version` are what its driver speaks; `name` and `firmware` are what the driver says of
  * the device.
  */
-#define UACCEL_QUERY_CMD_IDENTITY 0x0000
+#define UACCEL_QUERY_KIND_IDENTITY 0x0000
 
 /*
  * Whether the device works. `reason` says why, where it does not; `opens` are those that hold
  * it now.
  */
-#define UACCEL_QUERY_CMD_STATUS 0x0001
+#define UACCEL_QUERY_KIND_STATUS 0x0001
 
 /* The most, or least, that the device and its node take, by name. */
-#define UACCEL_QUERY_CMD_LIMITS 0x0002
+#define UACCEL_QUERY_KIND_LIMITS 0x0002
 
 /*
  * Memory of the device: its BARs, and what the driver says is behind them. `mappable`: a part
  * of it at least.
  */
-#define UACCEL_QUERY_CMD_MEMORY_REGIONS 0x0003
+#define UACCEL_QUERY_KIND_MEMORY_REGIONS 0x0003
 
 /*
- * What executes work. `command` is the turn that commands take; the others are the driver’s.
- * `busyNs` adds up over all of `instances`, up to `atNs`; `utilisationPermille` is of the
+ * What executes work. `command` is the turn that commands take, `job` what runs jobs where the
+ * driver takes some, as many at once as it has `instances`; the others are the driver’s.
+ * `busy_ns` adds up over all of `instances`, up to `at_ns`; `utilisation_permille` is of the
  * interval, at least 100 ms long, before the latest queries.
  */
-#define UACCEL_QUERY_CMD_ENGINES 0x0004
+#define UACCEL_QUERY_KIND_ENGINES 0x0004
 
 /* The rates at which parts of the device run. */
-#define UACCEL_QUERY_CMD_CLOCKS 0x0005
+#define UACCEL_QUERY_KIND_CLOCKS 0x0005
 
 /* What the device takes. */
-#define UACCEL_QUERY_CMD_POWER 0x0006
+#define UACCEL_QUERY_KIND_POWER 0x0006
 
 /*
  * What the device measures. Each value counts in `unit` times 10 to the power of `exponent`.
  */
-#define UACCEL_QUERY_CMD_SENSORS 0x0007
+#define UACCEL_QUERY_KIND_SENSORS 0x0007
 
 /*
- * The opens that there are. `self` is the one that asks. Counters as in `counters`; `busyNs` is
- * its part of engine `command`.
+ * The opens that there are. `self` is the one that asks. Counters as in `counters`; `busy_ns`
+ * is its part of engines `command` and `job`.
  */
-#define UACCEL_QUERY_CMD_CONTEXTS 0x0008
+#define UACCEL_QUERY_KIND_CONTEXTS 0x0008
 
 /*
- * Commands of the driver since the node is there. Each of `submissions` becomes one of
+ * Commands of the driver and jobs since the node is there. Each of `submissions` becomes one of
  * `completions` or `failures`; `drops` are the failures that the driver never saw. `refusals`
  * never became a submission. `errors` are the failures by number of the error table, and
- * `eventsLost` the events that were overwritten in the history.
+ * `events_lost` the events that were overwritten in the history.
  */
-#define UACCEL_QUERY_CMD_COUNTERS 0x0009
+#define UACCEL_QUERY_KIND_COUNTERS 0x0009
 
 /*
  * The latest resets, newest first; `error` is the number of what one failed with, or 0. `total`
  * counts all that there were.
  */
-#define UACCEL_QUERY_CMD_RESETS 0x000a
+#define UACCEL_QUERY_KIND_RESETS 0x000a
 
 /* The latest opens, newest first; `total` counts all that there were. */
-#define UACCEL_QUERY_CMD_OPENS 0x000b
+#define UACCEL_QUERY_KIND_OPENS 0x000b
 
 /*
  * The device’s clocks beside those of the host, as of one moment, which lies within
- * `uncertaintyNs` before or after: CLOCK_MONOTONIC and CLOCK_REALTIME.
+ * `uncertainty_ns` before or after: CLOCK_MONOTONIC and CLOCK_REALTIME.
  */
-#define UACCEL_QUERY_CMD_TIME_SYNC 0x000c
+#define UACCEL_QUERY_KIND_TIME_SYNC 0x000c
 
 /*
  * What each open uses, with the keys of DRM’s fdinfo (Documentation/gpu/drm-usage-stats.rst):
  * lines of `key:<tab>value`.
  */
-#define UACCEL_QUERY_CMD_USAGE 0x000d
+#define UACCEL_QUERY_KIND_USAGE 0x000d
 
 /* Flags: bits of UACCEL_QUERY_IDENTITY_OUT_KNOWN. */
 #define UACCEL_QUERY_IDENTITY_OUT_KNOWN_PCI (UINT32_C(1) << 0)
@@ -115,7 +116,8 @@ extern "C" {
 #define UACCEL_QUERY_IDENTITY_OUT_EMULATED_YES UINT32_C(2)
 
 /**
- * struct uaccel_query_identity_out - what UACCEL_QUERY_CMD_IDENTITY answers
+ * struct uaccel_query_identity_out - `data` of the answer to a query of kind
+ * UACCEL_QUERY_KIND_IDENTITY
  * @known: Bits of UACCEL_QUERY_IDENTITY_OUT_KNOWN_*.
  * @bus: One of UACCEL_QUERY_IDENTITY_OUT_BUS_*.
  * @vendor:
@@ -224,7 +226,8 @@ static_assert(offsetof(struct uaccel_query_identity_out, tainted) == 616, "offse
 #define UACCEL_QUERY_STATUS_OUT_STATE_REMOVED UINT32_C(6)
 
 /**
- * struct uaccel_query_status_out - what UACCEL_QUERY_CMD_STATUS answers
+ * struct uaccel_query_status_out - `data` of the answer to a query of kind
+ * UACCEL_QUERY_KIND_STATUS
  * @state: One of UACCEL_QUERY_STATUS_OUT_STATE_*.
  * @opens:
  * @reason_length: Bytes of @reason: at most 256.
@@ -265,7 +268,8 @@ static_assert(offsetof(struct uaccel_query_limits_out_entries, unit) == 40, "off
 static_assert(offsetof(struct uaccel_query_limits_out_entries, value) == 56, "offset");
 
 /**
- * struct uaccel_query_limits_out - what UACCEL_QUERY_CMD_LIMITS answers
+ * struct uaccel_query_limits_out - `data` of the answer to a query of kind
+ * UACCEL_QUERY_KIND_LIMITS
  * @total:
  * @reserved_4: Zero.
  * @entries_count: Elements of @entries: at most 64.
@@ -325,7 +329,8 @@ static_assert(offsetof(struct uaccel_query_memory_regions_out_entries, size_byte
 static_assert(offsetof(struct uaccel_query_memory_regions_out_entries, used_bytes) == 56, "offset");
 
 /**
- * struct uaccel_query_memory_regions_out - what UACCEL_QUERY_CMD_MEMORY_REGIONS answers
+ * struct uaccel_query_memory_regions_out - `data` of the answer to a query of kind
+ * UACCEL_QUERY_KIND_MEMORY_REGIONS
  * @total:
  * @reserved_4: Zero.
  * @entries_count: Elements of @entries: at most 64.
@@ -383,7 +388,8 @@ static_assert(offsetof(struct uaccel_query_engines_out_entries, heartbeat) == 56
 static_assert(offsetof(struct uaccel_query_engines_out_entries, at_ns) == 64, "offset");
 
 /**
- * struct uaccel_query_engines_out - what UACCEL_QUERY_CMD_ENGINES answers
+ * struct uaccel_query_engines_out - `data` of the answer to a query of kind
+ * UACCEL_QUERY_KIND_ENGINES
  * @total:
  * @reserved_4: Zero.
  * @entries_count: Elements of @entries: at most 64.
@@ -430,7 +436,8 @@ static_assert(offsetof(struct uaccel_query_clocks_out_entries, hz) == 40, "offse
 static_assert(offsetof(struct uaccel_query_clocks_out_entries, max_hz) == 48, "offset");
 
 /**
- * struct uaccel_query_clocks_out - what UACCEL_QUERY_CMD_CLOCKS answers
+ * struct uaccel_query_clocks_out - `data` of the answer to a query of kind
+ * UACCEL_QUERY_KIND_CLOCKS
  * @total:
  * @reserved_4: Zero.
  * @entries_count: Elements of @entries: at most 64.
@@ -457,7 +464,8 @@ static_assert(offsetof(struct uaccel_query_clocks_out, entries) == 16, "offset")
 #define UACCEL_QUERY_POWER_OUT_KNOWN_ENERGY (UINT32_C(1) << 2)
 
 /**
- * struct uaccel_query_power_out - what UACCEL_QUERY_CMD_POWER answers
+ * struct uaccel_query_power_out - `data` of the answer to a query of kind
+ * UACCEL_QUERY_KIND_POWER
  * @known: Bits of UACCEL_QUERY_POWER_OUT_KNOWN_*.
  * @reserved_4: Zero.
  * @drawn_microwatts:
@@ -546,7 +554,8 @@ static_assert(offsetof(struct uaccel_query_sensors_out_entries, max) == 88, "off
 static_assert(offsetof(struct uaccel_query_sensors_out_entries, critical) == 96, "offset");
 
 /**
- * struct uaccel_query_sensors_out - what UACCEL_QUERY_CMD_SENSORS answers
+ * struct uaccel_query_sensors_out - `data` of the answer to a query of kind
+ * UACCEL_QUERY_KIND_SENSORS
  * @total:
  * @reserved_4: Zero.
  * @entries_count: Elements of @entries: at most 64.
@@ -625,7 +634,8 @@ static_assert(offsetof(struct uaccel_query_contexts_out_entries, completions) ==
 static_assert(offsetof(struct uaccel_query_contexts_out_entries, failures) == 64, "offset");
 
 /**
- * struct uaccel_query_contexts_out - what UACCEL_QUERY_CMD_CONTEXTS answers
+ * struct uaccel_query_contexts_out - `data` of the answer to a query of kind
+ * UACCEL_QUERY_KIND_CONTEXTS
  * @total:
  * @reserved_4: Zero.
  * @entries_count: Elements of @entries: at most 64.
@@ -663,7 +673,8 @@ static_assert(offsetof(struct uaccel_query_counters_out_errors, reserved_4) == 4
 static_assert(offsetof(struct uaccel_query_counters_out_errors, count) == 8, "offset");
 
 /**
- * struct uaccel_query_counters_out - what UACCEL_QUERY_CMD_COUNTERS answers
+ * struct uaccel_query_counters_out - `data` of the answer to a query of kind
+ * UACCEL_QUERY_KIND_COUNTERS
  * @submissions:
  * @completions:
  * @failures:
@@ -739,7 +750,8 @@ static_assert(offsetof(struct uaccel_query_resets_out_entries, reason) == 28, "o
 static_assert(offsetof(struct uaccel_query_resets_out_entries, reserved_188) == 188, "offset");
 
 /**
- * struct uaccel_query_resets_out - what UACCEL_QUERY_CMD_RESETS answers
+ * struct uaccel_query_resets_out - `data` of the answer to a query of kind
+ * UACCEL_QUERY_KIND_RESETS
  * @total:
  * @reserved_4: Zero.
  * @entries_count: Elements of @entries: at most 32.
@@ -796,7 +808,8 @@ static_assert(offsetof(struct uaccel_query_opens_out_entries, opened_ns) == 24, 
 static_assert(offsetof(struct uaccel_query_opens_out_entries, closed_ns) == 32, "offset");
 
 /**
- * struct uaccel_query_opens_out - what UACCEL_QUERY_CMD_OPENS answers
+ * struct uaccel_query_opens_out - `data` of the answer to a query of kind
+ * UACCEL_QUERY_KIND_OPENS
  * @total:
  * @reserved_4: Zero.
  * @entries_count: Elements of @entries: at most 64.
@@ -849,7 +862,8 @@ static_assert(offsetof(struct uaccel_query_time_sync_out_entries, realtime_ns) =
 static_assert(offsetof(struct uaccel_query_time_sync_out_entries, uncertainty_ns) == 72, "offset");
 
 /**
- * struct uaccel_query_time_sync_out - what UACCEL_QUERY_CMD_TIME_SYNC answers
+ * struct uaccel_query_time_sync_out - `data` of the answer to a query of kind
+ * UACCEL_QUERY_KIND_TIME_SYNC
  * @total:
  * @reserved_4: Zero.
  * @entries_count: Elements of @entries: at most 32.
@@ -893,7 +907,8 @@ static_assert(offsetof(struct uaccel_query_usage_out_entries, text_length) == 8,
 static_assert(offsetof(struct uaccel_query_usage_out_entries, text) == 12, "offset");
 
 /**
- * struct uaccel_query_usage_out - what UACCEL_QUERY_CMD_USAGE answers
+ * struct uaccel_query_usage_out - `data` of the answer to a query of kind
+ * UACCEL_QUERY_KIND_USAGE
  * @total:
  * @entries_count: Elements of @entries: at most 8.
  * @entries: Zero where unused.

@@ -4,6 +4,7 @@ import { classify, loadDigits, pciEngine } from '@uaccel/example-digits'
 import { parseDevices } from '@uaccel/lab'
 import t from 'tap'
 import { runCell } from './contracts/cells.js'
+import { clientInGuest, NOBODY, serveInGuest, stopServer } from './guest-nodes.js'
 import { lanes } from './iommufd-lane.js'
 
 /** Runs in the lab, where our model of the NPU is a device of QEMU's (vfio-user-pci), through kernel VFIO. */
@@ -12,6 +13,8 @@ if (!npu) throw new Error('UACCEL_LAB_DEVICES names no npu: run this in the lab'
 const bdf = parseBdf(npu.bdf)
 /** Random cases of each operation. */
 const runs = Number(process.env.UACCEL_NPU_RUNS ?? 3)
+/** Digits that a client of the node reads. */
+const DIGITS = Number(process.argv[2])
 
 t.setTimeout(600_000)
 
@@ -36,3 +39,13 @@ for (const { iommu, skip } of lanes()) {
     }
   })
 }
+
+t.test('digits by a client without rights, through the node', async (t) => {
+  const server = await serveInGuest(t, bdf, lanes().findLast(({ skip }) => !skip)!.iommu)
+  const { said } = await clientInGuest(t, 'digits', `${DIGITS}`)
+  const { scores, descriptors, ...rest } = said
+  t.match(rest, { uid: NOBODY, errors: 0 })
+  t.ok((descriptors as number) > 5 * DIGITS, `${descriptors} descriptors: the device did it`)
+  t.comment(`scores node ${scores}`)
+  await stopServer(server)
+})

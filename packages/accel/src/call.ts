@@ -5,6 +5,7 @@ import {
   type Command,
   isAccelError,
   type Reply,
+  TAKEN,
 } from '@uaccel/uapi'
 import type { Open } from './open.js'
 
@@ -28,7 +29,9 @@ export class Call {
   readonly reply: Promise<Reply>
   /** The driver was given it. */
   started = false
-  readonly #controller = new AbortController()
+  /** Made when a handler asks for its signal: most commands end at once, and it costs more than they do. */
+  #controller: AbortController | undefined
+  #failure: AccelError | undefined
   #resolve!: (reply: Reply) => void
   #reject!: (error: AccelError) => void
   #ended = false
@@ -77,6 +80,10 @@ export class Call {
 
   /** Aborted when the call failed: what the handler listens to. */
   get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController()
+      if (this.#failure) this.#controller.abort(this.#failure)
+    }
     return this.#controller.signal
   }
 
@@ -95,7 +102,8 @@ export class Call {
     if (this.#ended) return
     this.#end(error)
     this.#reject(error)
-    this.#controller.abort(error)
+    this.#failure = error
+    this.#controller?.abort(error)
   }
 
   #end(error?: AccelError): void {
@@ -103,6 +111,18 @@ export class Call {
     this.#release()
     this.#host.ended(this, error)
   }
+}
+
+/** Decodes what was sent with a command. Each descriptor that came with it has a place in it. */
+export function decodeRequest(command: Command, bytes: Uint8Array, given: readonly number[] = []): unknown {
+  const fds = [...given]
+  const request = command.in.decode(bytes, fds)
+  const unnamed = fds.filter((fd) => fd !== TAKEN).length
+  if (unnamed === 0) return request
+  throw accelError(
+    'ERR_ACCEL_OUT_OF_RANGE',
+    `${unnamed} of the ${fds.length} descriptors that came with ${command.name} have no place in it`,
+  )
 }
 
 /** What a handler threw, as callers see it: an error of the table. */

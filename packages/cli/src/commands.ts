@@ -42,8 +42,7 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     load: async () => (await import('./commands/model.js')).modelCommand,
   },
   serve: {
-    description:
-      'make nodes that other processes open: for devices that are bound to vfio-pci, or for models',
+    description: 'make nodes that other processes open: a process for each device, under a supervisor',
     load: async () => (await import('./commands/serve.js')).serveCommand,
   },
   uapi: {

@@ -1,7 +1,9 @@
 import { type AccelError, accelError, errorCode, errorTable, isAccelError } from './errors.js'
-import { u32 } from './scalars.js'
+import { doc } from './field.js'
+import { u16, u32 } from './scalars.js'
 import { buildUapi, cmd, type Uapi } from './schema.js'
 import { bytes, string } from './sequences.js'
+import { structCodec } from './struct.js'
 
 /*
  * What client and server of a node say to each other over its Unix socket: docs/protocol.md.
@@ -9,10 +11,26 @@ import { bytes, string } from './sequences.js'
 
 /** The protocol that this package speaks. Grows only where an older peer could not follow. */
 export const PROTOCOL_VERSION = 1
-/**
- * Before every message, little-endian: u32 length of the whole message, u32 id, u16 kind, u16 descriptors that travel with it,
- * u32 code, u32 timeoutMs, u32 reserved (0).
- */
+/** What each message begins with. Sockets place its fields themselves: one message is not worth an object. */
+export const messageHeader = structCodec(
+  {
+    length: doc('Bytes of the whole message, this header included.', u32),
+    id: doc('Of a request: any that still waits for no answer. Of a reply: that of its request.', u32),
+    kind: doc('One of UACCEL_NODE_KIND_*.', u16),
+    fds: doc('Descriptors that travel with the message (SCM_RIGHTS).', u16),
+    code: doc(
+      'Of a request: the number of its command. From the server: 0, or the number of an error, whose structure is the payload.',
+      u32,
+    ),
+    timeoutMs: doc(
+      'Of a request: its limit in milliseconds, the wait for its turn included; 0 is the server’s own.',
+      u32,
+    ),
+    reserved: doc('Zero.', u32),
+  },
+  'header',
+)
+/** Size of {@link messageHeader}. */
 export const HEADER_BYTES = 24
 /** No message is longer, whatever a server allows. */
 export const MAX_MESSAGE_BYTES = 1 << 24
@@ -30,7 +48,13 @@ export const MessageKind = {
   EVENT: 5,
 } as const
 
-const identity = { uapi: string(32), version: u32, commonVersion: u32, digest: bytes(32) }
+const identity = {
+  uapi: doc("Name of the driver's uAPI, such as edu; common for the common commands alone.", string(32)),
+  version: doc('Its version.', u32),
+  commonVersion: doc('Version of the common commands.', u32),
+  digest: doc('SHA-256 of the layouts of the uAPI; of length 0 it is not compared.', bytes(32)),
+}
+const protocol = doc('Version of the protocol: the lower of what both say holds.', u32)
 
 /** The payloads that are no command's; each has the number of its {@link MessageKind}. */
 export const nodeProtocol = buildUapi(
@@ -39,23 +63,26 @@ export const nodeProtocol = buildUapi(
     version: 1,
     commands: {
       hello: cmd(MessageKind.HELLO, {
-        doc:
-          'What either side speaks. The protocol is the lower of the two versions. An empty digest is not compared. The server ' +
-          'tells its name of the node, and what one connection may have under way.',
-        in: { protocol: u32, ...identity },
+        doc: 'What either side speaks. The server tells its name of the node, and what one connection may have under way.',
+        in: { protocol, ...identity },
         out: {
-          protocol: u32,
+          protocol,
           ...identity,
-          node: string(32),
-          maxMessageBytes: u32,
-          maxRequests: u32,
-          maxPendingBytes: u32,
-          maxFds: u32,
+          node: doc('Name of the node, such as accel0.', string(32)),
+          maxMessageBytes: doc('Bytes of one message.', u32),
+          maxRequests: doc('Requests under way.', u32),
+          maxPendingBytes: doc('Bytes of the payloads of the requests under way.', u32),
+          maxFds: doc('Descriptors of the requests under way.', u32),
         },
       }),
       error: cmd(MessageKind.REPLY, {
         doc: 'What follows a header whose `code` is the number of an error. `details` is a JSON object, or empty.',
-        out: { errno: string(16), syscall: string(32), message: string(1024), details: string(1024) },
+        out: {
+          errno: doc('Name of the errno, such as EBUSY.', string(16)),
+          syscall: doc('System call that failed; empty where none did.', string(32)),
+          message: doc('What was wanted, what was found, what to do.', string(1024)),
+          details: doc('A JSON object, or empty.', string(1024)),
+        },
       }),
     },
   },

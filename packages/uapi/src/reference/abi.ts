@@ -1,9 +1,9 @@
-import { commonUapi } from '../common.js'
-import { accelError, errorTable } from '../errors.js'
+import { accelError } from '../errors.js'
 import { binaryForm, type FieldDescription, type MemberDescription } from '../field.js'
 import type { Uapi } from '../schema.js'
 import { describeFields, type StructLayout } from '../struct.js'
 import { extentOf, gaps } from './extent.js'
+import { commandsOf, mannerOf } from './manner.js'
 
 /** Version of the form of a snapshot itself. */
 const FORMAT = 1
@@ -48,7 +48,7 @@ export interface Abi {
 
 /** The binary form of a uAPI. */
 export function abiOf(uapi: Uapi): Abi {
-  const errors = Object.entries(errorsOf(uapi)).map(([code, { number }]) => [code, number] as const)
+  const errors = Object.entries(mannerOf(uapi).errors).map(([code, { number }]) => [code, number] as const)
   return {
     format: FORMAT,
     name: uapi.name,
@@ -62,16 +62,6 @@ export function abiOf(uapi: Uapi): Abi {
     })),
     ...(errors.length > 0 ? { errors: Object.fromEntries(errors) } : {}),
   }
-}
-
-/** Commands in order of their numbers. */
-export function commandsOf(uapi: Uapi): Uapi['commands'][string][] {
-  return Object.values(uapi.commands).sort((a, b) => a.number - b.number)
-}
-
-/** The error table belongs to what every device answers. */
-export function errorsOf(uapi: Uapi): Partial<typeof errorTable> {
-  return uapi === commonUapi ? errorTable : {}
 }
 
 function structOf(layout: StructLayout): AbiStruct {

@@ -1,9 +1,9 @@
 import type { FieldDescription, MemberDescription } from '../field.js'
-import type { Uapi } from '../schema.js'
+import type { Command, Uapi } from '../schema.js'
 import { describeFields, type StructLayout } from '../struct.js'
-import { commandsOf, errorsOf } from './abi.js'
 import { CNames, snake, upper } from './c-names.js'
 import { elementsOf, extentOf, gaps, LENGTH_SIZE_BYTES, sizeByVersion } from './extent.js'
+import { commandsOf, type Manner, mannerOf, type NamedNumber } from './manner.js'
 
 /**
  * The C11 header of a uAPI, in the manner of the kernel's `include/uapi/drm`: a constant for each command, a structure for
@@ -46,6 +46,7 @@ const types = {
 
 class Header {
   readonly #uapi: Uapi
+  readonly #manner: Manner
   readonly #tags = new CNames('prefixed')
   readonly #constants = new CNames('prefixed')
   readonly #tag: string
@@ -54,6 +55,7 @@ class Header {
 
   constructor(uapi: Uapi) {
     this.#uapi = uapi
+    this.#manner = mannerOf(uapi)
     this.#tag = `uaccel_${snake(uapi.name)}`
     this.#constant = `UACCEL_${upper(uapi.name)}`
   }
@@ -74,17 +76,26 @@ class Header {
       '#if defined(__cplusplus)\nextern "C" {\n#endif',
       this.#about(),
       this.#errors(),
-      ...commandsOf(uapi).map((command) =>
-        this.#define(
-          `${this.#constant}_CMD_${upper(command.name)}`,
-          hex(command.number),
-          command.doc ?? command.name,
-        ),
+      ...this.#manner.constants.map(({ name, number, doc }) =>
+        this.#define(`${this.#constant}_${upper(name)}`, `${number}`, doc),
       ),
+      ...this.#manner.numbers.map((entry) => this.#define(this.#name(entry), hex(entry.number), entry.doc)),
     )
-    for (const { name, in: input, out } of commandsOf(uapi)) {
-      this.#command(name, 'in', 'takes', input.layout)
-      this.#command(name, 'out', 'answers', out.layout)
+    const { header } = this.#manner
+    if (header) {
+      const fields = describeFields(header)
+      const tag = `${this.#tag}_header`
+      this.#struct(
+        tag,
+        `${this.#constant}_HEADER`,
+        'what each message begins with; its payload follows',
+        fields,
+        header.sizeBytes,
+      )
+    }
+    for (const command of commandsOf(uapi)) {
+      this.#command(command, 'in', command.in.layout)
+      this.#command(command, 'out', command.out.layout)
     }
     this.#parts.push('#if defined(__cplusplus)\n}\n#endif', `#endif /* ${guard} */`)
     return `${this.#parts.filter((part) => part !== '').join('\n\n')}\n`
@@ -104,7 +115,7 @@ class Header {
   }
 
   #errors(): string {
-    return Object.entries(errorsOf(this.#uapi))
+    return Object.entries(this.#manner.errors)
       .map(([code, { number, errno, meaning }]) =>
         this.#define(code, `${number}`, `${errno}: ${meaning}`, true),
       )
@@ -118,14 +129,19 @@ class Header {
     return beside ? `${line} /* ${plain(about)} */` : `${comment([about])}\n${line}`
   }
 
-  #command(command: string, way: 'in' | 'out', verb: string, layout: StructLayout): void {
-    const constant = `${this.#constant}_${upper(command)}_${upper(way)}`
+  /** The constant of an entry. */
+  #name({ name }: Pick<NamedNumber, 'name'>): string {
+    return `${this.#constant}_${this.#manner.prefix}_${upper(name)}`
+  }
+
+  #command(command: Command, way: 'in' | 'out', layout: StructLayout): void {
+    const constant = `${this.#constant}_${upper(command.name)}_${upper(way)}`
     const versions = sizeByVersion(layout)
     if (layout.sizeBytes > 0) {
       this.#struct(
-        `${this.#tag}_${snake(command)}_${way}`,
+        `${this.#tag}_${snake(command.name)}_${way}`,
         constant,
-        `what ${this.#constant}_CMD_${upper(command)} ${verb}`,
+        this.#manner.role(command, way, this.#name(command)),
         describeFields(layout),
         layout.sizeBytes,
       )
@@ -287,9 +303,10 @@ class Header {
   }
 }
 
-/** Text that ends no comment, begins none, has no trigraph, and stays on its line. */
+/** Text that ends no comment, begins none, has no trigraph, stays on its line, and names members as C does. */
 const plain = (text: string) =>
   text
+    .replace(/`([a-z]\w*)`/g, (_, name: string) => `\`${snake(name)}\``)
     .replace(/[\p{C}\s]+/gu, ' ')
     .replace(/\*(?=\/)/g, '* ')
     .replace(/\/(?=\*)/g, '/ ')

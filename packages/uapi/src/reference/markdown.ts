@@ -1,19 +1,22 @@
 import type { FieldDescription, MemberDescription } from '../field.js'
 import type { Command, Uapi } from '../schema.js'
 import { describeFields, MAX_TAIL_BYTES, type StructLayout } from '../struct.js'
-import { commandsOf, errorsOf } from './abi.js'
 import { elementsOf, extentOf, gaps, LENGTH_SIZE_BYTES } from './extent.js'
+import { commandsOf, type Manner, mannerOf } from './manner.js'
 
 /** The reference page of a uAPI, in Markdown: its commands, where each byte of them lies, and what is refused. */
 export function markdownReference(uapi: Uapi): string {
+  const manner = mannerOf(uapi)
   const commands = commandsOf(uapi)
-  const errors = Object.entries(errorsOf(uapi))
+  const errors = Object.entries(manner.errors)
+  const linked = (name: string) =>
+    commands.some((command) => command.name === name) ? `[${name}](#${name.toLowerCase()})` : name
   return `${[
     `# uAPI of ${uapi.name}`,
     `Version ${uapi.version}. Made from its definition by \`uaccel uapi\`: do not edit. For C there is [${uapi.name}.h](${uapi.name}.h).`,
     table(
-      ['number', 'command', 'what it does'],
-      commands.map(({ number, name, doc = '' }) => [hex(number), `[${name}](#${name.toLowerCase()})`, doc]),
+      ['number', manner.entry, manner.entry === 'command' ? 'what it does' : 'what it says'],
+      manner.numbers.map(({ number, name, doc }) => [hex(number), linked(name), doc === name ? '' : doc]),
     ),
     '## Binary form',
     'Numbers are little-endian. Offsets and sizes are in bytes. `bytes` and `string` are a u32 length and room for as many bytes ' +
@@ -22,8 +25,11 @@ export function markdownReference(uapi: Uapi): string {
     `\`${uapi.digest}\``,
     'A structure grows at its end. One that is shorter, but not shorter than its first version, is extended with zeroes. One that is ' +
       `longer by at most ${MAX_TAIL_BYTES} bytes is taken where they are zero (else \`ERR_ACCEL_RESERVED\`); ` +
-      'any other size is `ERR_ACCEL_BAD_SIZE`. A number without a command is `ERR_ACCEL_UNKNOWN_COMMAND`.',
-    ...commands.flatMap(section),
+      `any other size is \`ERR_ACCEL_BAD_SIZE\`.${manner.entry === 'command' ? ' A number without a command is `ERR_ACCEL_UNKNOWN_COMMAND`.' : ''}`,
+    ...(manner.header
+      ? ['## header', 'What each message begins with.', ...structure('It has', manner.header)]
+      : []),
+    ...commands.flatMap((command) => section(command, manner)),
     ...(errors.length > 0
       ? [
           '## Errors',
@@ -37,13 +43,20 @@ export function markdownReference(uapi: Uapi): string {
   ].join('\n\n')}\n`
 }
 
-function section({ name, number, doc, concurrent, in: input, out }: Command): string[] {
+function section({ name, number, doc, concurrent, in: input, out }: Command, manner: Manner): string[] {
   const order = concurrent ? 'It runs beside others of the device.' : 'One at a time for a device.'
+  const [takes, answers] =
+    manner.entry === 'message'
+      ? ['From the client', 'From the server']
+      : [manner.entry === 'command' && 'Takes', 'Answers']
+  const numbered = manner.numbers.some((entry) => entry.name === name) && `Number ${hex(number)}.`
   return [
     `## ${name}`,
-    [`Number ${hex(number)}.`, doc && line(doc), order].filter(Boolean).join(' '),
-    ...structure('Takes', input.layout),
-    ...structure('Answers', out.layout),
+    [numbered, doc && line(doc), manner.ordered && order].filter(Boolean).join(' '),
+    ...(takes && (input.layout.sizeBytes > 0 || manner.entry === 'command')
+      ? structure(takes, input.layout)
+      : []),
+    ...structure(answers, out.layout),
   ]
 }
 
