@@ -11,6 +11,7 @@ import { eduModel } from '@uaccel/driver-edu/model'
 import { eduUapi } from '@uaccel/driver-edu/uapi'
 import { loopback } from '@uaccel/model'
 import { serveNode } from '@uaccel/server'
+import { sys } from '@uaccel/sys'
 import { accelError, cmd, commonUapi, uapi } from '@uaccel/uapi'
 import t, { type Test } from 'tap'
 import { nodeFolder } from './nodes.js'
@@ -275,13 +276,6 @@ t.test('query --loop ends: by SIGINT, by its reader, by the server', async (t) =
   t.match(await lost.stderr, /^uaccel: .*accel0 is gone.*ERR_ACCEL_NO_DEVICE\)\n$/)
   t.same((await followed)[0], [4, null])
   t.match(await told, /accel0 is gone.*ERR_ACCEL_NO_DEVICE/)
-
-  const dead = await uaccel(['-L', '--folder', at])
-  t.match(dead, { code: 0, stderr: '', stdout: /^accel0 +- +- +- +not served: its server has ended$/m })
-  failed(t, await uaccel(['info', '--folder', at]), {
-    code: 3,
-    stderr: /Nobody serves .*accel0.*ERR_ACCEL_NOT_FOUND/,
-  })
 })
 
 t.test('list --nodes', async (t) => {
@@ -309,6 +303,15 @@ t.test('list --nodes', async (t) => {
   })
   t.equal(JSON.parse(strange.stdout).nodes.length, 1)
   failed(t, await uaccel(['info', '--folder', join(at, 'accel4')]), { code: 1, stderr: /is no folder/ })
+
+  const left = nodeFolder(t)
+  sys.close(sys.listenUnix(join(left, 'accel0'), 1)) // as of a server that was killed
+  const dead = await uaccel(['-L', '--folder', left])
+  t.match(dead, { code: 0, stderr: '', stdout: /^accel0 +- +- +- +not served: its server has ended$/m })
+  failed(t, await uaccel(['info', '--folder', left]), {
+    code: 3,
+    stderr: /Nobody serves .*accel0.*ERR_ACCEL_NOT_FOUND/,
+  })
 })
 
 t.test('reset and events', async (t) => {

@@ -78,7 +78,8 @@ export function interruptsOf({ attributes }: Snapshot): Vector[] | undefined {
     if (!match) continue
     const [, vector, what] = match
     const counts = vectors.get(vector!) ?? {}
-    counts[what!] = integer(value) ?? 0
+    const count = integer(value)
+    if (count !== undefined) counts[what!] = count
     vectors.set(vector!, counts)
   }
   const type = attributes.get('irqs/type')?.value
