@@ -456,7 +456,7 @@ t.test('metrics of all nodes over HTTP', async (t) => {
   t.match(all.type, /^text\/plain; version=0\.0\.4/)
   t.match(
     all.body,
-    /^uaccel_commands_completed_total\{node="accel0"\} 1$/m,
+    /^uaccel_completions_total\{node="accel0"\} 1$/m,
     'of an exclusive node that is in use, too',
   )
   t.match(all.body, /^uaccel_up\{node="accel1"\} 1$/m)
