@@ -1,6 +1,6 @@
 import { type ChildProcess, fork, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -11,9 +11,10 @@ import { eduModel } from '@uaccel/driver-edu/model'
 import { eduUapi } from '@uaccel/driver-edu/uapi'
 import { loopback } from '@uaccel/model'
 import { serveNode } from '@uaccel/server'
+import { sys } from '@uaccel/sys'
 import { accelError, cmd, commonUapi, uapi } from '@uaccel/uapi'
 import t, { type Test } from 'tap'
-import { nodeFolder } from './nodes.js'
+import { eventually, nodeFolder } from './nodes.js'
 import { type Ended, start, uaccel, uaccelBin } from './uaccel.js'
 
 /** `uaccel` on nodes: accel0 and accel1 are models that another process serves, `rich` has all that a driver can tell of. */
@@ -276,6 +277,9 @@ t.test('query --loop ends: by SIGINT, by its reader, by the server', async (t) =
   t.same((await followed)[0], [4, null])
   t.match(await told, /accel0 is gone.*ERR_ACCEL_NO_DEVICE/)
 
+  // The process of the device ends with its supervisor and takes its node away; one that is killed itself leaves it.
+  t.ok(await eventually(() => !existsSync(join(at, 'accel0'))))
+  sys.close(sys.listenUnix(join(at, 'accel0')))
   const dead = await uaccel(['-L', '--folder', at])
   t.match(dead, { code: 0, stderr: '', stdout: /^accel0 +- +- +- +not served: its server has ended$/m })
   failed(t, await uaccel(['info', '--folder', at]), {
