@@ -38,8 +38,16 @@ export { type DeviceId, describeId, matchDriver } from './ids.js'
 export type { Job, JobRange } from './job.js'
 export type { AccelNode, NodeDispatchOptions, NodeStatus } from './node.js'
 export type { Open, OpenOptions, OpenRights } from './open.js'
-export type { Quotas } from './quota.js'
-export { Accel, type AccelEvents, type AccelOptions, type AddOptions, accel, openAccel } from './subsystem.js'
+export { DEFAULT_QUOTAS, type Quotas } from './quota.js'
+export {
+  Accel,
+  type AccelEvents,
+  type AccelOptions,
+  type AddOptions,
+  accel,
+  DEFAULT_LIMITS,
+  openAccel,
+} from './subsystem.js'
 export type {
   ClientUsage,
   Clock,

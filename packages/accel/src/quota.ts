@@ -20,6 +20,7 @@ export interface Quotas {
   readonly openWaits: number
 }
 
+/** What holds unless told. */
 export const DEFAULT_QUOTAS: Quotas = {
   openObjects: 1024,
   openBytes: 2 ** 30,

@@ -43,7 +43,8 @@ export interface AddOptions extends DeviceOptions {
 /** Numbers of nodes, as DRM's minors, have 20 bits. include/linux/kdev_t.h */
 const MAX_MINOR = 0xf_ffff
 
-const DEFAULT_LIMITS: NodeLimits = {
+/** What holds unless told. */
+export const DEFAULT_LIMITS: NodeLimits = {
   probeMs: 30_000,
   jobMs: 60_000,
   recoverMs: 10_000,

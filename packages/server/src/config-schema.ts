@@ -1,5 +1,7 @@
+import { DEFAULT_LIMITS, DEFAULT_QUOTAS, type NodeLimits, type Quotas } from '@uaccel/accel'
 import { parseBdf } from '@uaccel/core'
 import { isAccelError } from '@uaccel/uapi'
+import { type ConnectionLimits, DEFAULT_CONNECTION_LIMITS } from './connection.js'
 import {
   account,
   type Fields,
@@ -30,29 +32,65 @@ const group = account('group', "Group of the socket; the server's own unless tol
 
 /** How long a driver and its device may take: the limits of `Accel`. */
 const timeouts = object('Limits for the driver and its device, in ms.', {
-  probeMs: integer('For `probe`.', 1, MAX_MS, 30_000),
-  jobMs: integer('For a job, from when the driver got it.', 1, MAX_MS, 60_000),
-  recoverMs: integer('For each of `recover`, `beforeReset`, `afterReset`.', 1, MAX_MS, 10_000),
-  settleMs: integer('For a handler to end once its call was withdrawn.', 1, MAX_MS, 2_000),
-  removeMs: integer('For the device to be brought to rest and everything freed.', 1, MAX_MS, 15_000),
-  requestMs: integer('The same where the administrator waits for the device.', 1, MAX_MS, 1_000),
-  attributeMs: integer('For the driver to show or store an attribute.', 1, MAX_MS, 1_000),
-})
+  probeMs: integer('For `probe`.', 1, MAX_MS, DEFAULT_LIMITS.probeMs),
+  jobMs: integer('For a job, from when the driver got it.', 1, MAX_MS, DEFAULT_LIMITS.jobMs),
+  recoverMs: integer(
+    'For each of `recover`, `beforeReset`, `afterReset`.',
+    1,
+    MAX_MS,
+    DEFAULT_LIMITS.recoverMs,
+  ),
+  settleMs: integer('For a handler to end once its call was withdrawn.', 1, MAX_MS, DEFAULT_LIMITS.settleMs),
+  removeMs: integer(
+    'For the device to be brought to rest and everything freed.',
+    1,
+    MAX_MS,
+    DEFAULT_LIMITS.removeMs,
+  ),
+  requestMs: integer(
+    'The same where the administrator waits for the device.',
+    1,
+    MAX_MS,
+    DEFAULT_LIMITS.requestMs,
+  ),
+  attributeMs: integer(
+    'For the driver to show or store an attribute.',
+    1,
+    MAX_MS,
+    DEFAULT_LIMITS.attributeMs,
+  ),
+} satisfies Record<keyof NodeLimits, Rule<number>>)
 
 const quotas = object('What clients may hold.', {
-  openObjects: integer('Buffers, fences and fence events of one open.', 1, 2 ** 24, 1024),
-  openBytes: integer('Their memory, in bytes.', 4096, 2 ** 48, 2 ** 30),
-  nodeObjects: integer('The same of all opens of a node together.', 1, 2 ** 24, 65_536),
-  nodeBytes: integer('Their memory, in bytes.', 4096, 2 ** 48, 2 ** 32),
-  openJobs: integer('Jobs of one open that have not ended.', 1, 2 ** 16, 64),
-})
+  openObjects: integer(
+    'Buffers, fences and fence events of one open.',
+    1,
+    2 ** 24,
+    DEFAULT_QUOTAS.openObjects,
+  ),
+  openBytes: integer('Their memory, in bytes.', 4096, 2 ** 48, DEFAULT_QUOTAS.openBytes),
+  nodeObjects: integer('The same of all opens of a node together.', 1, 2 ** 24, DEFAULT_QUOTAS.nodeObjects),
+  nodeBytes: integer('Their memory, in bytes.', 4096, 2 ** 48, DEFAULT_QUOTAS.nodeBytes),
+  openJobs: integer('Jobs of one open that have not ended.', 1, 2 ** 16, DEFAULT_QUOTAS.openJobs),
+  openWaits: integer('Calls of one open that wait at the same time.', 1, 2 ** 16, DEFAULT_QUOTAS.openWaits),
+} satisfies Record<keyof Quotas, Rule<number>>)
 
 const limits = object('What one connection may have under way.', {
-  maxRequests: integer('Requests without an answer.', 1, 2 ** 16, 256),
-  maxPendingBytes: integer('Bytes of those requests.', 4096, 2 ** 30, 4 << 20),
-  maxFds: integer('Descriptors of those requests.', 1, 1024, 64),
-  stallMs: integer('How long a client may take to say hello, or to read an answer.', 1, MAX_MS, 5_000),
-})
+  maxRequests: integer('Requests without an answer.', 1, 2 ** 16, DEFAULT_CONNECTION_LIMITS.maxRequests),
+  maxPendingBytes: integer(
+    'Bytes of those requests.',
+    4096,
+    2 ** 30,
+    DEFAULT_CONNECTION_LIMITS.maxPendingBytes,
+  ),
+  maxFds: integer('Descriptors of those requests.', 1, 1024, DEFAULT_CONNECTION_LIMITS.maxFds),
+  stallMs: integer(
+    'How long a client may take to say hello, or to read an answer.',
+    1,
+    MAX_MS,
+    DEFAULT_CONNECTION_LIMITS.stallMs,
+  ),
+} satisfies Record<keyof Omit<ConnectionLimits, 'maxMessageBytes'>, Rule<number>>)
 
 const backOff = object('When a process that ended by itself is started again.', {
   baseMs: integer('Wait before the first attempt; doubled for each that follows.', 1, MAX_MS, 1_000),

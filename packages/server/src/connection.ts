@@ -29,6 +29,14 @@ export interface ConnectionLimits {
   readonly stallMs: number
 }
 
+/** What holds unless told. */
+export const DEFAULT_CONNECTION_LIMITS = {
+  maxRequests: 256,
+  maxPendingBytes: 4 << 20,
+  maxFds: 64,
+  stallMs: 5000,
+} as const
+
 /** What a connection asks of the server that it belongs to. */
 export interface ConnectionHost {
   readonly node: Servable

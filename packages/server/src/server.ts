@@ -10,7 +10,12 @@ import {
   MAX_TAIL_BYTES,
 } from '@uaccel/uapi'
 import { accountId, userName } from './accounts.js'
-import { Connection, type ConnectionHost, type ConnectionLimits } from './connection.js'
+import {
+  Connection,
+  type ConnectionHost,
+  type ConnectionLimits,
+  DEFAULT_CONNECTION_LIMITS,
+} from './connection.js'
 import { ownFolder, type PlacedSocket, placeSocket } from './place.js'
 import type { Servable } from './servable.js'
 
@@ -51,8 +56,6 @@ const MAX_OTHERS = 256
 const DEFAULT_DRAIN_MS = 5000
 /** How long a server that ends waits for what opens held to be freed; who removes the device after it has a limit of its own. */
 const FREE_MS = 15_000
-
-const defaultLimits = { maxRequests: 256, maxPendingBytes: 4 << 20, maxFds: 64, stallMs: 5000 }
 
 /**
  * Offers a node to other processes, on a Unix socket of its name: docs/protocol.md. Each connection is one open. Ends with `close`,
@@ -121,7 +124,7 @@ export class NodeServer implements AsyncDisposable {
     })
     this.#host = {
       node,
-      limits: { ...defaultLimits, maxMessageBytes: longestRequest(node), ...options.limits },
+      limits: { ...DEFAULT_CONNECTION_LIMITS, maxMessageBytes: longestRequest(node), ...options.limits },
       admit: (connection) => this.#admit(connection),
       left: (connection) => this.#tell('left', connection),
       gone: (connection) => this.#connections.delete(connection),
