@@ -11,10 +11,12 @@ import { regionRead } from './region-read.js'
 import { register } from './register.js'
 import { drawPage, drawTable, type Machine } from './report.js'
 import { ring } from './ring.js'
+import { userQueue } from './user-queue.js'
 
 const benchmarks: Readonly<Record<string, Benchmark>> = {
   register,
   ring,
+  'user-queue': userQueue,
   eventfd,
   'region-read': regionRead,
   node: nodeCommand,

@@ -58,6 +58,8 @@ ${machineLine(machine)}.
   consumed, a device in the same loop completes at once. The rings are those of \`@uaccel/memory\`, in DMA memory.
 - **NPU driver**: a job of one step through the driver's queue, with its bookkeeping and callback, 255 for one doorbell; the
   completions are written by the benchmark and not timed.
+- **queue of a client / of the driver's process**: both are TypeScript, and the column of C is the driver's process. Submission and completion without the time of
+  the device, as above; and round trips to a model in a process of its own, where one job at a time has to wake the device, which a client has the server do.
 - **eventfd to handler**: from right before the write, in another process, to the first line of the handler, both by
   CLOCK_MONOTONIC, against an epoll loop. The listener sleeps when the event comes.
 - **region read**: a 4-byte REGION_READ over vfio-user and its reply, each client against the same server, and each server

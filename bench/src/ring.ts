@@ -1,5 +1,5 @@
 import { type Mmio, openDevice, type Transport } from '@uaccel/core'
-import { Npu } from '@uaccel/driver-npu'
+import { Npu, type NpuContext } from '@uaccel/driver-npu'
 import { npuModel } from '@uaccel/driver-npu/model'
 import { NpuRegisters } from '@uaccel/driver-npu/registers'
 import { CompletionRing, DmaBuffer, type DmaMapRequest, ProducerRing } from '@uaccel/memory'
@@ -171,7 +171,7 @@ export async function ring(measure: Measure): Promise<void> {
 }
 
 /** Completes the descriptors of an NPU queue at once, in place of the model: `device()` of `c/npu-queue.c`. */
-class InstantNpu {
+export class InstantNpu {
   readonly #sq: Int32Array
   readonly #cq: Int32Array
   readonly #status: Int32Array
@@ -217,40 +217,11 @@ async function npuQueue(measure: Measure): Promise<void> {
     const mapped = memoryOf(transport, memories)
     const npu = await Npu.start(device, { irq: 'poll' })
     const context = await npu.createContext({ ringEntries: ENTRIES })
-    const queue = (await device.mapBar(0, NpuRegisters)).QUEUE[0]
-    const instant = new InstantNpu(
-      mapped(queue.SQ_BASE_LO.read(), queue.SQ_BASE_HI.read()),
-      mapped(queue.CQ_BASE_LO.read(), queue.CQ_BASE_HI.read()),
-      mapped(queue.STATUS_BASE_LO.read(), queue.STATUS_BASE_HI.read()),
-    )
-    const buffer = context.allocate(8)
-    const job = context.encode([{ op: 'fill', y: { buffer }, length: 8, pattern: 1 }])
-    let succeeded = 0
-    const done = (error: unknown) => {
-      if (error === undefined) succeeded++
-    }
-    const batch = ENTRIES - 1
-    const run = (operations: number): [number] => {
-      let spentMs = 0
-      let count = 0
-      succeeded = 0
-      for (; count < operations; count += batch) {
-        let start = performance.now()
-        for (let i = 0; i < batch; i++) context.submit(job, done)
-        context.flush()
-        spentMs += performance.now() - start
-        instant.work(batch)
-        start = performance.now()
-        context.poll()
-        spentMs += performance.now() - start
-      }
-      expect(succeeded, count, 'jobs that succeeded')
-      return [(spentMs * 1e6) / count]
-    }
+    const run = jobsOf(context, instantNpu(transport, 0, mapped))
     await measure({
       rows: ['NPU driver: submit and complete a job'],
       unit: 'ns',
-      operations: 1000 * batch,
+      operations: NPU_OPERATIONS,
       typescript: run,
       c: (operations) => baseline.run(operations),
     })
@@ -263,8 +234,53 @@ async function npuQueue(measure: Measure): Promise<void> {
   }
 }
 
+/** Operations of one run of {@link jobsOf}. */
+export const NPU_OPERATIONS = 1000 * (ENTRIES - 1)
+
+/** Jobs of one step through a queue that an instant device completes. Answers nanoseconds for each, without those of the device. */
+export function jobsOf(context: NpuContext, instant: InstantNpu): (operations: number) => [number] {
+  const buffer = context.allocate(8)
+  const job = context.encode([{ op: 'fill', y: { buffer }, length: 8, pattern: 1 }])
+  let succeeded = 0
+  const done = (error: unknown) => {
+    if (error === undefined) succeeded++
+  }
+  const batch = ENTRIES - 1
+  return (operations) => {
+    let spentMs = 0
+    let count = 0
+    succeeded = 0
+    for (; count < operations; count += batch) {
+      let start = performance.now()
+      for (let i = 0; i < batch; i++) context.submit(job, done)
+      context.flush()
+      spentMs += performance.now() - start
+      instant.work(batch)
+      start = performance.now()
+      context.poll()
+      spentMs += performance.now() - start
+    }
+    expect(succeeded, count, 'jobs that succeeded')
+    return [(spentMs * 1e6) / count]
+  }
+}
+
+/** An instant device for the rings that a queue of the NPU was given. */
+export function instantNpu(
+  transport: Transport,
+  index: number,
+  mapped: ReturnType<typeof memoryOf>,
+): InstantNpu {
+  const ring = (base: string) => {
+    const read = (half: string) =>
+      transport.read(0, NpuRegisters.find(`QUEUE[${index}].${base}_${half}`)!.offset, 4)
+    return mapped(read('LO'), read('HI'))
+  }
+  return new InstantNpu(ring('SQ_BASE'), ring('CQ_BASE'), ring('STATUS_BASE'))
+}
+
 /** Host memory by I/O address, as the device sees it. What is mapped before this call is not found. */
-function memoryOf(transport: Transport, memories: Mapping[]) {
+export function memoryOf(transport: Transport, memories: Mapping[]) {
   const { dma } = transport
   const requests: DmaMapRequest[] = []
   const map = dma.map.bind(dma)

@@ -22,10 +22,10 @@ extern "C" {
 
 /* The 32 bytes that a node of the same binary form answers as `digest`. */
 #define UACCEL_COMMON_UAPI_DIGEST \
-	"\x48\x1c\x4a\x10\x71\xee\xe8\x5a" \
-	"\x27\xd0\x8c\x3f\xb6\xb0\x32\xdd" \
-	"\x4e\xed\xb7\x4a\xc4\x68\xc6\xf9" \
-	"\xd4\x42\x1f\x85\xa8\x3c\x4f\x16"
+	"\x0b\xc1\x90\xdd\xef\x88\xcf\xad" \
+	"\x01\x87\x05\x38\xa4\x7f\x6f\xc5" \
+	"\x32\xd7\x59\xc1\x49\x38\xb3\x23" \
+	"\x28\xa8\x1e\x81\x02\x74\xca\x56"
 
 #define ERR_ACCEL_INVALID_ARGUMENT 1 /* EINVAL: An argument is not of the form that the call takes. */
 #define ERR_ACCEL_OUT_OF_RANGE 2 /* ERANGE: A value, offset or length lies outside what is allowed. */
@@ -134,8 +134,9 @@ extern "C" {
 #define UACCEL_COMMON_CMD_BO_EXPORT 0x0016
 
 /*
- * Makes a buffer object of what was exported, here or elsewhere, or of any memfd that is sealed
- * against shrinking. Where this open has it already, the answer is the handle that it has.
+ * Makes a buffer object of memory that was exported, here or elsewhere, or of any memfd that is
+ * sealed against shrinking, or of a dma-buf of a buffer object of this server. Where this open
+ * has it already, the answer is the handle that it has.
  */
 #define UACCEL_COMMON_CMD_BO_IMPORT 0x0017
 
@@ -167,6 +168,24 @@ extern "C" {
 
 /* Gives the handle back. Jobs that wait for the fence, or signal it, are not disturbed. */
 #define UACCEL_COMMON_CMD_FENCE_DESTROY 0x0024
+
+/*
+ * Makes a queue of the device that the client itself fills: it maps `rings` and `doorbell`,
+ * each a part of the file that comes with it. `buffers` is all that the queue may touch, and is
+ * kept until the queue is gone. `payload` has a form of the driver, both ways. A client signals
+ * the eventfd `kick` where the driver says that a device has to be woken. The open has to be
+ * the only one of the device, and stays so as long as it has a queue.
+ */
+#define UACCEL_COMMON_CMD_QUEUE_CREATE 0x0028
+
+/* Stops a queue, and answers when the device is done with all that the queue might touch. */
+#define UACCEL_COMMON_CMD_QUEUE_DESTROY 0x0029
+
+/*
+ * Gives an eventfd that is signalled when work of the queue was completed, and when the queue
+ * has failed.
+ */
+#define UACCEL_COMMON_CMD_QUEUE_EVENT 0x002a
 
 /*
  * The attributes below a path, or all, or the one of that path, by name, from entry `from` on.
@@ -848,6 +867,155 @@ struct uaccel_common_fence_destroy_in {
 };
 static_assert(sizeof(struct uaccel_common_fence_destroy_in) == 4, "size");
 static_assert(offsetof(struct uaccel_common_fence_destroy_in, handle) == 0, "offset");
+
+/* Values of UACCEL_COMMON_QUEUE_CREATE_IN_BUFFERS_ACCESS. */
+#define UACCEL_COMMON_QUEUE_CREATE_IN_BUFFERS_ACCESS_READ UINT32_C(0)
+#define UACCEL_COMMON_QUEUE_CREATE_IN_BUFFERS_ACCESS_WRITE UINT32_C(1)
+#define UACCEL_COMMON_QUEUE_CREATE_IN_BUFFERS_ACCESS_READWRITE UINT32_C(2)
+
+/**
+ * struct uaccel_common_queue_create_in_buffers - a part of the structure that follows
+ * @handle: A handle of a bo; 0 is none.
+ * @access: One of UACCEL_COMMON_QUEUE_CREATE_IN_BUFFERS_ACCESS_*.
+ * @offset:
+ * @size_bytes:
+ */
+struct uaccel_common_queue_create_in_buffers {
+	uint32_t handle;
+	uint32_t access;
+	uint64_t offset;
+	uint64_t size_bytes;
+};
+static_assert(sizeof(struct uaccel_common_queue_create_in_buffers) == 24, "size");
+static_assert(offsetof(struct uaccel_common_queue_create_in_buffers, handle) == 0, "offset");
+static_assert(offsetof(struct uaccel_common_queue_create_in_buffers, access) == 4, "offset");
+static_assert(offsetof(struct uaccel_common_queue_create_in_buffers, offset) == 8, "offset");
+static_assert(offsetof(struct uaccel_common_queue_create_in_buffers, size_bytes) == 16, "offset");
+
+/**
+ * struct uaccel_common_queue_create_in - what UACCEL_COMMON_CMD_QUEUE_CREATE takes
+ * @buffers_count: Elements of @buffers: at most 32.
+ * @reserved_4: Zero.
+ * @buffers: Zero where unused.
+ * @entries:
+ * @flags: Bits of UACCEL_COMMON_QUEUE_CREATE_IN_FLAGS_*.
+ * @payload_length: Bytes of @payload: at most 256.
+ * @payload: Zero where unused.
+ * @reserved_1044: Zero.
+ */
+struct uaccel_common_queue_create_in {
+	uint32_t buffers_count;
+	uint8_t reserved_4[4];
+	struct uaccel_common_queue_create_in_buffers buffers[32];
+	uint32_t entries;
+	uint32_t flags;
+	uint32_t payload_length;
+	uint8_t payload[256];
+	uint8_t reserved_1044[4];
+};
+static_assert(sizeof(struct uaccel_common_queue_create_in) == 1048, "size");
+static_assert(offsetof(struct uaccel_common_queue_create_in, buffers_count) == 0, "offset");
+static_assert(offsetof(struct uaccel_common_queue_create_in, reserved_4) == 4, "offset");
+static_assert(offsetof(struct uaccel_common_queue_create_in, buffers) == 8, "offset");
+static_assert(offsetof(struct uaccel_common_queue_create_in, entries) == 776, "offset");
+static_assert(offsetof(struct uaccel_common_queue_create_in, flags) == 780, "offset");
+static_assert(offsetof(struct uaccel_common_queue_create_in, payload_length) == 784, "offset");
+static_assert(offsetof(struct uaccel_common_queue_create_in, payload) == 788, "offset");
+static_assert(offsetof(struct uaccel_common_queue_create_in, reserved_1044) == 1044, "offset");
+
+/**
+ * struct uaccel_common_queue_create_out_rings_part - a part of the structure that follows
+ * @offset:
+ * @size_bytes:
+ */
+struct uaccel_common_queue_create_out_rings_part {
+	uint64_t offset;
+	uint64_t size_bytes;
+};
+static_assert(sizeof(struct uaccel_common_queue_create_out_rings_part) == 16, "size");
+static_assert(offsetof(struct uaccel_common_queue_create_out_rings_part, offset) == 0, "offset");
+static_assert(offsetof(struct uaccel_common_queue_create_out_rings_part, size_bytes) == 8, "offset");
+
+/**
+ * struct uaccel_common_queue_create_out_doorbell_part - a part of the structure that follows
+ * @offset:
+ * @size_bytes:
+ */
+struct uaccel_common_queue_create_out_doorbell_part {
+	uint64_t offset;
+	uint64_t size_bytes;
+};
+static_assert(sizeof(struct uaccel_common_queue_create_out_doorbell_part) == 16, "size");
+static_assert(offsetof(struct uaccel_common_queue_create_out_doorbell_part, offset) == 0, "offset");
+static_assert(offsetof(struct uaccel_common_queue_create_out_doorbell_part, size_bytes) == 8, "offset");
+
+/**
+ * struct uaccel_common_queue_create_out - what UACCEL_COMMON_CMD_QUEUE_CREATE answers
+ * @handle: A handle of a queue; 0 is none.
+ * @reserved_4: Zero.
+ * @rings_part:
+ * @doorbell_part:
+ * @rings: Place among the descriptors that travel beside the structure, from 1 on; 0 is none.
+ * @doorbell: Place among the descriptors that travel beside the structure, from 1 on; 0 is
+ *	none.
+ * @kick: Place among the descriptors that travel beside the structure, from 1 on; 0 is none.
+ * @payload_length: Bytes of @payload: at most 1024.
+ * @payload: Zero where unused.
+ */
+struct uaccel_common_queue_create_out {
+	uint32_t handle;
+	uint8_t reserved_4[4];
+	struct uaccel_common_queue_create_out_rings_part rings_part;
+	struct uaccel_common_queue_create_out_doorbell_part doorbell_part;
+	uint32_t rings;
+	uint32_t doorbell;
+	uint32_t kick;
+	uint32_t payload_length;
+	uint8_t payload[1024];
+};
+static_assert(sizeof(struct uaccel_common_queue_create_out) == 1080, "size");
+static_assert(offsetof(struct uaccel_common_queue_create_out, handle) == 0, "offset");
+static_assert(offsetof(struct uaccel_common_queue_create_out, reserved_4) == 4, "offset");
+static_assert(offsetof(struct uaccel_common_queue_create_out, rings_part) == 8, "offset");
+static_assert(offsetof(struct uaccel_common_queue_create_out, doorbell_part) == 24, "offset");
+static_assert(offsetof(struct uaccel_common_queue_create_out, rings) == 40, "offset");
+static_assert(offsetof(struct uaccel_common_queue_create_out, doorbell) == 44, "offset");
+static_assert(offsetof(struct uaccel_common_queue_create_out, kick) == 48, "offset");
+static_assert(offsetof(struct uaccel_common_queue_create_out, payload_length) == 52, "offset");
+static_assert(offsetof(struct uaccel_common_queue_create_out, payload) == 56, "offset");
+
+/**
+ * struct uaccel_common_queue_destroy_in - what UACCEL_COMMON_CMD_QUEUE_DESTROY takes
+ * @handle: A handle of a queue; 0 is none.
+ */
+struct uaccel_common_queue_destroy_in {
+	uint32_t handle;
+};
+static_assert(sizeof(struct uaccel_common_queue_destroy_in) == 4, "size");
+static_assert(offsetof(struct uaccel_common_queue_destroy_in, handle) == 0, "offset");
+
+/**
+ * struct uaccel_common_queue_event_in - what UACCEL_COMMON_CMD_QUEUE_EVENT takes
+ * @handle: A handle of a queue; 0 is none.
+ * @flags: Bits of UACCEL_COMMON_QUEUE_EVENT_IN_FLAGS_*.
+ */
+struct uaccel_common_queue_event_in {
+	uint32_t handle;
+	uint32_t flags;
+};
+static_assert(sizeof(struct uaccel_common_queue_event_in) == 8, "size");
+static_assert(offsetof(struct uaccel_common_queue_event_in, handle) == 0, "offset");
+static_assert(offsetof(struct uaccel_common_queue_event_in, flags) == 4, "offset");
+
+/**
+ * struct uaccel_common_queue_event_out - what UACCEL_COMMON_CMD_QUEUE_EVENT answers
+ * @fd: Place among the descriptors that travel beside the structure, from 1 on; 0 is none.
+ */
+struct uaccel_common_queue_event_out {
+	uint32_t fd;
+};
+static_assert(sizeof(struct uaccel_common_queue_event_out) == 4, "size");
+static_assert(offsetof(struct uaccel_common_queue_event_out, fd) == 0, "offset");
 
 /**
  * struct uaccel_common_attr_list_in - what UACCEL_COMMON_CMD_ATTR_LIST takes

@@ -50,7 +50,8 @@ extern "C" {
 #define UACCEL_QUERY_KIND_MEMORY_REGIONS 0x0003
 
 /*
- * What executes work. `command` is the turn that commands take; the others are the driver’s.
+ * What executes work. `command` is the turn that commands take, `job` what runs jobs where the
+ * driver takes some, as many at once as it has `instances`; the others are the driver’s.
  * `busy_ns` adds up over all of `instances`, up to `at_ns`; `utilisation_permille` is of the
  * interval, at least 100 ms long, before the latest queries.
  */
@@ -69,12 +70,12 @@ extern "C" {
 
 /*
  * The opens that there are. `self` is the one that asks. Counters as in `counters`; `busy_ns`
- * is its part of engine `command`.
+ * is its part of engines `command` and `job`.
  */
 #define UACCEL_QUERY_KIND_CONTEXTS 0x0008
 
 /*
- * Commands of the driver since the node is there. Each of `submissions` becomes one of
+ * Commands of the driver and jobs since the node is there. Each of `submissions` becomes one of
  * `completions` or `failures`; `drops` are the failures that the driver never saw. `refusals`
  * never became a submission. `errors` are the failures by number of the error table, and
  * `events_lost` the events that were overwritten in the history.

@@ -3,7 +3,7 @@ import { type Device, openDevice, openVfio, parseBdf, poll, type VfioTransport }
 import edu from '@uaccel/driver-edu'
 import { eduUapi } from '@uaccel/driver-edu/uapi'
 import { parseDevices } from '@uaccel/lab'
-import { DmaBuf, DmaBuffer, DmaDomain } from '@uaccel/memory'
+import { DmaBuf, DmaBuffer, DmaDomain, dmaBufInfo } from '@uaccel/memory'
 import { sys } from '@uaccel/sys'
 import { leavesNothing } from '@uaccel/testkit'
 import t from 'tap'
@@ -313,6 +313,70 @@ t.test('host memory as a dma-buf', { skip }, async (t) => {
     t.throws(() => large.exportDmaBuf(), { code: 'ERR_ACCEL_OUT_OF_RANGE', message: /size_limit_mb/ })
     large.destroy()
     await close(opened)
+  })
+})
+
+t.test('buffer objects as dma-bufs', { skip }, async (t) => {
+  await leavesNothing(t, async () => {
+    const accel = new Accel()
+    accel.register(edu)
+    await accel.add(await openVfio(importer, { iommu: 'iommufd' }))
+    const [a, b] = [accel.open(eduUapi, 'accel0'), accel.open(eduUapi, 'accel0')]
+    const { handle } = await a.common('boCreate', { sizeBytes: 8192n, flags: {} })
+    const exported = async () => (await a.common('boExport', { handle, kind: 'dmaBuf', flags: {} })).fd!
+    const [fd, again] = [await exported(), await exported()]
+    t.equal(sys.identify(fd).id, sys.identify(again).id, 'one dma-buf, however often it is exported')
+    t.match(dmaBufInfo(fd), { sizeBytes: 8192, exporter: 'udmabuf' })
+    t.equal(
+      (await a.common('boImport', { fd, flags: {} })).handle,
+      handle,
+      'its own comes back as what it is',
+    )
+    const there = await b.common('boImport', { fd: again, flags: {} })
+    t.equal(there.sizeBytes, 8192n)
+    const view = DmaBuf.adopt(fd)
+    view.cpuAccess('readwrite', (bytes) => bytes.fill(0x3c))
+    const { fd: memory } = await b.common('boMmap', { handle: there.handle, flags: {} })
+    const seen = new Uint8Array(8192)
+    sys.pread(memory!, seen, 0)
+    sys.close(memory!)
+    t.ok(
+      seen.every((byte) => byte === 0x3c),
+      'and is the same memory in another open',
+    )
+
+    const refused = (given: number, exporter: string) =>
+      t.rejects(a.common('boImport', { fd: given, flags: {} }), {
+        code: 'ERR_ACCEL_UNSUPPORTED',
+        details: { exporter },
+      })
+    const buffer = DmaBuffer.create(4096)
+    const foreign = buffer.exportDmaBuf()
+    await refused(foreign.fd, 'udmabuf')
+    foreign.close()
+    buffer.destroy()
+    const other = await open(peer)
+    const bar = other.device.exportBar(0)
+    await refused(bar.fd, 'vfio_pci_core')
+    await close(other)
+
+    await a.common('boDestroy', { handle })
+    t.equal(
+      (await a.common('boImport', { fd: again, flags: {} })).sizeBytes,
+      8192n,
+      'while another open has it',
+    )
+    await Promise.all([a.close(), b.close()])
+    const late = accel.open(eduUapi, 'accel0')
+    await t.rejects(
+      late.common('boImport', { fd: again, flags: {} }),
+      { code: 'ERR_ACCEL_UNSUPPORTED' },
+      'a dma-buf that outlives its buffer object is memory, and no buffer object',
+    )
+    await late.close()
+    view.close()
+    sys.close(again)
+    await accel.close()
   })
 })
 

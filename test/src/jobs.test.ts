@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { Accel, type AccelOptions, openBuffers } from '@uaccel/accel'
+import * as clientWords from '@uaccel/client'
 import type { Transport } from '@uaccel/core'
 import { npuDriver } from '@uaccel/driver-npu'
 import { npuModel } from '@uaccel/driver-npu/model'
@@ -7,9 +8,11 @@ import { encodeJob, npuStep, npuUapi } from '@uaccel/driver-npu/uapi'
 import { classify, countMismatches, loadDigits } from '@uaccel/example-digits'
 import { npuJobAccelerator, Session } from '@uaccel/inference'
 import { loopback } from '@uaccel/model'
+import { serveNode } from '@uaccel/server'
 import { isAccelError } from '@uaccel/uapi'
 import { connectVfioUser } from '@uaccel/vfio-user'
 import t, { type Test } from 'tap'
+import { nodeFolder } from './nodes.js'
 import { serveModel } from './serve-model.js'
 
 /** Buffers, fences and jobs on a device that somebody else might have made: our NPU's model behind a transport, its driver unchanged. */
@@ -88,6 +91,24 @@ for (const { how, connect } of ways) {
     },
   )
 }
+
+t.test('a client of a node has the same words, and maps the memory itself', async (t) => {
+  const { node } = await npu(t, loopback(npuModel))
+  const folder = nodeFolder(t)
+  await using _server = await serveNode(node, { folder })
+  const dev = await clientWords.openAccel(npuUapi, 'accel0', { folder })
+  const buffers = clientWords.openBuffers(dev)
+  t.equal(clientWords.openBuffers, openBuffers, 'the same, not another like it')
+  const image = await buffers.create(4096)
+  t.equal(heldBuffers(), 2, 'one mapping of the server, one of the client')
+  const payload = encodeJob([{ op: 'fill', y: { buffer: 0 }, length: 4096, pattern: 0x07070707 }])
+  await buffers.run({ buffers: [{ buffer: image, access: 'write' }], payload })
+  t.ok(image.u8.every((byte) => byte === 7))
+  await image.destroy()
+  t.throws(() => image.u8, { code: 'ERR_ACCEL_REVOKED' })
+  await dev.close()
+  t.equal(heldBuffers(), 0)
+})
 
 t.test(
   'what a job must not touch, it does not: refused by the driver, or by the windows of its queue',

@@ -19,6 +19,7 @@ t.test('what iommufd offers beyond mapping, and dma-bufs, in the lab', async (t)
     'a device writes and reads the BAR of another one',
     'an import reaches nothing once the other device is gone from the bus',
     'host memory as a dma-buf',
+    'buffer objects as dma-bufs',
     'with type 1 a BAR is exported, and nothing is imported',
   ])
 })

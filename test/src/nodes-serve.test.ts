@@ -39,7 +39,7 @@ t.test('uaccel serve, until SIGTERM', async (t) => {
     '20000',
   ])
   t.ok(served.ready)
-  t.same(readdirSync(folder).sort(), ['accel0', 'accel1'])
+  t.same(readdirSync(folder).sort(), ['accel0', 'accel1', 'control'])
   t.equal(statSync(join(folder, 'accel0')).mode & 0o777, 0o660)
   t.match(served.stderr(), /accel0: edu, loopback/)
   const edu = await openAccel(eduUapi, 'accel0', { folder })

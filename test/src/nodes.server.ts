@@ -1,4 +1,4 @@
-import { Accel, type AnyDriver } from '@uaccel/accel'
+import { Accel, type AccelOptions, type AnyDriver } from '@uaccel/accel'
 import edu from '@uaccel/driver-edu'
 import { eduModel } from '@uaccel/driver-edu/model'
 import npu from '@uaccel/driver-npu'
@@ -18,8 +18,8 @@ const devices: Record<string, [driver: AnyDriver, open: () => ReturnType<typeof 
   npu: [npu, () => loopback(npuModel)],
 }
 
-const options = JSON.parse(process.argv[3] ?? '{}') as ServeNodeOptions
-const accel = new Accel()
+const { quotas = {}, ...options } = JSON.parse(process.argv[3] ?? '{}') as ServeNodeOptions & AccelOptions
+const accel = new Accel({ quotas })
 accel.on('error', (error) => process.send?.({ error: error.message }))
 try {
   for (const name of process.argv[2]!.split(',')) {

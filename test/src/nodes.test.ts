@@ -87,6 +87,42 @@ t.test('opens: as many as there may be, each knows its peer', async (t) => {
   t.same(told.filter((each) => each === 'left true 0').length, 3)
 })
 
+t.test('a listener that throws harms no client', async (t) => {
+  const bugs: unknown[] = []
+  let told = () => {}
+  const both = new Promise<void>((resolve) => {
+    told = resolve
+  })
+  const uncaught = (bug: unknown) => {
+    if (bugs.push((bug as Error).message) === 2) told()
+  }
+  process.on('uncaughtException', uncaught)
+  t.teardown(() => process.off('uncaughtException', uncaught))
+  const onClient = (event: string) => {
+    throw new Error(event)
+  }
+  await withNode(t, { onClient }, async ({ open, server }) => {
+    const dev = await open()
+    t.same(await dev.call('add', { a: 1, b: 2 }), { sum: 3 })
+    await dev.close()
+    await both
+    t.same(bugs, ['opened', 'left'])
+    t.same(server.connections, [])
+  })
+})
+
+t.test('errors of a call name its command', async (t) => {
+  await withNode(t, {}, async ({ open }) => {
+    await using dev = await open()
+    const abort = new AbortController()
+    const hangs = caught(dev.call('hang', {}, { signal: abort.signal }))
+    abort.abort()
+    t.match(await hangs, { code: 'ERR_ACCEL_ABORTED', message: 'hang of accel0 was aborted by its caller' })
+    t.match((await caught(dev.call('hang', {}, { timeoutMs: 20 }))).message, /^hang of /)
+    t.match((await caught(dev.common('boInfo', { handle: 7 as never }))).message, /handle 7/)
+  })
+})
+
 t.test('a device in reset is to be asked again', async (t) => {
   const folder = nodeFolder(t)
   let goOn = () => {}

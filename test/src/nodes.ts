@@ -5,10 +5,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import type { AccelOptions } from '@uaccel/accel'
 import type { ServeNodeOptions } from '@uaccel/server'
 import { abi, closeAll, sys } from '@uaccel/sys'
 import { contractUapi } from '@uaccel/testkit'
 import {
+  type CommandInput,
+  type CommandOutput,
+  type CommandsOf,
   commonUapi,
   decodeError,
   type ErrorCode,
@@ -18,6 +22,7 @@ import {
   nodeProtocol,
   PROTOCOL_VERSION,
   spoken,
+  type Uapi,
 } from '@uaccel/uapi'
 import type { Test } from 'tap'
 
@@ -28,25 +33,38 @@ export function nodeFolder(t: Test): string {
   return folder
 }
 
-/** Starts a program beside this file, and waits for its first word. */
+/** Starts a program beside this file, as another user or with as many descriptors as told, and waits for its first word. */
 export async function startProcess(
   t: Test,
   file: string,
   args: readonly string[],
+  {
+    maxFiles,
+    ...account
+  }: { readonly uid?: number; readonly gid?: number; readonly maxFiles?: number | undefined } = {},
 ): Promise<{ process: ChildProcess; said: Record<string, unknown> }> {
+  // Node raises its soft limit to the hard one, so both are set.
+  const limited = ['-c', `ulimit -n ${maxFiles}; exec "$0" "$@"`, globalThis.process.execPath]
   const process = fork(fileURLToPath(new URL(file, import.meta.url)), [...args], {
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    ...account,
+    ...(maxFiles === undefined ? {} : { execPath: '/bin/sh', execArgv: limited }),
   })
   t.teardown(() => process.kill('SIGKILL'))
-  const [said] = await once(process, 'message')
+  const ended = once(process, 'exit').then(([code]) => {
+    throw new Error(`${file} ${args[0]} ended with ${code} before it said anything`)
+  })
+  const [said] = await Promise.race([once(process, 'message'), ended])
   return { process, said }
 }
 
 export const startServer = (
   t: Test,
   devices: string,
-  options: Pick<ServeNodeOptions, 'folder' | 'exclusive' | 'maxOpens' | 'limits'>,
-) => startProcess(t, './nodes.server.js', [devices, JSON.stringify(options)])
+  options: Pick<ServeNodeOptions, 'folder' | 'exclusive' | 'maxOpens' | 'limits'> &
+    Pick<AccelOptions, 'quotas'>,
+  maxFiles?: number,
+) => startProcess(t, './nodes.server.js', [devices, JSON.stringify(options)], { maxFiles })
 
 /** What another process holds, as the kernel counts it: descriptors by what they are of, and shared memory that is mapped. */
 export function held(pid: number): { fds: number; kinds: Record<string, number>; maps: number } {
@@ -64,7 +82,7 @@ export function held(pid: number): { fds: number; kinds: Record<string, number>;
   const maps = readFileSync(`/proc/${pid}/maps`, 'utf8')
     .split('\n')
     .filter((line) => line.includes('memfd')).length
-  return { fds, kinds, maps }
+  return { fds, kinds: Object.fromEntries(Object.entries(kinds).sort()), maps }
 }
 
 /** Waits until `check` holds; false where it never does. */
@@ -111,12 +129,13 @@ export function rawMessage(header: RawHeader, payload: Uint8Array = new Uint8Arr
   return bytes
 }
 
+type Common = typeof commonUapi
 type HelloInput = Parameters<typeof nodeProtocol.commands.hello.in.encode>[0]
 
-export function helloPayload(changes: Partial<HelloInput> = {}): Uint8Array {
+export function helloPayload(changes: Partial<HelloInput> = {}, uapi: Uapi = contractUapi): Uint8Array {
   return nodeProtocol.commands.hello.in.encode({
     protocol: PROTOCOL_VERSION,
-    ...spoken(contractUapi),
+    ...spoken(uapi),
     commonVersion: commonUapi.version,
     ...changes,
   })
@@ -127,6 +146,7 @@ export class RawClient {
   readonly fd: number
   #in = Buffer.alloc(0)
   #fds: number[] = []
+  #calls = 0
 
   constructor(path: string) {
     this.fd = sys.connectUnix(path)
@@ -172,10 +192,25 @@ export class RawClient {
     return this.receive()
   }
 
-  /** Says hello properly. */
-  hello(): this {
-    const answer = this.ask({ kind: MessageKind.HELLO }, helloPayload())
-    if (answer?.code !== 0) throw new Error(`no hello: ${answer && describe(answer)}`)
+  /** Calls one of the commands that every device answers. Throws what it is refused with. */
+  common<K extends string & keyof CommandsOf<Common>>(
+    name: K,
+    input: CommandInput<Common, K>,
+  ): CommandOutput<Common, K> {
+    const command = commonUapi.byName(name)
+    const fds: number[] = []
+    const payload = command.in.encode(input, fds)
+    const answer = this.ask({ id: ++this.#calls, code: command.number }, payload, fds)
+    if (answer === undefined) throw new Error(`no answer to ${name}`)
+    if (answer.code !== 0) throw decodeError(answer.code, answer.payload)
+    return command.out.decode(answer.payload, [...answer.fds]) as CommandOutput<Common, K>
+  }
+
+  /** Says hello properly. Throws what it is refused with. */
+  hello(uapi?: Uapi): this {
+    const answer = this.ask({ kind: MessageKind.HELLO }, helloPayload({}, uapi))
+    if (answer === undefined) throw new Error('no answer to the hello')
+    if (answer.code !== 0) throw decodeError(answer.code, answer.payload)
     return this
   }
 

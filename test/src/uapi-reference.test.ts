@@ -6,6 +6,7 @@ import {
   array,
   cmd,
   commonUapi,
+  controlUapi,
   enumeration,
   errorTable,
   flags,
@@ -35,6 +36,7 @@ const known: Readonly<Record<string, Uapi>> = {
   common: commonUapi,
   query: queryUapi,
   node: nodeProtocol,
+  control: controlUapi,
   edu: eduUapi,
   npu: npuUapi,
 }

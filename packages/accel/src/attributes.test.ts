@@ -12,7 +12,10 @@ async function setup(
   make: () => AttributeDefinitions = () => ({}),
   probing: () => Promise<void> | void = () => {},
 ) {
-  const accel = new Accel({ limits: { settleMs: 50, recoverMs: 200, attributeMs: 60 } })
+  const accel = new Accel({
+    quotas: { openWaits: 16 },
+    limits: { settleMs: 50, recoverMs: 200, attributeMs: 60 },
+  })
   accel.register(
     accelDriver({
       name: 'plain',

@@ -5,6 +5,7 @@ import {
   type Command,
   isAccelError,
   type Reply,
+  TAKEN,
 } from '@uaccel/uapi'
 import type { Open } from './open.js'
 
@@ -110,6 +111,18 @@ export class Call {
     this.#release()
     this.#host.ended(this, error)
   }
+}
+
+/** Decodes what was sent with a command. Each descriptor that came with it has a place in it. */
+export function decodeRequest(command: Command, bytes: Uint8Array, given: readonly number[] = []): unknown {
+  const fds = [...given]
+  const request = command.in.decode(bytes, fds)
+  const unnamed = fds.filter((fd) => fd !== TAKEN).length
+  if (unnamed === 0) return request
+  throw accelError(
+    'ERR_ACCEL_OUT_OF_RANGE',
+    `${unnamed} of the ${fds.length} descriptors that came with ${command.name} have no place in it`,
+  )
 }
 
 /** What a handler threw, as callers see it: an error of the table. */

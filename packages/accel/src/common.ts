@@ -1,3 +1,4 @@
+import { closeAll } from '@uaccel/sys'
 import {
   type AccelError,
   ATTRIBUTES_AT_ONCE,
@@ -84,15 +85,25 @@ const answers: { readonly [K in keyof CommonCommands]: Answerer<K> } = {
   boInfo: ({ work }, request, { open }) => work.of(open).boInfo(request),
   boMmap: ({ work }, request, { open }) => work.of(open).boMmap(request),
   boSync: ({ work }, request, { open }) => work.of(open).boSync(request),
-  boWait: ({ work }, request, { open, signal }) => work.of(open).boWait(request, signal),
+  boWait: ({ work }, request, { open, signal }) => open.wait(() => work.of(open).boWait(request, signal)),
   boDestroy: ({ work }, request, { open }) => work.of(open).boDestroy(request),
   boExport: ({ work }, request, { open }) => work.of(open).boExport(request),
   boImport: ({ work }, request, { open }) => work.of(open).boImport(request),
-  submit: ({ work }, request, { open }) => work.of(open).submit(request),
-  wait: ({ work }, request, { open, signal }) => work.of(open).wait(request, signal),
+  submit({ work, record }, request, { open }) {
+    try {
+      return work.of(open).submit(request)
+    } catch (error) {
+      record.refusals++
+      throw error
+    }
+  },
+  wait: ({ work }, request, { open, signal }) => open.wait(() => work.of(open).wait(request, signal)),
   fenceCreate: ({ work }, request, { open }) => work.of(open).fenceCreate(request),
   fenceEvent: ({ work }, request, { open }) => work.of(open).fenceEvent(request),
   fenceDestroy: ({ work }, request, { open }) => work.of(open).fenceDestroy(request),
+  queueCreate: ({ work }, request, { open, signal }) => work.of(open).queueCreate(request, signal),
+  queueDestroy: ({ work }, request, { open }) => work.of(open).queueDestroy(request),
+  queueEvent: ({ work }, request, { open }) => work.of(open).queueEvent(request),
 
   async attrList(node, { path, from }, { open }) {
     const found = await node.attributes.list(open, path)
@@ -157,7 +168,9 @@ export async function answerCommon(node: AccelNode, call: Call, request: unknown
   try {
     const answer = answers[call.command.name as keyof CommonCommands] as Answerer<keyof CommonCommands>
     const given = answer(node, request as never, call)
-    call.finish(encode(call, given instanceof Promise ? await given : given))
+    const reply = encode(call, given instanceof Promise ? await given : given)
+    if (call.ended) closeAll(reply.fds)
+    else call.finish(reply)
   } catch (error) {
     call.fail(commandError(call, error))
   }

@@ -11,6 +11,7 @@ import type { AccelDevice } from './device.js'
 import { checkId, type DeviceId } from './ids.js'
 import type { Job } from './job.js'
 import type { Telemetry } from './telemetry.js'
+import type { UserQueues } from './user-queue.js'
 
 /** Who is at the other end of a node's socket, as it was when it connected (SO_PEERCRED, unix(7)). */
 export interface PeerCredentials {
@@ -68,6 +69,8 @@ export interface Probed<U extends Uapi> {
    * has used `dev.dma` in its probe, before it deferred what brings the device to rest. Without it SUBMIT is refused.
    */
   submit?(job: Job, context: CommandContext): MaybePromise<void>
+  /** Queues that clients fill themselves, for a driver whose device has some to give. Without it QUEUE_CREATE is refused. */
+  readonly queues?: UserQueues
   /** How many jobs `submit` takes at once. 1 unless told. */
   readonly depth?: number
   /**

@@ -13,7 +13,7 @@ const work = uapi({ name: 'work', version: 1, commands: { work: cmd(0x40, { in: 
 
 /** A device whose work 1 goes on until its signal, 2 faults, 3 fails. */
 async function setup(t: Test) {
-  const accel = new Accel({ limits: { settleMs: 50, recoverMs: 200 } })
+  const accel = new Accel({ quotas: { openWaits: 16 }, limits: { settleMs: 50, recoverMs: 200 } })
   const devices: AccelDevice[] = []
   accel.register(
     accelDriver({
@@ -135,7 +135,7 @@ t.test('every refusal', async (t) => {
 
   const waits = Array.from({ length: 16 }, () => client.events(0n))
   const ended = Promise.all(waits.map((wait) => t.rejects(wait, { code: 'ERR_ACCEL_CLOSED' })))
-  await t.rejects(client.events(0n), { code: 'ERR_ACCEL_AGAIN', message: /16 times already/ })
+  await t.rejects(client.events(0n), { code: 'ERR_ACCEL_AGAIN', message: /16 waits under way/ })
   const other = new BinaryClient(node)
   await t.rejects(other.events(0n, { timeoutMs: 5 }), { code: 'ERR_ACCEL_TIMEOUT' }, 'others may wait')
   await client.close()

@@ -13,6 +13,10 @@ export class Handles<T extends object> {
     this.#owner = owner
   }
 
+  get size(): number {
+    return this.#objects.size
+  }
+
   values(): Iterable<T> {
     return this.#objects.values()
   }

@@ -62,6 +62,23 @@ export function specificity(id: DeviceId): number {
   return members.filter((member) => member !== undefined).length
 }
 
+/** Of drivers that have an id of the device, the one whose id names most. */
+export function matchDriver<D extends { readonly ids: readonly DeviceId[] }>(
+  drivers: Iterable<D>,
+  identity: DeviceIdentity,
+): D | undefined {
+  let best: D | undefined
+  let bestScore = -1
+  for (const driver of drivers) {
+    for (const id of driver.ids) {
+      if (!matches(id, identity) || specificity(id) <= bestScore) continue
+      best = driver
+      bestScore = specificity(id)
+    }
+  }
+  return best
+}
+
 const hex = (value: number, digits: number) => value.toString(16).padStart(digits, '0')
 
 /** `pci 1234:11e8 class 00ff00` or `platform npu`, for messages; `*` where an id leaves it open. */

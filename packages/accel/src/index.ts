@@ -1,5 +1,15 @@
 export { Completion, poll } from '@uaccel/core'
 export {
+  ClientBuffer,
+  ClientBuffers,
+  type ClientJob,
+  type ClientPoint,
+  type ClientRange,
+  type CommonCaller,
+  deadlineIn,
+  openBuffers,
+} from '@uaccel/memory'
+export {
   Attribute,
   type AttributeContext,
   type AttributeDefinition,
@@ -24,22 +34,12 @@ export {
 export type { DeviceEvent } from './events.js'
 export { type FirmwareOptions, firmwarePath, loadFirmware } from './firmware.js'
 export type { NodeLimits, NodeResetOptions } from './host.js'
-export type { DeviceId } from './ids.js'
+export { type DeviceId, describeId, matchDriver } from './ids.js'
 export type { Job, JobRange } from './job.js'
 export type { AccelNode, NodeDispatchOptions, NodeStatus } from './node.js'
 export type { Open, OpenOptions, OpenRights } from './open.js'
-export {
-  ClientBuffer,
-  ClientBuffers,
-  type ClientJob,
-  type ClientPoint,
-  type ClientRange,
-  type CommonCaller,
-  deadlineIn,
-  openBuffers,
-} from './open-buffers.js'
 export type { Quotas } from './quota.js'
-export { Accel, type AccelEvents, type AccelOptions, accel, openAccel } from './subsystem.js'
+export { Accel, type AccelEvents, type AccelOptions, type AddOptions, accel, openAccel } from './subsystem.js'
 export type {
   ClientUsage,
   Clock,
@@ -53,3 +53,4 @@ export type {
   Sensor,
   Telemetry,
 } from './telemetry.js'
+export type { FilePart, QueueRequest, UserQueue, UserQueues } from './user-queue.js'

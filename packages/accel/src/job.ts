@@ -33,14 +33,22 @@ export interface JobUse {
   readonly sizeBytes: number
 }
 
+/** The same as a driver gets it. Errors as for `DmaDomain.map`. */
+export function rangeOf({ object, access, offset, sizeBytes }: JobUse, domain: DmaDomain): JobRange {
+  const iova = (object.mapIn(domain) + BigInt(offset)) as Iova
+  return { iova, sizeBytes, access, memory: object.memory, offset }
+}
+
 /** What a job is made of. */
 export interface JobRequest {
   readonly label: string
   readonly uses: readonly JobUse[]
   readonly waits: readonly Point[]
   readonly payload: Uint8Array
-  /** Told once how it ended. */
-  readonly ended: (error: AccelError | undefined) => void
+  /** Told where its driver gets it. */
+  readonly began: () => void
+  /** Told once how it ended, and whether its driver had it. */
+  readonly ended: (error: AccelError | undefined, started: boolean) => void
 }
 
 /** A job of an open, from its submission to its end. It holds its buffers all the time. */
@@ -55,7 +63,7 @@ export class QueuedJob {
   constructor(request: JobRequest) {
     this.label = request.label
     this.#request = request
-    for (const { object } of request.uses) object.jobs.add(this)
+    for (const { object } of request.uses) object.addJob(this)
   }
 
   get objects(): BufferObject[] {
@@ -98,20 +106,14 @@ export class QueuedJob {
   /** Makes its memory reachable in `domain`. Errors as for `DmaDomain.map`. */
   map(domain: DmaDomain): Job {
     const { label, payload, uses } = this.#request
-    const ranges = uses.map(({ object, access, offset, sizeBytes }) => ({
-      iova: (object.mapIn(domain) + BigInt(offset)) as Iova,
-      sizeBytes,
-      access,
-      memory: object.memory,
-      offset,
-    }))
-    return { label, ranges, payload }
+    return { label, ranges: uses.map((use) => rangeOf(use, domain)), payload }
   }
 
   /** From now on, jobs that conflict with it wait. */
   begin(): void {
     this.#running = true
     this.#count(1)
+    this.#request.began()
   }
 
   /** Has `told` run when the job ends. Answers what takes it back. */
@@ -138,7 +140,7 @@ export class QueuedJob {
         failures.push(failure)
       }
     }
-    this.#request.ended(error)
+    this.#request.ended(error, this.#running)
     for (const told of this.#listeners) told()
     return failures
   }

@@ -121,16 +121,16 @@ async function counters(sheet: Sheet, client: MetricsClient): Promise<void> {
   if (!found) return
   const count = (name: string, help: string, value: bigint) =>
     sheet.counter(name, help, { node }, Number(value))
-  count('commands_submitted_total', 'Commands of the driver that were submitted.', found.submissions)
-  count('commands_completed_total', 'Commands that succeeded.', found.completions)
-  count('commands_dropped_total', 'Commands that failed before the driver saw them.', found.drops)
-  count('commands_refused_total', 'Commands that were malformed.', found.refusals)
+  count('submissions_total', 'Commands of the driver, and jobs, that were submitted.', found.submissions)
+  count('completions_total', 'Of those: what succeeded.', found.completions)
+  count('drops_total', 'Of those: what failed before the driver saw it.', found.drops)
+  count('refusals_total', 'Commands and jobs that were refused at once.', found.refusals)
   count('resets_total', 'Resets of the device.', found.resets)
   count('opens_total', 'Opens that there were.', found.opens)
   count('events_total', 'Events that there were.', found.events)
   for (const { error, count } of found.errors) {
     const labels = { node, code: errorCode(error) ?? `${error}` }
-    sheet.counter('commands_failed_total', 'Commands that failed, by error.', labels, Number(count))
+    sheet.counter('failures_total', 'What failed of what was submitted, by error.', labels, Number(count))
   }
 }
 

@@ -2,7 +2,8 @@ import { Scope } from '@uaccel/core'
 import { type AccelError, accelError } from '@uaccel/uapi'
 import type { OpenContext, PeerCredentials } from './driver.js'
 import { nowNs } from './events.js'
-import { CallCounters } from './record.js'
+import { DEFAULT_QUOTAS } from './quota.js'
+import { WorkCounters } from './record.js'
 
 /** What an open may do besides calling the driver's commands. */
 export interface OpenRights {
@@ -28,26 +29,30 @@ export interface OpenRecord {
   closedNs?: bigint
 }
 
-/** Calls of one open that may wait for an event or a change at the same time. */
-const MAX_WAITS = 16
-
 /** One open of a node: what its commands made belongs to it and goes with it. */
 export class Open implements OpenContext {
   readonly record: OpenRecord
   readonly rights: OpenRights
-  readonly counters = new CallCounters()
+  readonly counters = new WorkCounters()
   /** Number of the last event before it. */
   readonly eventsFrom: number
   readonly #controller = new AbortController()
   readonly #scope: Scope
   #hasState = false
   #closed: AccelError | undefined
+  readonly #maxWaits: number
   #waits = 0
 
-  constructor(id: number, { rights, peer }: OpenOptions = {}, eventsFrom = 0) {
+  constructor(
+    id: number,
+    { rights, peer }: OpenOptions = {},
+    eventsFrom = 0,
+    maxWaits = DEFAULT_QUOTAS.openWaits,
+  ) {
     this.record = { id, peer, openedNs: nowNs() }
     this.rights = rights ? { reset: false, as: 'other', ...rights } : { reset: true, as: 'owner' }
     this.eventsFrom = eventsFrom
+    this.#maxWaits = maxWaits
     this.#scope = new Scope(`open ${id}`)
   }
 
@@ -90,10 +95,11 @@ export class Open implements OpenContext {
 
   /** Runs something that waits for others. `ERR_ACCEL_AGAIN` where the open waits too often already. */
   async wait<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#waits >= MAX_WAITS) {
+    if (this.#waits >= this.#maxWaits) {
       throw accelError(
         'ERR_ACCEL_AGAIN',
-        `Open ${this.id} waits for events and attributes ${this.#waits} times already, which is the most`,
+        `Open ${this.id} has ${this.#waits} waits under way, of ${this.#maxWaits} that it may: end one, or raise the quota`,
+        { details: { used: this.#waits, limit: this.#maxWaits } },
       )
     }
     this.#waits++

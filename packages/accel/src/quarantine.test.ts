@@ -2,9 +2,11 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { DmaDomain } from '@uaccel/memory'
 import { accelError } from '@uaccel/uapi'
 import t from 'tap'
+import { Accel, accelDriver } from './index.js'
 import { MemoryTransport } from './memory-transport.test.helper.js'
 import { Open } from './open.js'
 import { DEFAULT_QUOTAS } from './quota.js'
+import { NodeRecord } from './record.js'
 import { NodeWork } from './work.js'
 import {
   bo,
@@ -16,6 +18,7 @@ import {
   jobOf,
   send,
   toy,
+  toyUapi,
   turn,
   waitFor,
 } from './work.test.helper.js'
@@ -211,9 +214,13 @@ t.test('what nothing took from a device stays with it', async (t) => {
   const reports: string[] = []
   const work = new NodeWork({
     name: 'accel0',
-    limits: { jobMs: 20_000, settleMs: 5 },
+    limits: { jobMs: 20_000, settleMs: 5, recoverMs: 100 },
     quotas: DEFAULT_QUOTAS,
+    record: new NodeRecord(),
     takesJobs: true,
+    takesQueues: false,
+    queueOffer: () => undefined,
+    opens: () => [],
     domain: () => domain,
     target: () => ({ domain, depth: 1, submit: () => new Promise(() => {}) }),
     recover: async () => false,
@@ -261,4 +268,47 @@ t.test('sessions that end in any way leave nothing', async (t) => {
   const before = held()
   for (let i = 0; i < 40; i++) await session(i % 2 === 0)
   t.same(held(), before)
+})
+
+t.test('a command that holds the device does not hold up what jobs need', async (t) => {
+  const accel = new Accel({ limits: { settleMs: 30, recoverMs: 150, jobMs: 30 } })
+  t.teardown(() => accel.close())
+  accel.on('error', () => {})
+  const began: string[] = []
+  accel.register(
+    accelDriver({
+      name: 'toy',
+      uapi: toyUapi,
+      ids: [{ bus: 'pci', vendor: 0x1234 }],
+      probe(dev) {
+        void dev.dma.mappings
+        return {
+          commands: {
+            nothing: (_request, { signal }) =>
+              new Promise<never>((_resolve, reject) => {
+                signal.addEventListener('abort', () => reject(signal.reason), { once: true })
+              }),
+          },
+          submit: ({ label }) => {
+            began.push(label)
+            return began.length > 1 ? undefined : new Promise(() => {})
+          },
+          recover: () => {},
+        }
+      },
+    }),
+  )
+  await accel.add(new MemoryTransport())
+  const [holder, worker] = [accel.open(toyUapi, 'accel0'), accel.open(toyUapi, 'accel0')]
+  const holding = codeOf(holder.call('nothing', { id: 1 }, { timeoutMs: 100_000 }))
+  const { handle: fence } = await send(worker, 'fenceCreate', { initialValue: 0n, flags: {} })
+  await send(worker, 'submit', jobOf([], [], [fence, 1]))
+  await send(worker, 'submit', jobOf([], [], [fence, 2]))
+  t.equal(await codeOf(waitFor(worker, [[fence, 2]])), 'accepted')
+  t.equal(
+    await holding,
+    'ERR_ACCEL_IO',
+    'whoever has the device for longer than a recovery may take is in a reset',
+  )
+  t.same(began, ['job 1 of open 2 of accel0', 'job 2 of open 2 of accel0'])
 })

@@ -420,6 +420,7 @@ t.test('every refusal', async (t) => {
 t.test('usage of each open, with the keys of DRM', async (t) => {
   const { node, client, run } = await setup(t, {
     telemetry: {
+      engines: () => [{ name: 'mac array', instances: 4 }, { name: 'other' }],
       usage: (open) =>
         open === 1
           ? {
@@ -442,6 +443,8 @@ t.test('usage of each open, with the keys of DRM', async (t) => {
         'drm-client-id:\t1',
         'drm-engine-command:\t0 ns',
         'drm-engine-mac-array:\t5000000000 ns',
+        'drm-engine-capacity-mac-array:\t4',
+        ...['total', 'shared', 'resident', 'active'].map((part) => `drm-${part}-memory:\t0`),
         'drm-total-card:\t4096',
         'drm-resident-card:\t1024',
         'drm-total-host:\t0',
@@ -451,7 +454,7 @@ t.test('usage of each open, with the keys of DRM', async (t) => {
     {
       open: 2,
       self: false,
-      text: /^drm-driver:\twork\ndrm-client-id:\t2\ndrm-engine-command:\t[1-9][0-9]{6,} ns\n$/,
+      text: /^drm-driver:\twork\ndrm-client-id:\t2\ndrm-engine-command:\t[1-9][0-9]{6,} ns\n(drm-\w+-memory:\t0\n){4}$/,
     },
   ])
   // The form that the specification of these keys asks for.

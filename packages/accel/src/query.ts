@@ -19,6 +19,8 @@ import { fit } from './text.js'
 interface Ask {
   readonly node: AccelNode
   readonly open: Open
+  /** Of a list: where it is asked for. */
+  readonly from: number
   /** What the driver says of itself, once no reset is under way. */
   driver<K extends Asked>(what: K, ...args: Parameters<Required<Telemetry>[K]>): Promise<Said<K> | undefined>
 }
@@ -37,6 +39,8 @@ interface Listed<E> {
   readonly entries: readonly E[]
   /** Where there were more than are remembered. */
   readonly total?: number
+  /** The entries are those from the asked one on. */
+  readonly cut?: boolean
 }
 
 /** A driver's quantity as it travels. */
@@ -154,8 +158,12 @@ const answers: { readonly [K in QueryKind]: (ask: Ask) => MaybePromise<Answer<K>
 
   engines: async ({ node, driver }) => {
     const own = await driver('engines')
-    const turn = { name: 'command', busyNs: node.record.counters.busyNs() }
-    const engines: readonly Engine[] = [turn, ...(own ?? [])]
+    const { command, job } = node.record.counters.busy
+    const engines: Engine[] = [{ name: 'command', busyNs: command.ns() }]
+    if (node.jobDepth !== undefined) {
+      engines.push({ name: 'job', instances: node.jobDepth, busyNs: job.ns() })
+    }
+    engines.push(...(own ?? []))
     return {
       entries: engines.map(({ name, instances = 1, busyNs, heartbeat, utilisationPermille }) => {
         const atNs = process.hrtime.bigint()
@@ -280,15 +288,17 @@ const answers: { readonly [K in QueryKind]: (ask: Ask) => MaybePromise<Answer<K>
     )
   },
 
-  usage: async ({ node, open: self, driver }) => ({
-    entries: await Promise.all(
-      [...node.opens].map(async (open) => ({
-        open: open.id,
-        self: open === self,
-        text: fdinfo(node, open, await driver('usage', open.id)),
-      })),
-    ),
-  }),
+  usage: async ({ node, open: self, from, driver }) => {
+    const engines = await driver('engines')
+    // Each open has its memory looked at: of those that are asked for, and no others.
+    const asked = [...node.opens].slice(from, from + (room.get(queryUapi.commands.usage.number) ?? 0))
+    const entries = asked.map(async (open) => ({
+      open: open.id,
+      self: open === self,
+      text: fdinfo(node, open, await driver('usage', open.id), engines),
+    }))
+    return { entries: await Promise.all(entries), total: node.opens.size, cut: true }
+  },
 }
 
 /** Date.now() gives whole milliseconds. */
@@ -324,6 +334,7 @@ export async function answerQuery(
   const ask: Ask = {
     node,
     open,
+    from,
     async driver(what, ...args) {
       const telemetry = await node.ready()
       const asked = telemetry[what] as ((...given: unknown[]) => MaybePromise<never>) | undefined
@@ -336,8 +347,8 @@ export async function answerQuery(
   if (answer === undefined) return { present: false, truncated: false, sizeBytes: 0, data: new Uint8Array() }
   const data = encode(node, name, () => {
     if (max === undefined) return out.encode(answer as Readonly<Record<string, unknown>>)
-    const { entries, total = entries.length } = answer as Listed<unknown>
-    return out.encode({ total, entries: entries.slice(from, from + max) })
+    const { entries, total = entries.length, cut } = answer as Listed<unknown>
+    return out.encode({ total, entries: cut ? entries : entries.slice(from, from + max) })
   })
   const rest = data.subarray(sizeBytes)
   return {

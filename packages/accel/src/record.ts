@@ -1,19 +1,49 @@
 import { type AccelError, type ErrorCode, errorTable } from '@uaccel/uapi'
-import type { Call } from './call.js'
 import { EventLog, nowNs } from './events.js'
-import type { OpenRecord } from './open.js'
+import type { Open, OpenRecord } from './open.js'
 
-/** What became of the commands of an open, or of all of a node. Moments are those of `performance.now`. */
-export class CallCounters {
+/** How long something was worked on; what is worked on at the same time adds up. Moments are those of `performance.now`. */
+export class BusyTime {
+  #busyMs = 0
+  #running = 0
+  #since = 0
+
+  began(now: number): void {
+    this.#settle(now)
+    this.#running++
+  }
+
+  ended(now: number): void {
+    this.#settle(now)
+    this.#running--
+  }
+
+  /** In nanoseconds, up to now. */
+  ns(now = performance.now()): bigint {
+    this.#settle(now)
+    return BigInt(Math.round(this.#busyMs * 1e6))
+  }
+
+  #settle(now: number): void {
+    this.#busyMs += this.#running * (now - this.#since)
+    this.#since = now
+  }
+}
+
+/** What a node gives its driver: commands of the driver's own one at a time, and jobs. */
+export type WorkKind = 'command' | 'job'
+
+/** What became of the commands and jobs of an open, or of all of a node. */
+export class WorkCounters {
   submissions = 0
   completions = 0
   failures = 0
   /** Of the failures: those that the driver never saw. */
   drops = 0
-  #busyMs = 0
-  #since: number | undefined
+  /** How long commands that take the device's turn, and jobs, were with the driver. */
+  readonly busy: Readonly<Record<WorkKind, BusyTime>> = { command: new BusyTime(), job: new BusyTime() }
 
-  /** A command ended for its caller. */
+  /** A command ended for its caller, or a job. */
   count(succeeded: boolean, started: boolean): void {
     if (succeeded) this.completions++
     else {
@@ -22,20 +52,9 @@ export class CallCounters {
     }
   }
 
-  /** A command that takes the device's turn was given to the driver. */
-  began(now: number): void {
-    this.#since = now
-  }
-
-  ended(now: number): void {
-    this.#busyMs += now - (this.#since ?? now)
-    this.#since = undefined
-  }
-
-  /** How long such commands have run, the present one included, in nanoseconds. */
-  busyNs(now = performance.now()): bigint {
-    const runningMs = this.#since === undefined ? 0 : now - this.#since
-    return BigInt(Math.round((this.#busyMs + runningMs) * 1e6))
+  /** How long both were, in nanoseconds. */
+  busyNs(): bigint {
+    return this.busy.command.ns() + this.busy.job.ns()
   }
 }
 
@@ -76,43 +95,43 @@ const HISTORY = 32
 /** What a node has seen since it is there. */
 export class NodeRecord {
   readonly events = new EventLog()
-  readonly counters = new CallCounters()
+  readonly counters = new WorkCounters()
   readonly resets = new History<ResetRecord>(HISTORY)
   readonly opens = new History<OpenRecord>(HISTORY)
   /** Failures by number of the error table. */
   readonly errors = new Map<number, number>()
-  /** Commands that were refused before they were submitted. */
+  /** Commands and jobs that were refused before they were submitted. */
   refusals = 0
 
-  submitted({ open }: Call): void {
+  submitted(open: Open): void {
     this.counters.submissions++
     open.counters.submissions++
   }
 
-  began({ open, command }: Call): void {
-    if (command.concurrent) return
+  /** The driver was given something that keeps the device busy. */
+  began(open: Open, kind: WorkKind): void {
     const now = performance.now()
-    this.counters.began(now)
-    open.counters.began(now)
+    this.counters.busy[kind].began(now)
+    open.counters.busy[kind].began(now)
   }
 
-  /** The handler that {@link began} has ended. */
-  left({ open, command }: Call): void {
-    if (command.concurrent) return
+  /** The device is done with what {@link began}. */
+  left(open: Open, kind: WorkKind): void {
     const now = performance.now()
-    this.counters.ended(now)
-    open.counters.ended(now)
+    this.counters.busy[kind].ended(now)
+    open.counters.busy[kind].ended(now)
   }
 
-  /** The call ended for its caller. */
-  ended({ open, started }: Call, error?: AccelError): void {
+  /** A command ended for its caller, or a job. */
+  ended(open: Open, kind: WorkKind, started: boolean, error?: AccelError): void {
     this.counters.count(error === undefined, started)
     open.counters.count(error === undefined, started)
     if (error === undefined) return
     const { number } = errorTable[error.code]
     this.errors.set(number, (this.errors.get(number) ?? 0) + 1)
-    const kind = eventOf[error.code]
-    if (kind) this.events.publish({ kind, reason: error.message, error: error.code, open: open.id })
+    // A job that was not run has the error of the one that it waited for, which was told.
+    const event = kind === 'command' || started ? eventOf[error.code] : undefined
+    if (event) this.events.publish({ kind: event, reason: error.message, error: error.code, open: open.id })
   }
 
   /** A reset began; answers what says that it is over, which is told unless the device is `gone` with it. */
@@ -138,7 +157,7 @@ export class NodeRecord {
   }
 }
 
-/** Failures of commands that concern more than their caller. */
+/** Failures that concern more than their caller. */
 const eventOf: { readonly [K in ErrorCode]?: 'timeout' | 'pageFault' } = {
   ERR_ACCEL_TIMEOUT: 'timeout',
   ERR_ACCEL_DMA_FAULT: 'pageFault',

@@ -350,3 +350,32 @@ t.test('a device that is wanted back while it is probed', async (t) => {
   t.equal(transport.closed, 1)
   t.same(accel.nodes, [])
 })
+
+t.test('an open that lost its state in a reset has nothing left that could be run or wait', async (t) => {
+  const { node, open, log } = await setup(t)
+  const [lost, other] = [open(), open()]
+  await lost.call('state', {})
+  const interrupted = t.rejects(other.call('work', { id: 1 }), { code: 'ERR_ACCEL_IO' })
+  const { revision } = await lost.common('attrShow', { path: 'opens/current' })
+  await sleep(5)
+  const closed = { code: 'ERR_ACCEL_CLOSED', message: /what open 1 had in it is lost/ }
+  const ended = [
+    t.rejects(lost.call('work', { id: 2 }), closed, 'it waited for its turn'),
+    t.rejects(lost.call('state', {}), closed),
+    t.rejects(
+      lost.common('attrWatch', { path: 'opens/current', after: revision }, { timeoutMs: 5000 }),
+      closed,
+    ),
+  ]
+  const waits = other.call('work', { id: 3 })
+  await sleep(5)
+  log.length = 0
+  await node.reset()
+  await Promise.all([...ended, interrupted, waits])
+  t.same(
+    log.filter((line) => /start|free/.test(line)),
+    ['free 1', 'start 3'],
+  )
+  await t.rejects(lost.call('work', { id: 4 }), closed)
+  await lost.close()
+})

@@ -85,6 +85,12 @@ export class Scheduler {
     await settled(Promise.all(outcomes), this.#host.limits.settleMs)
   }
 
+  /** True where a job of another open is under way. */
+  servesOthers(open: OpenContext): boolean {
+    for (const running of this.#running.values()) if (running.open !== open) return true
+    return false
+  }
+
   /** Tells the driver that nobody waits for what is under way. */
   interrupt(why: AccelError): void {
     for (const job of this.#running.keys()) job.abort(why)

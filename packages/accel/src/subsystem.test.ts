@@ -134,6 +134,25 @@ t.test('drivers match by id and by class, the most specific first', async (t) =>
   t.throws(() => accel.register(named('exact', [{ bus: 'pci', vendor: 1 }])), { code: 'ERR_ACCEL_BUSY' })
 })
 
+t.test('a minor that is asked for', async (t) => {
+  await using accel = new Accel()
+  accel.register(driver())
+  t.equal((await accel.add(new FakeTransport(), { minor: 7 })).name, 'accel7')
+  t.equal((await accel.add(new FakeTransport())).name, 'accel0')
+  for (const [minor, code] of [
+    [7, 'ERR_ACCEL_BUSY'],
+    [-1, 'ERR_ACCEL_OUT_OF_RANGE'],
+    [2 ** 20, 'ERR_ACCEL_OUT_OF_RANGE'],
+    [0.5, 'ERR_ACCEL_OUT_OF_RANGE'],
+  ] as const) {
+    const transport = new FakeTransport()
+    await t.rejects(accel.add(transport, { minor }), { code })
+    t.equal(transport.closed, 1, 'and the transport is closed')
+  }
+  await accel.remove('accel7')
+  t.equal((await accel.add(new FakeTransport(), { minor: 7 })).minor, 7)
+})
+
 t.test('the lowest free minor is given', async (t) => {
   await using accel = new Accel()
   accel.register(driver())

@@ -7,7 +7,7 @@ import { type DiscoverOptions, Discovery } from './discovery.js'
 import type { AnyDriver } from './driver.js'
 import { firmwarePath } from './firmware.js'
 import type { Departure, NodeLimits } from './host.js'
-import { describeId, matches, specificity } from './ids.js'
+import { describeId, matchDriver } from './ids.js'
 import { AccelNode } from './node.js'
 import type { OpenOptions } from './open.js'
 import { DEFAULT_QUOTAS, type Quotas } from './quota.js'
@@ -33,6 +33,15 @@ export interface AccelOptions {
   /** What clients may hold. */
   readonly quotas?: Partial<Quotas>
 }
+
+/** How a device is added. */
+export interface AddOptions extends DeviceOptions {
+  /** The number of its node; the lowest free one unless told. */
+  readonly minor?: number
+}
+
+/** Numbers of nodes, as DRM's minors, have 20 bits. include/linux/kdev_t.h */
+const MAX_MINOR = 0xf_ffff
 
 const DEFAULT_LIMITS: NodeLimits = {
   probeMs: 30_000,
@@ -87,13 +96,14 @@ export class Accel extends EventEmitter<AccelEvents> implements AsyncDisposable 
   }
 
   /**
-   * Finds the driver of a device, probes it, and gives it the lowest free minor. From now on the transport belongs
-   * to the subsystem, which closes it when the device goes, and also when this throws.
+   * Finds the driver of a device, probes it, and gives it the lowest free minor, or the one that is asked for. From now on the
+   * transport belongs to the subsystem, which closes it when the device goes, and also when this throws.
    *
+   * @throws ERR_ACCEL_BUSY another device has that minor; ERR_ACCEL_OUT_OF_RANGE it cannot be one
    * @throws ERR_ACCEL_NO_DRIVER no registered driver has an id of the device
    * @throws ERR_ACCEL_PROBE_FAILED its probe threw (`cause`), or took too long
    */
-  add(transport: Transport, options: DeviceOptions = {}): Promise<AccelNode> {
+  add(transport: Transport, options: AddOptions = {}): Promise<AccelNode> {
     const adding = this.#add(transport, options)
     const settled: Promise<unknown> = adding.then(
       () => this.#adding.delete(settled),
@@ -103,8 +113,14 @@ export class Accel extends EventEmitter<AccelEvents> implements AsyncDisposable 
     return adding
   }
 
-  async #add(transport: Transport, options: DeviceOptions): Promise<AccelNode> {
-    const minor = this.#freeMinor()
+  async #add(transport: Transport, { minor: wanted, ...options }: AddOptions): Promise<AccelNode> {
+    let minor: number
+    try {
+      minor = wanted === undefined ? this.#freeMinor() : this.#checkMinor(wanted)
+    } catch (error) {
+      await transport.close().catch(() => {}) // why the device is not added matters more
+      throw error
+    }
     this.#minors.set(minor, undefined)
     try {
       const identity = await identify(transport)
@@ -216,17 +232,20 @@ export class Accel extends EventEmitter<AccelEvents> implements AsyncDisposable 
     return minor
   }
 
-  #match(identity: DeviceIdentity): AnyDriver | undefined {
-    let best: AnyDriver | undefined
-    let bestScore = -1
-    for (const driver of this.#drivers.values()) {
-      for (const id of driver.ids) {
-        if (!matches(id, identity) || specificity(id) <= bestScore) continue
-        best = driver
-        bestScore = specificity(id)
-      }
+  #checkMinor(minor: number): number {
+    if (!Number.isInteger(minor) || minor < 0 || minor > MAX_MINOR) {
+      throw accelError('ERR_ACCEL_OUT_OF_RANGE', `A minor is 0 to ${MAX_MINOR}, found ${minor}`)
     }
-    return best
+    if (!this.#minors.has(minor)) return minor
+    const holder = this.#minors.get(minor)?.identity.transport.address
+    throw accelError(
+      'ERR_ACCEL_BUSY',
+      `accel${minor} is ${holder ?? 'a device that is being brought up or down'}`,
+    )
+  }
+
+  #match(identity: DeviceIdentity): AnyDriver | undefined {
+    return matchDriver(this.#drivers.values(), identity)
   }
 
   #noDriver(identity: DeviceIdentity): never {

@@ -3,23 +3,37 @@ import { type AccelError, accelError } from '@uaccel/uapi'
 import { BufferObject } from './buffer-object.js'
 import type { Open } from './open.js'
 import { OpenWork } from './open-work.js'
-import { Account, type Quotas } from './quota.js'
+import { Account, processAccount, type Quotas } from './quota.js'
+import type { NodeRecord } from './record.js'
 import { type JobHost, Scheduler } from './scheduler.js'
+import type { MemoryUsage } from './telemetry.js'
+import { NodeQueues, type QueueHost, type UserQueues } from './user-queue.js'
 
-/** What buffers, fences and jobs need from their node. */
-export interface WorkHost extends JobHost {
+/** What buffers, fences, jobs and queues need from their node. */
+export interface WorkHost extends JobHost, QueueHost {
   readonly name: string
+  readonly limits: JobHost['limits'] & QueueHost['limits']
   readonly quotas: Quotas
+  readonly record: NodeRecord
   /** Whether the driver takes jobs at all. */
   readonly takesJobs: boolean
+  /** Whether the driver has queues for clients to fill at all. */
+  readonly takesQueues: boolean
+  /** Undefined while the device takes none. */
+  queueOffer(): UserQueues | undefined
+  /** All that hold the device. */
+  opens(): Iterable<Open>
   /** The memory that the device can reach; undefined while it is being brought up. */
   domain(): DmaDomain | undefined
 }
+
+const noMemory: MemoryUsage = { totalBytes: 0, sharedBytes: 0, residentBytes: 0, activeBytes: 0 }
 
 /** What clients hold of one device: buffer objects, fences and jobs. */
 export class NodeWork {
   readonly host: WorkHost
   readonly scheduler: Scheduler
+  readonly queues: NodeQueues
   readonly #account: Account
   readonly #opens = new Map<Open, OpenWork>()
   readonly #objects = new Set<BufferObject>()
@@ -28,8 +42,9 @@ export class NodeWork {
   constructor(host: WorkHost) {
     const { name, quotas } = host
     this.host = host
-    this.#account = new Account(name, quotas.nodeObjects, quotas.nodeBytes)
+    this.#account = new Account(name, quotas.nodeObjects, quotas.nodeBytes, processAccount())
     this.scheduler = new Scheduler(host)
+    this.queues = new NodeQueues(name)
   }
 
   /** Bytes of memory that no client can name any more, and that jobs under way may still touch. */
@@ -46,6 +61,16 @@ export class NodeWork {
       this.#opens.set(open, work)
     }
     return work
+  }
+
+  /** Resolves once no job of an open is left. */
+  async jobsEnded(open: Open): Promise<void> {
+    await this.#opens.get(open)?.jobsEnded()
+  }
+
+  /** The memory of an open's buffer objects. */
+  memoryOf(open: Open): MemoryUsage {
+    return this.#opens.get(open)?.memory() ?? noMemory
   }
 
   /** Frees what an open holds. What a job under way may touch is freed when that has ended. */
@@ -75,8 +100,9 @@ export class NodeWork {
     this.#opens.clear()
     const keepMemory = this.#domain?.destroyed === false
     let bytes = 0
-    for (const { users, sizeBytes } of this.#objects) if (users > 0) bytes += sizeBytes
+    for (const { inUse, sizeBytes } of this.#objects) if (inUse) bytes += sizeBytes
     this.scheduler.endRunning(why, { keepMemory })
+    this.queues.end({ keepMemory })
     if (keepMemory && bytes > 0) {
       this.host.report(`${bytes} bytes that ${this.host.name} may still touch are not used again`, why)
     }
@@ -84,8 +110,8 @@ export class NodeWork {
 
   /** @internal Makes memory for a buffer object. */
   memory(sizeBytes: number): DmaBuffer {
-    // Without jobs the device never gets to see it, and any memory will do.
-    const domain = this.host.takesJobs ? this.#up() : undefined
+    // Without jobs or queues the device never gets to see it, and any memory will do.
+    const domain = this.host.takesJobs || this.host.takesQueues ? this.up() : undefined
     const options = { name: 'uaccel-bo' }
     return domain?.createBuffer(sizeBytes, options) ?? DmaBuffer.create(sizeBytes, options)
   }
@@ -114,7 +140,8 @@ export class NodeWork {
     }
   }
 
-  #up(): DmaDomain {
+  /** @internal The same where it is up. `ERR_ACCEL_AGAIN` while it is not. */
+  up(): DmaDomain {
     const domain = this.domain()
     if (domain) return domain
     throw accelError('ERR_ACCEL_AGAIN', `${this.host.name} is being reset: try again when it is up`)

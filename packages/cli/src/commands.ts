@@ -10,7 +10,7 @@ interface CommandEntry {
 /** By name, in the order of the help. */
 export const commands: Readonly<Record<string, CommandEntry>> = {
   list: {
-    description: 'PCI devices, and those of UIO: who holds them, and which driver here would take them',
+    description: 'devices, and which driver here would take them; with --nodes those that are served',
     load: async () => (await import('./commands/list.js')).listCommand,
   },
   bind: {
@@ -34,7 +34,7 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     load: async () => (await import('./commands/reg.js')).regCommand,
   },
   reset: {
-    description: 'reset a device, and see that it answers',
+    description: 'reset a device or a node, and see that it answers',
     load: async () => (await import('./commands/reset.js')).resetCommand,
   },
   model: {
@@ -42,13 +42,36 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     load: async () => (await import('./commands/model.js')).modelCommand,
   },
   serve: {
-    description:
-      'make nodes that other processes open: for devices that are bound to vfio-pci, or for models',
+    description: 'make nodes that other processes open: a process for each device, under a supervisor',
     load: async () => (await import('./commands/serve.js')).serveCommand,
   },
   uapi: {
     description: "reference page, C header or ABI snapshot of a device's commands",
     load: async () => (await import('./commands/uapi.js')).uapiCommand,
+  },
+  info: {
+    description: 'all that a node tells of its device: state, limits, memory, engines, clients, counters',
+    load: async () => (await import('./commands/info.js')).infoCommand,
+  },
+  query: {
+    description: 'chosen fields of nodes as CSV, JSON or a table, once or again and again',
+    load: async () => (await import('./commands/query.js')).queryCommand,
+  },
+  top: {
+    description: 'a live screen of nodes: devices, engines, clients',
+    load: async () => (await import('./commands/top.js')).topCommand,
+  },
+  events: {
+    description: 'what happens to devices, as it happens',
+    load: async () => (await import('./commands/events.js')).eventsCommand,
+  },
+  attr: {
+    description: 'attributes of a node: list, show, set, watch',
+    load: async () => (await import('./commands/attr.js')).attrCommand,
+  },
+  completion: {
+    description: 'completion for bash, zsh or fish',
+    load: async () => (await import('./commands/completion.js')).completionCommand,
   },
   lab: {
     description:

@@ -1,40 +1,6 @@
-import { createRequire } from 'node:module'
-import { Command, CommanderError } from 'commander'
-import { commands } from './commands.js'
+import { CommanderError } from 'commander'
 import { exitCodes, report } from './output.js'
-
-const { version } = createRequire(import.meta.url)('../package.json') as { version: string }
-
-const program = new Command('uaccel')
-  .description('Accelerators in user space: devices, registers, models, the lab')
-  .version(version)
-  .enablePositionalOptions()
-  .configureHelp({ showGlobalOptions: true, subcommandTerm: (command) => command.name() })
-  .addHelpText(
-    'after',
-    `
-Exit codes:
-${Object.entries(exitCodes)
-  .map(([, { code, meaning }]) => `  ${code}  ${meaning}`)
-  .join('\n')}
-  lab ends with the exit code of its command.
-
-Data goes to stdout, all else to stderr. NO_COLOR switches colours off.`,
-  )
-
-for (const [name, { description, load }] of Object.entries(commands)) {
-  const command = new Command(name).description(description)
-  // One that is not named does not run, and its modules need no time.
-  if (process.argv.includes(name)) (await load())(command)
-  program.addCommand(command)
-}
-answerForItself(program, 'uaccel')
-
-/** A command that is misused says where its own help is, and leaves the exit code to this file. */
-function answerForItself(command: Command, name: string): void {
-  command.exitOverride().showHelpAfterError(`Try: ${name} --help`)
-  for (const inner of command.commands) answerForItself(inner, `${name} ${inner.name()}`)
-}
+import { buildProgram } from './program.js'
 
 // Who reads only the beginning, as head does, wants no more.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
@@ -42,8 +8,12 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   process.exit()
 })
 
+const given = process.argv.slice(2)
+const words = ['-L', '--list-nodes'].includes(given[0] ?? '') ? ['list', '--nodes', ...given.slice(1)] : given
+
 try {
-  await program.parseAsync()
+  const program = await buildProgram(words)
+  await program.parseAsync(words, { from: 'user' })
 } catch (error) {
   // commander has said what it had to say
   process.exitCode =

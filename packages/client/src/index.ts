@@ -1,3 +1,13 @@
+export {
+  ClientBuffer,
+  ClientBuffers,
+  type ClientJob,
+  type ClientPoint,
+  type ClientRange,
+  type CommonCaller,
+  deadlineIn,
+  openBuffers,
+} from '@uaccel/memory'
 export { type CallOptions, DeviceClient, type DispatchOptions, type Reply } from '@uaccel/uapi'
 export { NodeClient } from './client.js'
 export { type OpenOptions, openAccel } from './open.js'

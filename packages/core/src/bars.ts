@@ -1,3 +1,4 @@
+import { abi } from '@uaccel/sys'
 import { type AccelError, accelError } from '@uaccel/uapi'
 import type { Mapped, Place, Trace } from './accessors.js'
 import {
@@ -12,7 +13,7 @@ import {
 } from './mmio.js'
 import type { RegisterEntry, RegisterMap } from './registers.js'
 import type { OpenWindow, ShareHost } from './share/owner.js'
-import { type Area, PciRegion, type RegionInfo, type Transport } from './transport.js'
+import { type Area, PciRegion, type RegionFile, type RegionInfo, type Transport } from './transport.js'
 
 /** How a BAR is mapped. */
 export interface MapBarOptions {
@@ -101,6 +102,29 @@ export class Bars {
     throw accelError(
       'ERR_ACCEL_UNSUPPORTED',
       `${this.#label(index)} was to be exported as a dma-buf, which takes kernel VFIO of Linux 6.19 or later`,
+    )
+  }
+
+  /** See `Device.barFile`. */
+  file(index: number, options: Omit<MapMemoryOptions, 'trapped'>): RegionFile {
+    const { offset = 0 } = options
+    const sizeBytes = this.#checkPart(index, offset, options.sizeBytes)
+    const { mappable } = this.#region(index, offset + sizeBytes)
+    if (offset % abi.PAGE_SIZE_BYTES !== 0 || sizeBytes % abi.PAGE_SIZE_BYTES !== 0 || sizeBytes === 0) {
+      throw accelError(
+        'ERR_ACCEL_INVALID_ARGUMENT',
+        `${this.#label(index)}: ${sizeBytes} bytes at offset ${offset} are not whole pages, and a process maps nothing less`,
+      )
+    }
+    const transport = this.#transport
+    if (transport.regionFile !== undefined && mappable.some((area) => contains(area, offset, sizeBytes)))
+      return transport.regionFile(index, { offset, sizeBytes })
+    throw accelError(
+      'ERR_ACCEL_UNSUPPORTED',
+      `${this.#label(index)} cannot be handed to another process: ` +
+        (transport.regionFile === undefined
+          ? `${transport.identity.kind} has no descriptor of it that gives no more of the device`
+          : 'its transport does not map that part of it'),
     )
   }
 

@@ -90,6 +90,27 @@ t.test('what cannot be mapped is refused', async (t) => {
   await transport.close()
 })
 
+t.test('the file of a BAR, for other processes, in whole pages, where the transport has one', async (t) => {
+  const transport = new FakeTransport({ mappable: [{ offset: 0x1000, sizeBytes: 0x2000 }] })
+  const dev = openDevice(transport)
+  const refused = (offset: number, sizeBytes: number, code: string, index = 0) =>
+    t.throws(() => dev.barFile(index, { offset, sizeBytes }), { code })
+  refused(0x1000, 0x1000, 'ERR_ACCEL_UNSUPPORTED')
+  Object.assign(transport, {
+    regionFile: (_region: number, { offset }: { offset: number }) => ({ fd: transport.fd, offset }),
+  })
+  t.same(dev.barFile(0, { offset: 0x2000, sizeBytes: 0x1000 }), { fd: transport.fd, offset: 0x2000 })
+  refused(0, 0x1000, 'ERR_ACCEL_UNSUPPORTED')
+  refused(0x1000, 0x800, 'ERR_ACCEL_INVALID_ARGUMENT')
+  refused(0x1008, 0x1000, 'ERR_ACCEL_INVALID_ARGUMENT')
+  refused(0x1000, 0, 'ERR_ACCEL_INVALID_ARGUMENT')
+  refused(0x1000, 0x10_0000, 'ERR_ACCEL_OUT_OF_RANGE')
+  refused(0, 0x1000, 'ERR_ACCEL_NOT_FOUND', 5)
+  await dev.release()
+  refused(0x2000, 0x1000, 'ERR_ACCEL_NO_DEVICE')
+  await transport.close()
+})
+
 t.test('memory of a device by offset, mapped and trapped alike', async (t) => {
   for (const trapBars of [false, true]) {
     const transport = new FakeTransport()

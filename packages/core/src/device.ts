@@ -13,7 +13,7 @@ import { Presence, type PresenceHost } from './presence.js'
 import type { RegisterMap } from './registers.js'
 import { type DeferOptions, type Disposer, Scope } from './scope.js'
 import { DeviceShare } from './share/owner.js'
-import { PciRegion, type RegionInfo, type ResetKind, type Transport } from './transport.js'
+import { PciRegion, type RegionFile, type RegionInfo, type ResetKind, type Transport } from './transport.js'
 
 const RELEASE_MS = 30_000
 
@@ -191,6 +191,15 @@ export class Device {
       sys.close(fd)
       throw error
     }
+  }
+
+  /**
+   * The file in which whole pages of a BAR lie, for a process that is to map them itself, such as the doorbells of a queue of its
+   * own; `fd` stays the transport's. It gives all of that BAR, cannot be taken back, and nothing else of the device. Errors as for
+   * {@link mapMemory}, `ERR_ACCEL_UNSUPPORTED` where the transport has no such file: with the kernel's VFIO and UIO.
+   */
+  barFile(index: number, options: Omit<MapMemoryOptions, 'trapped'> = {}): RegionFile {
+    return this.#bars.file(index, options)
   }
 
   /** The memory that the device can reach. Made at first use. */

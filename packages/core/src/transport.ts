@@ -79,6 +79,14 @@ export interface PlatformName {
 /** Width of one bus access in bytes that fits a JavaScript number. */
 export type AccessWidth = 1 | 2 | 4
 
+/** A part of a region as another process can map it. */
+export interface RegionFile {
+  /** Stays the transport's. */
+  readonly fd: number
+  /** Of the part, in bytes from the start of the file. */
+  readonly offset: number
+}
+
 /**
  * A way to a device. Drivers never see one: they get a `Device`, which an application made from a transport.
  *
@@ -133,6 +141,13 @@ export interface Transport {
 
   /** A dma-buf for a page-aligned part of a BAR, which another device's domain can map; the caller closes it. Absent where the kernel cannot. */
   exportDmaBuf?(region: number, area: Area): number
+
+  /**
+   * The file that holds a page-aligned part of one of `regions[region].mappable`, for another process to map. Who has it reaches that
+   * region, and nothing else of the device. Absent where there is no such file: the kernel's descriptor of a device can also configure
+   * and reset it. `ERR_ACCEL_UNSUPPORTED` where the file holds more than the region, or can shrink.
+   */
+  regionFile?(region: number, area: Area): RegionFile
 
   /**
    * Calls back once, when the device vanishes, reports an error that it does not recover from (PCIe AER), or its peer

@@ -40,6 +40,8 @@ export class Queue implements Memory {
   #head = 0
   #cqTail = 0
   #idle = false
+  /** SQ_TAIL as it was when the queue was stopped: read once, or a driver that goes on would keep the queue from its end (5.6). */
+  #last: number | undefined
 
   constructor(index: number, controller: Controller) {
     this.index = index
@@ -61,6 +63,7 @@ export class Queue implements Memory {
     this.entries.length = 0
     this.#enable = this.#state = this.#cause = this.#head = this.#cqTail = 0
     this.#idle = false
+    this.#last = undefined
   }
 
   declare(registers: Registers): void {
@@ -205,6 +208,7 @@ export class Queue implements Memory {
 
   #enter(state: number, cause = 0): void {
     this.#state = state
+    this.#last = undefined
     this.#cause = cause
     this.entries.length = 0
     this.#controller.queueChanged(this)
@@ -246,10 +250,10 @@ export class Queue implements Memory {
     if (!this.#idle) this.#fetch()
   }
 
-  #fetch(): void {
+  #fetch(last?: number): void {
     const doorbells = this.#doorbells()
     // The tail first: the driver stores CQ_HEAD before SQ_TAIL, so this order sees no more in flight than there was.
-    const tail = doorbells[0] >>> 0
+    const tail = last ?? doorbells[0] >>> 0
     const consumed = doorbells[1] >>> 0
     const size = 1 << this.#setup[6]
     const inFlight = (tail - consumed) >>> 0
@@ -280,12 +284,13 @@ export class Queue implements Memory {
   /** Ends the queue once nothing is under way: what has not started is answered with ABORTED (5.6). */
   #stop(): void {
     if (this.entries.some((entry) => entry.started)) return
+    this.#last ??= this.#doorbells()[0] >>> 0
     do {
       for (const entry of this.entries.slice()) {
         this.complete(entry, 0x30, 0)
         if (!this.#controller.running) return
       }
-      this.#fetch()
+      this.#fetch(this.#last)
     } while (this.entries.length > 0 && this.#state === State.STOPPING)
     if (this.#controller.running && this.#state === State.STOPPING) this.#enter(State.DISABLED)
   }

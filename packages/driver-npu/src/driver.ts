@@ -72,6 +72,7 @@ export function npuDriver({ onReady, ...options }: NpuDriverOptions = {}) {
         },
         depth: lanes.depth,
         submit: (job) => lanes.run(job),
+        queues: { bounded: true, create: (request) => npu.createUserQueue(request) },
         recover: () => npu.recover(),
         beforeReset: () => npu.beforeReset(),
         afterReset: () => npu.afterReset(),

@@ -1,3 +1,4 @@
+import type { QueueRequest, UserQueue } from '@uaccel/accel'
 import { type Device, type IrqVectors, type Mmio, poll } from '@uaccel/core'
 import { type DmaDomain, RangeAllocator } from '@uaccel/memory'
 import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
@@ -6,19 +7,22 @@ import { type NpuCapabilities, readCapabilities } from './capabilities.js'
 import { type ContextHost, type ContextOptions, NpuContext } from './context.js'
 import { NpuLease } from './lease.js'
 import { lend } from './lend.js'
-import { NpuQueue } from './queue.js'
+import { NpuQueue, queueLayout } from './queue.js'
 import { type NpuBar, QueueControl } from './queue-control.js'
 import { BAR, DOORBELL_PAGE_BYTES, NpuRegisters } from './registers.js'
 import { type Card, ContextStore } from './store.js'
-import { LocalTenant, type Tenant } from './tenant.js'
+import { LocalTenant, type Tenant, type TenantStore } from './tenant.js'
+import { npuQueue } from './uapi.js'
+import { ClientStore, UserTenant } from './user-tenant.js'
 
 /** `ID`, 4.1.1, and the version that this driver was written for. */
 const ID = 0x3155504e
 const MAJOR = 1
 /** Bits of INTX_ENABLE: one for each vector. */
 const ALL_VECTORS = 0x1ffff
-/** How often the queues of worker threads are looked at, which cannot read the registers themselves: a fatal error may be silent. */
+/** How often the queues of worker threads and clients are looked at, who cannot read the registers themselves: a fatal error may be silent. */
 const WATCH_MS = 100
+const DEFAULT_ENTRIES = 256
 const DEFAULT_MEMORY_BYTES = 4 * 1024 * 1024
 
 /** How the device says that work is done. `auto` takes the first of the others that there is. */
@@ -138,7 +142,11 @@ export class Npu {
   /** Makes a context: a queue and memory of its own. `ERR_ACCEL_BUSY` where all queues are in use. */
   async createContext(options: ContextOptions = {}): Promise<NpuContext> {
     await this.#recovering
-    const { control, store, take, undo } = this.#takeQueue(options, false)
+    const { control, store, take, undo } = this.#takeQueue(
+      options.ringEntries ?? DEFAULT_ENTRIES,
+      false,
+      (control) => this.#storeFor(control, options),
+    )
     const queue = new NpuQueue(control.index, control.entriesLog2, {
       words: control.memory.i32,
       doorbells: this.#doorbells,
@@ -174,7 +182,11 @@ export class Npu {
       )
     }
     await this.#recovering
-    const { control, store, take, undo } = this.#takeQueue(options, true)
+    const { control, store, take, undo } = this.#takeQueue(
+      options.ringEntries ?? DEFAULT_ENTRIES,
+      true,
+      (control) => this.#storeFor(control, options),
+    )
     try {
       const { index } = control
       const share = this.#dev.share()
@@ -185,11 +197,63 @@ export class Npu {
         const parts = lend(share, control, store, memoryBytes, own ?? this.irqMode !== 'poll')
         const lease = new NpuLease(parts, (closed) => this.#close(closed))
         await take(lease)
-        this.#watch ??= setInterval(() => this.#watchLeases(), WATCH_MS).unref()
+        this.#watchRemote()
         return lease
       } catch (error) {
         share.close()
         throw error
+      }
+    } catch (error) {
+      undo()
+      throw error
+    }
+  }
+
+  /**
+   * Makes a queue that a client in another process fills; its windows are open for exactly the ranges of the request.
+   * `ERR_ACCEL_UNSUPPORTED` where the doorbells cannot be handed out, `ERR_ACCEL_OUT_OF_RANGE` for more ranges than a queue has windows,
+   * `ERR_ACCEL_BAD_SIZE` for a payload, and as for {@link createContext}.
+   */
+  async createUserQueue(request: QueueRequest): Promise<UserQueue> {
+    const { entries, ranges, payload } = request
+    const { windows } = this.capabilities
+    if (payload.length > 0) {
+      throw accelError(
+        'ERR_ACCEL_BAD_SIZE',
+        `A queue of an NPU takes no payload, found ${payload.length} bytes`,
+      )
+    }
+    if (ranges.length > windows) {
+      throw accelError(
+        'ERR_ACCEL_OUT_OF_RANGE',
+        `A queue of an NPU is to touch ${ranges.length} ranges of memory, and has windows for ${windows}`,
+      )
+    }
+    await this.#recovering
+    const { control, store, take, undo } = this.#takeQueue(entries, true, () => new ClientStore(ranges))
+    const { index, entriesLog2, memory } = control
+    try {
+      const doorbell = { offset: DOORBELL_PAGE_BYTES * index, sizeBytes: DOORBELL_PAGE_BYTES }
+      const file = this.#dev.barFile(BAR.doorbells, doorbell)
+      const tenant = new UserTenant(control, store, request.notify)
+      if (this.irqMode === 'msix') this.#handleVector(this.#vectorOf(index)!)
+      await take(tenant)
+      this.#watchRemote()
+      const { sq, cq, status, sizeBytes } = queueLayout(entriesLog2)
+      return {
+        rings: { fd: memory.buffer.fd, offset: memory.offset, sizeBytes },
+        doorbell: { ...doorbell, ...file },
+        payload: npuQueue.encode({
+          index,
+          entriesLog2,
+          submissions: sq,
+          completions: cq,
+          status,
+          interrupts: this.irqMode !== 'poll',
+          addresses: ranges.map(({ iova }) => iova),
+        }),
+        kick: () => this.#wake(control),
+        stop: () => this.#close(tenant),
       }
     } catch (error) {
       undo()
@@ -293,8 +357,12 @@ export class Npu {
   }
 
   /** Takes a free queue and memory for it; `take` starts it for its user, `undo` gives all back. */
-  #takeQueue({ ringEntries = 256, cardBytes = 0 }: ContextOptions, separate: boolean) {
-    const { minRingEntries, maxRingEntries, windows, queues } = this.capabilities
+  #takeQueue<S extends TenantStore>(
+    ringEntries: number,
+    separate: boolean,
+    makeStore: (control: QueueControl) => S,
+  ) {
+    const { minRingEntries, maxRingEntries, queues } = this.capabilities
     const entriesLog2 = Math.log2(ringEntries)
     if (!Number.isInteger(entriesLog2) || ringEntries < minRingEntries || ringEntries > maxRingEntries) {
       throw accelError(
@@ -306,11 +374,9 @@ export class Npu {
     if (index < 0)
       throw accelError('ERR_ACCEL_BUSY', `All ${queues} queues of the NPU are in use: close a context first`)
     const control = new QueueControl(index, this.#bar, this.#dma, entriesLog2, separate)
-    let store: ContextStore
+    let store: S
     try {
-      store = new ContextStore(this.#dma, this.#card, cardBytes, windows, (at, window) =>
-        control.allow(at, window),
-      )
+      store = makeStore(control)
     } catch (error) {
       control.destroy()
       throw error
@@ -325,6 +391,12 @@ export class Npu {
       control.destroy()
     }
     return { control, store, take, undo }
+  }
+
+  #storeFor(control: QueueControl, { cardBytes = 0 }: ContextOptions): ContextStore {
+    return new ContextStore(this.#dma, this.#card, cardBytes, this.capabilities.windows, (at, window) =>
+      control.allow(at, window),
+    )
   }
 
   #put(index: number, tenant: Tenant | undefined): void {
@@ -358,10 +430,23 @@ export class Npu {
     }
   }
 
-  /** In place of the workers, which may not be able to read registers. */
-  #watchLeases(): void {
-    const leases = this.#tenants.filter((tenant) => tenant instanceof NpuLease)
-    if (leases.length === 0) {
+  /** A client woke its queue; where the device cannot be reached, whoever makes it so tells the client. */
+  #wake(control: QueueControl): void {
+    try {
+      if (!control.off) control.wake()
+    } catch (error) {
+      if (!isAccelError(error, 'ERR_ACCEL_NO_DEVICE')) throw error
+    }
+  }
+
+  #watchRemote(): void {
+    this.#watch ??= setInterval(() => this.#lookAtRemote(), WATCH_MS).unref()
+  }
+
+  /** In place of workers and clients, which cannot read registers. */
+  #lookAtRemote(): void {
+    const tenants = this.#tenants.filter((tenant) => tenant?.showHeartbeat !== undefined) as Tenant[]
+    if (tenants.length === 0) {
       clearInterval(this.#watch)
       this.#watch = undefined
       return
@@ -369,15 +454,15 @@ export class Npu {
     if (this.#recovering !== undefined || this.#dev.signal.aborted) return
     try {
       const beat = this.#bar.HEARTBEAT.read()
-      for (const lease of leases) {
-        lease.showHeartbeat(beat)
-        this.#failIfBroken(lease)
+      for (const tenant of tenants) {
+        tenant.showHeartbeat?.(beat)
+        this.#failIfBroken(tenant)
       }
     } catch (error) {
       if (!isAccelError(error)) throw error
-      // While the device cannot be reached, whoever makes it so tells the workers.
+      // While the device cannot be reached, whoever makes it so tells them.
       if (error.code === 'ERR_ACCEL_NO_DEVICE') return
-      for (const lease of leases) if (lease.failure === undefined) lease.fail(error)
+      for (const tenant of tenants) if (tenant.failure === undefined) tenant.fail(error)
     }
   }
 
@@ -466,7 +551,9 @@ export class Npu {
     const { control, store } = tenant
     const { signal } = this.#dev
     if (this.#tenants[control.index] !== tenant) return
-    const stopped = control.off || (tenant.failure === undefined && (await this.#stopped(tenant)))
+    // A client may break its queue as it likes: that one is stopped (5.6), and nobody else is to lose by it.
+    const mayStop = tenant.failure === undefined || tenant instanceof UserTenant
+    const stopped = control.off || (mayStop && (await this.#stopped(tenant)))
     const ended = tenant.end(accelError('ERR_ACCEL_CLOSED', 'The NPU context was closed'))
     if (!stopped) {
       // Of a broken queue nothing says that its descriptors have ended: only a reset takes the memory from the device.
@@ -491,6 +578,7 @@ export class Npu {
   /** Stops a queue; false where the device does not do so, or answers what cannot be. */
   async #stopped(tenant: Tenant): Promise<boolean> {
     try {
+      if (this.fatal !== undefined) return false
       await tenant.control.stop(() => {
         if (tenant instanceof LocalTenant) tenant.context.queue.poll()
       })

@@ -1,4 +1,3 @@
-import type { Mmio } from '@uaccel/core'
 import { CompletionRing, memoryFence, ProducerRing } from '@uaccel/memory'
 import { type AccelError, accelError } from '@uaccel/uapi'
 import { DESCRIPTOR_WORDS, type RingJob } from './job.js'
@@ -10,6 +9,12 @@ const COMPLETION_BYTES = 16
 const STATUS_BYTES = 64
 const DOORBELL = { SQ_TAIL: 0x0, CQ_HEAD: 0x4 } as const
 const PHASE = { word: 3, bit: 16 } as const
+
+/** Words of the status block that are the driver's (5.4), where the queue is in another process than the registers. */
+export const SHARED = {
+  /** Number of the error that the queue has failed with. */ failed: 1,
+  /** HEARTBEAT. */ heartbeat: 2,
+} as const
 
 /** Told when a job ends: without an error where all of its steps succeeded. `cycles` is what they took in the device, in sum. */
 export type JobDone = (error: AccelError | undefined, cycles: number) => void
@@ -23,12 +28,18 @@ export function queueLayout(entriesLog2: number) {
   return { entries, sq: 0, cq, status, sizeBytes: status + STATUS_BYTES }
 }
 
+/** Memory of the device with doorbells in it. */
+export interface Doorbells {
+  /** Exactly one write of that width. */
+  write32(offset: number, value: number): void
+}
+
 /** What a queue works on, in the thread that uses it. */
 export interface QueuePort {
   /** Both rings and the status block, as {@link queueLayout} says. */
   readonly words: Int32Array
   /** Holds its doorbell page, `page` bytes from the start. */
-  readonly doorbells: Mmio
+  readonly doorbells: Doorbells
   readonly page: number
   /** Writes the register WAKE. */
   wake(): void
@@ -41,7 +52,7 @@ export interface QueuePort {
 export class NpuQueue {
   readonly index: number
   readonly #port: QueuePort
-  readonly #doorbells: Mmio
+  readonly #doorbells: Doorbells
   readonly #page: number
   readonly #sq: ProducerRing
   readonly #cq: CompletionRing

@@ -1,5 +1,6 @@
 import {
   accelError,
+  array,
   bool,
   bytes,
   cmd,
@@ -88,6 +89,29 @@ export const npuStep = structCodec(
     block: bytes(BLOCK_BYTES),
   },
   'npu.step',
+)
+
+/** Windows of a queue (4.3). */
+const WINDOWS = 8
+
+/**
+ * What QUEUE_CREATE of an NPU answers: the rings are those of docs/devices/npu.md, 5, at these offsets from the start of `rings`; the
+ * doorbell is the queue's page (5.3). Word 1 of the status block is the number of an error once the queue has failed; word 2
+ * is HEARTBEAT as it was last read. To WAKE (5.4) is to signal `kick`. The payload of the request is empty.
+ */
+export const npuQueue = structCodec(
+  {
+    index: u32,
+    entriesLog2: u32,
+    submissions: u32,
+    completions: u32,
+    status: u32,
+    /** Whether completions raise interrupts, which `queueEvent` passes on. */
+    interrupts: bool,
+    /** Where the device finds the buffers that the queue may touch, in the order in which they were named. */
+    addresses: array(u64, WINDOWS),
+  },
+  'npu.queue',
 )
 
 const names = new Map<number, keyof typeof opcodes>(

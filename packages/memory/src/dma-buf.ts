@@ -141,23 +141,28 @@ export function createUdmabuf(memfd: number, sizeBytes: number, calls: SystemCal
   }
 }
 
-/** Reads what a descriptor is from /proc/self, as only the kernel writes there. */
+/** As {@link dmaBufInfo}, for what has to be one. */
 function inspect(fd: number): DmaBufInfo {
-  let target: string
-  let info: string
+  const found = dmaBufInfo(fd)
+  if (found !== undefined) return found
+  const target = readlinkSync(`/proc/self/fd/${fd}`)
+  throw accelError('ERR_ACCEL_INVALID_ARGUMENT', `descriptor ${fd} was to be a dma-buf, and is ${target}`, {
+    details: { target },
+  })
+}
+
+/**
+ * What a descriptor is, read from /proc/self, as only the kernel writes there; `undefined` for what is no dma-buf. The file behind it is
+ * not touched, so that nobody's file system is waited for. `ERR_ACCEL_INVALID_ARGUMENT` where it is not open.
+ */
+export function dmaBufInfo(fd: number): DmaBufInfo | undefined {
   try {
-    target = readlinkSync(`/proc/self/fd/${fd}`)
-    info = readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8')
+    return decodeDmaBuf(readlinkSync(`/proc/self/fd/${fd}`), readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))
   } catch (cause) {
     throw accelError('ERR_ACCEL_INVALID_ARGUMENT', `${fd} was to be a dma-buf, and is no open descriptor`, {
       cause,
     })
   }
-  const found = decodeDmaBuf(target, info)
-  if (found !== undefined) return found
-  throw accelError('ERR_ACCEL_INVALID_ARGUMENT', `descriptor ${fd} was to be a dma-buf, and is ${target}`, {
-    details: { target },
-  })
 }
 
 /**

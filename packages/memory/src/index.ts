@@ -1,6 +1,24 @@
 export { arenaBytes, DmaRegion, type DmaRegionOptions } from './arena.js'
 export { DmaBuffer, type DmaBufferOptions } from './buffer.js'
-export { DmaBuf, type DmaBufInfo } from './dma-buf.js'
+export {
+  ClientBuffer,
+  ClientBuffers,
+  type ClientJob,
+  type ClientPoint,
+  type ClientRange,
+  type CommonCaller,
+  deadlineIn,
+  openBuffers,
+} from './client-buffers.js'
+export {
+  ClientQueue,
+  openQueue,
+  type QueueDoorbell,
+  type QueueOpener,
+  type QueueOptions,
+  type QueueRange,
+} from './client-queue.js'
+export { DmaBuf, type DmaBufInfo, dmaBufInfo } from './dma-buf.js'
 export {
   type DmaBufMapping,
   DmaDomain,

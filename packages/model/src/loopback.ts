@@ -3,6 +3,7 @@ import {
   type Area,
   type IrqType,
   PciRegion,
+  type RegionFile,
   type ResetKind,
   type Transport,
 } from '@uaccel/core'
@@ -168,6 +169,18 @@ class InProcess<Clock extends ModelClock> implements Loopback<Clock> {
     })
     this.#mappings.add(mapping)
     return mapping
+  }
+
+  regionFile(region: number, { offset }: Area): RegionFile {
+    this.function.checkPresent()
+    const file = this.function.regionFd(region)
+    if (file === undefined) {
+      throw accelError(
+        'ERR_ACCEL_UNSUPPORTED',
+        `Region ${region} of ${this.identity.address} has no memory behind it.`,
+      )
+    }
+    return { fd: file.fd, offset: file.offset + offset }
   }
 
   setIrqs(type: IrqType, fds: readonly number[]): void {

@@ -1,9 +1,10 @@
-import type { AccelNode, Open, PeerCredentials } from '@uaccel/accel'
+import type { PeerCredentials } from '@uaccel/accel'
 import { closeAll, MessageSocket, type NodeMessage } from '@uaccel/sys'
 import {
   type AccelError,
   accelError,
   commonUapi,
+  commonWaits,
   encodeError,
   isAccelError,
   MessageKind,
@@ -12,6 +13,7 @@ import {
   requireSameUapi,
   spoken,
 } from '@uaccel/uapi'
+import type { Servable } from './servable.js'
 
 /** What one connection may have under way. What goes beyond is refused with `ERR_ACCEL_AGAIN`, and may be asked again. */
 export interface ConnectionLimits {
@@ -29,10 +31,10 @@ export interface ConnectionLimits {
 
 /** What a connection asks of the server that it belongs to. */
 export interface ConnectionHost {
-  readonly node: AccelNode
+  readonly node: Servable
   readonly limits: ConnectionLimits
   /** Opens the node for a connection, or says why not. */
-  admit(connection: Connection): Open
+  admit(connection: Connection): unknown
   /** The client left, or has to: what it held is being freed. */
   left(connection: Connection): void
   /** Nothing is left of it. */
@@ -44,6 +46,12 @@ interface Request {
   readonly controller: AbortController
   readonly sizeBytes: number
   readonly fdCount: number
+  /** It may do nothing but wait. */
+  readonly waitsFor: 'events' | 'jobs' | undefined
+  /** Why it was ended from this side. */
+  ended?: AccelError
+  /** Resolves when it was answered. */
+  answered?: Promise<void>
 }
 
 /** One client of a node: one open of its device, from the hello until the connection ends, however it does. */
@@ -58,7 +66,8 @@ export class Connection {
   readonly #hello: NodeJS.Timeout
   #pendingBytes = 0
   #pendingFds = 0
-  #open: Open | undefined
+  /** What the node gave for it; never `undefined`. */
+  #open: unknown
   #draining: AccelError | undefined
   #drained: (() => void) | undefined
   #left = false
@@ -101,18 +110,33 @@ export class Connection {
     return this.#requests.size
   }
 
-  /** Refuses new requests, and resolves when those under way have ended, or after `limitMs`. Then the connection is ended. */
+  /**
+   * Refuses new requests, and ends the connection once the work under way has ended, or after `limitMs`. What waits for something to
+   * happen is ended at once, what waits for jobs when there are none any more.
+   */
   async drain(reason: AccelError, limitMs: number): Promise<void> {
     this.#draining = reason
-    if (this.#requests.size > 0) {
-      let timer: NodeJS.Timeout | undefined
-      await new Promise<void>((resolve) => {
-        this.#drained = resolve
-        timer = setTimeout(resolve, limitMs)
-      })
-      clearTimeout(timer)
+    for (const request of this.#requests.values()) {
+      if (request.waitsFor !== 'events') continue
+      request.ended = reason
+      request.controller.abort(reason)
     }
+    let timer: NodeJS.Timeout | undefined
+    await new Promise<void>((resolve) => {
+      this.#drained = resolve
+      timer = setTimeout(resolve, limitMs)
+      void this.#worked().then(resolve)
+    })
+    clearTimeout(timer)
     this.end(reason)
+  }
+
+  /** Resolves when commands and jobs under way have ended, and who waited for them has his answer. */
+  async #worked(): Promise<void> {
+    const working = [...this.#requests.values()].filter(({ waitsFor }) => waitsFor !== 'jobs')
+    await Promise.all(working.map(({ answered }) => answered))
+    if (this.#open !== undefined) await this.#host.node.jobsEnded(this.#open)
+    await new Promise((resolve) => setImmediate(resolve))
   }
 
   /** Ends the connection: tells the client why, where it can still be told, and frees what belongs to it. Idempotent. */
@@ -132,7 +156,7 @@ export class Connection {
 
   /** The socket is closed last: its end tells the client that all is freed. */
   async #free(): Promise<void> {
-    const freed = this.#open && this.#host.node.close(this.#open)
+    const freed = this.#open === undefined ? undefined : this.#host.node.close(this.#open)
     await this.#socket.flush()
     await freed
     this.#socket.close()
@@ -196,7 +220,7 @@ export class Connection {
     this.#socket.send(MessageKind.HELLO, id, 0, 0, hello)
   }
 
-  #request({ id, code, timeoutMs, reserved, payload, fds }: NodeMessage, open: Open): void {
+  #request({ id, code, timeoutMs, reserved, payload, fds }: NodeMessage, open: unknown): void {
     if (this.#requests.has(id)) {
       closeAll(fds)
       this.end(accelError('ERR_ACCEL_PROTOCOL', `Request ${id} was sent again before its answer`))
@@ -208,11 +232,16 @@ export class Connection {
       this.#refuse(MessageKind.REPLY, id, refusal)
       return
     }
-    const request = { controller: new AbortController(), sizeBytes: payload.length, fdCount: fds.length }
+    const request: Request = {
+      controller: new AbortController(),
+      sizeBytes: payload.length,
+      fdCount: fds.length,
+      waitsFor: commonWaits.get(code),
+    }
     this.#requests.set(id, request)
     this.#pendingBytes += request.sizeBytes
     this.#pendingFds += request.fdCount
-    this.#host.node
+    request.answered = this.#host.node
       .dispatch(open, code, payload, {
         signal: request.controller.signal,
         ...(timeoutMs === 0 ? {} : { timeoutMs }),
@@ -226,12 +255,9 @@ export class Connection {
         },
         (error: unknown) => {
           this.#done(id, request)
-          if (!this.#left) this.#refuse(MessageKind.REPLY, id, error)
+          if (!this.#left) this.#refuse(MessageKind.REPLY, id, request.ended ?? error)
         },
       )
-      .finally(() => {
-        if (this.#requests.size === 0) this.#drained?.()
-      })
   }
 
   /** Why a request is not even looked at. */

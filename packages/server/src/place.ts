@@ -12,7 +12,7 @@ import {
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { abi, sys, systemError } from '@uaccel/sys'
-import { accelError, isAccelError } from '@uaccel/uapi'
+import { accelError, isAccelError, nodeFolders, SYSTEM_NODE_FOLDER } from '@uaccel/uapi'
 
 /** Who may open a node: permissions of its socket. A client needs the right to write. */
 export interface Access {
@@ -47,15 +47,7 @@ const BACKLOG = 128
 export async function placeSocket(folder: string, name: string, access: Access): Promise<PlacedSocket> {
   const path = join(folder, name)
   attempt('mkdir', folder, () => mkdirSync(folder, { recursive: true, mode: FOLDER_MODE }))
-  const lock = sys.open(folder, abi.O_RDONLY)
-  try {
-    for (const start = performance.now(); !sys.lockFile(lock); await sleep(LOCK_RETRY_MS)) {
-      if (performance.now() - start < LOCK_MS) continue
-      throw accelError(
-        'ERR_ACCEL_TIMEOUT',
-        `Somebody has held the lock of ${folder} for ${LOCK_MS} ms: see \`lslocks\`, and end it`,
-      )
-    }
+  return locked(folder, () => {
     refuseServed(path)
     const made = attempt('mkdir', folder, () => mkdtempSync(join(folder, '.new-')))
     let fd: number | undefined
@@ -73,9 +65,50 @@ export async function placeSocket(folder: string, name: string, access: Access):
     } finally {
       rmSync(made, { recursive: true, force: true })
     }
+  })
+}
+
+/** Takes away the socket that a server which died left at `folder/name`. One that is served stays. */
+export async function removeDead(folder: string, name: string): Promise<void> {
+  const path = join(folder, name)
+  if (!lstatSync(path, { throwIfNoEntry: false })?.isSocket()) return
+  await locked(folder, () => {
+    try {
+      refuseServed(path)
+    } catch (error) {
+      if (isAccelError(error, 'ERR_ACCEL_BUSY')) return
+      throw error
+    }
+    rmSync(path, { force: true })
+  })
+}
+
+/** Runs `work` while no other server places or removes a socket in the folder. */
+async function locked<T>(folder: string, work: () => T): Promise<T> {
+  const lock = sys.open(folder, abi.O_RDONLY)
+  try {
+    for (const start = performance.now(); !sys.lockFile(lock); await sleep(LOCK_RETRY_MS)) {
+      if (performance.now() - start < LOCK_MS) continue
+      throw accelError(
+        'ERR_ACCEL_TIMEOUT',
+        `Somebody has held the lock of ${folder} for ${LOCK_MS} ms: see \`lslocks\`, and end it`,
+      )
+    }
+    return work()
   } finally {
     sys.close(lock)
   }
+}
+
+/** Where the nodes of this user's servers are. */
+export function ownFolder(): string {
+  if (process.getuid?.() === 0) return SYSTEM_NODE_FOLDER
+  const own = nodeFolders().find((folder) => folder !== SYSTEM_NODE_FOLDER)
+  if (own !== undefined) return own
+  throw accelError(
+    'ERR_ACCEL_NOT_FOUND',
+    'There is no folder for sockets of this user: XDG_RUNTIME_DIR is not set. Set it, or name a folder',
+  )
 }
 
 function refuseServed(path: string): void {

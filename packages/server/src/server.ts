@@ -1,4 +1,4 @@
-import type { AccelNode, Open, OpenOptions, PeerCredentials } from '@uaccel/accel'
+import type { OpenOptions, PeerCredentials } from '@uaccel/accel'
 import { abi, sys, type Watch, watch } from '@uaccel/sys'
 import {
   type AccelError,
@@ -8,12 +8,11 @@ import {
   isAccelError,
   MAX_MESSAGE_BYTES,
   MAX_TAIL_BYTES,
-  nodeFolders,
-  SYSTEM_NODE_FOLDER,
 } from '@uaccel/uapi'
 import { accountId, userName } from './accounts.js'
 import { Connection, type ConnectionHost, type ConnectionLimits } from './connection.js'
-import { type PlacedSocket, placeSocket } from './place.js'
+import { ownFolder, type PlacedSocket, placeSocket } from './place.js'
+import type { Servable } from './servable.js'
 
 /** How a node is offered to other processes. */
 export interface ServeNodeOptions {
@@ -63,7 +62,7 @@ const defaultLimits = { maxRequests: 256, maxPendingBytes: 4 << 20, maxFds: 64, 
  * @throws ERR_ACCEL_PERMISSION this user may not make it there, or with that owner
  * @throws ERR_ACCEL_NOT_FOUND no such user or group; no folder for sockets of this user
  */
-export async function serveNode(node: AccelNode, options: ServeNodeOptions = {}): Promise<NodeServer> {
+export async function serveNode(node: Servable, options: ServeNodeOptions = {}): Promise<NodeServer> {
   if (node.reason) {
     throw accelError('ERR_ACCEL_NO_DEVICE', `${node.name} is gone: ${node.reason.message}`, {
       cause: node.reason,
@@ -81,21 +80,20 @@ export async function serveNode(node: AccelNode, options: ServeNodeOptions = {})
   return new NodeServer(node, placed, options)
 }
 
-/** Where the nodes of this user's servers are. */
-function ownFolder(): string {
-  if (process.getuid?.() === 0) return SYSTEM_NODE_FOLDER
-  const own = nodeFolders().find((folder) => folder !== SYSTEM_NODE_FOLDER)
-  if (own !== undefined) return own
-  throw accelError(
-    'ERR_ACCEL_NOT_FOUND',
-    'There is no folder for sockets of this user: XDG_RUNTIME_DIR is not set. Set it, or name a folder',
-  )
+/** The same on a socket that listens already, such as one that systemd made. Takes over its descriptor; its file stays. */
+export function serveSocket(
+  node: Servable,
+  fd: number,
+  path: string,
+  options: Omit<ServeNodeOptions, 'folder' | 'mode' | 'owner' | 'group'> = {},
+): NodeServer {
+  return new NodeServer(node, { path, fd, remove() {} }, options)
 }
 
 /** A node on its socket. Made by {@link serveNode}. */
 export class NodeServer implements AsyncDisposable {
   readonly path: string
-  readonly node: AccelNode
+  readonly node: Servable
   /** Resolves when the server has ended: by `close`, or because its device is gone. */
   readonly closed: Promise<void>
   readonly #placed: PlacedSocket
@@ -111,7 +109,7 @@ export class NodeServer implements AsyncDisposable {
   #resolveClosed!: () => void
 
   /** @internal */
-  constructor(node: AccelNode, placed: PlacedSocket, options: ServeNodeOptions) {
+  constructor(node: Servable, placed: PlacedSocket, options: ServeNodeOptions) {
     this.node = node
     this.path = placed.path
     this.#placed = placed
@@ -139,7 +137,8 @@ export class NodeServer implements AsyncDisposable {
 
   /**
    * Takes the node away: new opens find nothing, requests under way get `drainMs` to end (5 seconds unless told), then the opens
-   * are closed and what belonged to them is freed. The device stays its owner's. Idempotent.
+   * are closed and what belonged to them is freed. The device stays its owner's. Idempotent; a second one with 0 ms ends what the
+   * first one waits for.
    */
   close({ drainMs = DEFAULT_DRAIN_MS }: { readonly drainMs?: number } = {}): Promise<void> {
     return this.#stop(accelError('ERR_ACCEL_CLOSED', `the server of ${this.node.name} was stopped`), drainMs)
@@ -150,6 +149,7 @@ export class NodeServer implements AsyncDisposable {
   }
 
   #stop(reason: AccelError, drainMs: number): Promise<void> {
+    if (this.#stopping && drainMs === 0) for (const connection of this.#connections) connection.end(reason)
     this.#stopping ??= this.#drain(reason, drainMs)
     return this.#stopping
   }
@@ -204,7 +204,7 @@ export class NodeServer implements AsyncDisposable {
     return [...this.#connections].filter(({ isOpen }) => isOpen)
   }
 
-  #admit(connection: Connection): Open {
+  #admit(connection: Connection): unknown {
     const { node } = this
     if (node.state === 'resetting') {
       throw accelError('ERR_ACCEL_AGAIN', `${node.name} is in reset: try again`)
@@ -262,7 +262,7 @@ function openOptions(peer: PeerCredentials): OpenOptions {
 }
 
 /** Somewhat more than the longest command may have with a newer client's tail: its codec gets to say what was too long. */
-function longestRequest({ driver: { uapi } }: AccelNode): number {
+function longestRequest({ driver: { uapi } }: Servable): number {
   const commands = [...Object.values(uapi.commands), ...Object.values(commonUapi.commands)]
   const longest = Math.max(...commands.map((command) => command.in.layout.sizeBytes))
   return Math.min(HEADER_BYTES + longest + 2 * MAX_TAIL_BYTES, MAX_MESSAGE_BYTES)

@@ -80,10 +80,13 @@ export const SOCK_DGRAM = 2
 export const SOCK_NONBLOCK = O_NONBLOCK
 export const SOCK_CLOEXEC = O_CLOEXEC
 export const SOL_SOCKET = 1
+export const SO_TYPE = 3
 export const SO_SNDBUF = 7
 export const SO_RCVBUF = 8
 export const SO_PEERCRED = 17
 export const SO_SNDTIMEO = 21
+export const SO_ACCEPTCONN = 30
+export const SO_DOMAIN = 39
 /** As SO_RCVBUF, beyond net.core.rmem_max: for CAP_NET_ADMIN. */
 export const SO_RCVBUFFORCE = 33
 export const SCM_RIGHTS = 1

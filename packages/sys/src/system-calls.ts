@@ -51,6 +51,14 @@ const MAX_SOCKET_PATH_BYTES = 107
 /** sizeof(struct sockaddr_nl) */
 const SOCKADDR_NL_BYTES = 12
 
+/** A path, or with `@` in front a name of the abstract name space: there the NUL comes first, and none ends it. unix(7) */
+function notifyAddress(name: string): Uint8Array {
+  if (!name.startsWith('@')) return socketAddress(name)
+  const address = Buffer.from(socketAddress(name)).subarray(0, -1)
+  address[2] = 0
+  return address
+}
+
 function socketAddress(path: string): Uint8Array {
   const bytes = Buffer.from(path)
   if (bytes.length === 0 || bytes.length > MAX_SOCKET_PATH_BYTES || bytes.includes(0)) {
@@ -64,6 +72,9 @@ function socketAddress(path: string): Uint8Array {
   address.set(bytes, 2)
   return address
 }
+
+/** Unit of `st_blocks`, whatever the file system (inode(7)). */
+const STAT_BLOCK_BYTES = 512
 
 /**
  * System calls whose failures are typed errors: every method throws an `AccelError` with `errno` and `syscall`
@@ -209,12 +220,17 @@ export class SystemCalls {
 
   /**
    * Which file a descriptor is of: `id` is the same for all descriptors of it, and no other file's while one of them, or a
-   * mapping, is there. With its size, and the block size of its file system: of huge pages, that of a page.
+   * mapping, is there. With its size, what of it takes memory, and the block size of its file system: of huge pages, that of a page.
    */
-  identify(fd: number): { id: string; sizeBytes: number; blockBytes: number } {
+  identify(fd: number): { id: string; sizeBytes: number; blockBytes: number; residentBytes: number } {
     try {
-      const { dev, ino, size, blksize } = fstatSync(fd, { bigint: true })
-      return { id: `${dev}:${ino}`, sizeBytes: Number(size), blockBytes: Number(blksize) }
+      const { dev, ino, size, blksize, blocks } = fstatSync(fd, { bigint: true })
+      return {
+        id: `${dev}:${ino}`,
+        sizeBytes: Number(size),
+        blockBytes: Number(blksize),
+        residentBytes: Number(blocks) * STAT_BLOCK_BYTES,
+      }
     } catch (cause) {
       const { errno = -constants.errno.EBADF } = cause as NodeJS.ErrnoException
       throw systemError('fstat', errno, `fd ${fd}`)
@@ -357,6 +373,22 @@ export class SystemCalls {
     }, 0)
   }
 
+  /** A non-blocking Unix datagram socket connected to a path, or to `@name` in the abstract name space. */
+  connectDatagram(name: string): number {
+    const address = notifyAddress(name)
+    return this.#socket(abi.AF_UNIX, abi.SOCK_DGRAM | abi.SOCK_NONBLOCK, 0, (fd) => {
+      this.#check('connect', this.provider.raw.connect(fd, address, address.length), name)
+    })
+  }
+
+  /** A non-blocking Unix datagram socket that receives at a path, or at `@name` in the abstract name space. */
+  bindDatagram(name: string): number {
+    const address = notifyAddress(name)
+    return this.#socket(abi.AF_UNIX, abi.SOCK_DGRAM | abi.SOCK_NONBLOCK, 0, (fd) => {
+      this.#check('bind', this.provider.raw.bind(fd, address, address.length), name)
+    })
+  }
+
   /** How long connect and send block: a struct timeval, seconds and microseconds; 0 is for ever. */
   #sendLimit(fd: number, timeoutMs: number): void {
     const limit = Buffer.alloc(16)
@@ -393,6 +425,16 @@ export class SystemCalls {
     bytes.writeInt32LE(value)
     const result = this.provider.raw.setsockopt(fd, abi.SOL_SOCKET, option, bytes, bytes.length)
     this.#check('setsockopt', result, `option ${option} of fd ${fd}`)
+  }
+
+  /** An integer option at SOL_SOCKET level, such as `abi.SO_TYPE`. */
+  getSocketOption(fd: number, option: number): number {
+    const bytes = Buffer.alloc(4)
+    const size = Buffer.alloc(4)
+    size.writeUInt32LE(bytes.length)
+    const result = this.provider.raw.getsockopt(fd, abi.SOL_SOCKET, option, bytes, size)
+    this.#check('getsockopt', result, `option ${option} of fd ${fd}`)
+    return bytes.readInt32LE(0)
   }
 
   /** Who is at the other end of a Unix socket, as it was when it connected. */

@@ -25,6 +25,16 @@ const attributeFields = {
 
 const bo = handle('bo')
 const fence = handle('fence')
+const queue = handle('queue')
+/** A part of a buffer object, and what the device may do with it. */
+const range = struct({
+  handle: bo,
+  access: enumeration({ read: 0, write: 1, readwrite: 2 }),
+  offset: u64,
+  sizeBytes: u64,
+})
+/** A part of a file that the client maps. */
+const filePart = struct({ offset: u64, sizeBytes: u64 })
 /** A value of a timeline fence. */
 const point = struct({ fence, value: u64 })
 /** None yet: each bit is refused, so that it can get a meaning later. */
@@ -174,8 +184,8 @@ export const commonUapi = buildUapi(
       }),
       boImport: cmd(0x17, {
         doc:
-          'Makes a buffer object of what was exported, here or elsewhere, or of any memfd that is sealed against shrinking. Where this ' +
-          'open has it already, the answer is the handle that it has.',
+          'Makes a buffer object of memory that was exported, here or elsewhere, or of any memfd that is sealed against shrinking, or of a ' +
+          'dma-buf of a buffer object of this server. Where this open has it already, the answer is the handle that it has.',
         in: { fd, flags: noFlags },
         out: { sizeBytes: u64, handle: bo },
         concurrent: true,
@@ -187,15 +197,7 @@ export const commonUapi = buildUapi(
           'job is under way that writes what it uses or uses what it writes. When it has ended, however, `signal` is reached; a fence of ' +
           '0 is none. `job` counts up within the open, for messages.',
         in: {
-          buffers: array(
-            struct({
-              handle: bo,
-              access: enumeration({ read: 0, write: 1, readwrite: 2 }),
-              offset: u64,
-              sizeBytes: u64,
-            }),
-            32,
-          ),
+          buffers: array(range, 32),
           waits: array(point, 8),
           signal: point,
           flags: noFlags,
@@ -230,6 +232,35 @@ export const commonUapi = buildUapi(
       fenceDestroy: cmd(0x24, {
         doc: 'Gives the handle back. Jobs that wait for the fence, or signal it, are not disturbed.',
         in: { handle: fence },
+        concurrent: true,
+      }),
+      queueCreate: cmd(0x28, {
+        doc:
+          'Makes a queue of the device that the client itself fills: it maps `rings` and `doorbell`, each a part of the file that ' +
+          'comes with it. `buffers` is all that the queue may touch, and is kept until the queue is gone. `payload` has a form of the ' +
+          'driver, both ways. A client signals the eventfd `kick` where the driver says that a device has to be woken. The open has to ' +
+          'be the only one of the device, and stays so as long as it has a queue.',
+        in: { buffers: array(range, 32), entries: u32, flags: noFlags, payload: bytes(256) },
+        out: {
+          handle: queue,
+          ringsPart: filePart,
+          doorbellPart: filePart,
+          rings: fd,
+          doorbell: fd,
+          kick: fd,
+          payload: bytes(1024),
+        },
+        concurrent: true,
+      }),
+      queueDestroy: cmd(0x29, {
+        doc: 'Stops a queue, and answers when the device is done with all that the queue might touch.',
+        in: { handle: queue },
+        concurrent: true,
+      }),
+      queueEvent: cmd(0x2a, {
+        doc: 'Gives an eventfd that is signalled when work of the queue was completed, and when the queue has failed.',
+        in: { handle: queue, flags: noFlags },
+        out: { fd },
         concurrent: true,
       }),
       attrList: cmd(0x30, {
@@ -268,3 +299,13 @@ export const commonUapi = buildUapi(
   },
   { first: 0, last: FIRST_DRIVER_COMMAND - 1 },
 )
+
+const { events, attrWatch, wait, boWait } = commonUapi.commands
+
+/** Commands that may do nothing but wait, by number, and what for: something to happen, or jobs to end. */
+export const commonWaits: ReadonlyMap<number, 'events' | 'jobs'> = new Map([
+  [events.number, 'events'],
+  [attrWatch.number, 'events'],
+  [wait.number, 'jobs'],
+  [boWait.number, 'jobs'],
+])

@@ -1,6 +1,7 @@
 export { type CallOptions, DeviceClient, type DispatchOptions, type Reply } from './client.js'
 export * from './common.js'
 export { type ClientEvent, CommonClient } from './common-client.js'
+export * from './control.js'
 export * from './errors.js'
 export {
   type AddedField,

@@ -85,7 +85,8 @@ export const queryUapi = buildUapi(
       }),
       engines: cmd(0x04, {
         doc:
-          'What executes work. `command` is the turn that commands take; the others are the driver’s. `busyNs` adds up over all of ' +
+          'What executes work. `command` is the turn that commands take, `job` what runs jobs where the driver takes some, as many at ' +
+          'once as it has `instances`; the others are the driver’s. `busyNs` adds up over all of ' +
           '`instances`, up to `atNs`; `utilisationPermille` is of the interval, at least 100 ms long, before the latest queries.',
         out: list(
           {
@@ -141,7 +142,7 @@ export const queryUapi = buildUapi(
         ),
       }),
       contexts: cmd(0x08, {
-        doc: 'The opens that there are. `self` is the one that asks. Counters as in `counters`; `busyNs` is its part of engine `command`.',
+        doc: 'The opens that there are. `self` is the one that asks. Counters as in `counters`; `busyNs` is its part of engines `command` and `job`.',
         out: list(
           {
             id: u32,
@@ -162,7 +163,7 @@ export const queryUapi = buildUapi(
       }),
       counters: cmd(0x09, {
         doc:
-          'Commands of the driver since the node is there. Each of `submissions` becomes one of `completions` or `failures`; `drops` are ' +
+          'Commands of the driver and jobs since the node is there. Each of `submissions` becomes one of `completions` or `failures`; `drops` are ' +
           'the failures that the driver never saw. `refusals` never became a submission. `errors` are the failures by number of the ' +
           'error table, and `eventsLost` the events that were overwritten in the history.',
         out: {

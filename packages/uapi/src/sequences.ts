@@ -41,8 +41,9 @@ function byteField<T>(
       }
       const start = offset + LENGTH_SIZE_BYTES
       requireZero(bytes, start + length, start + max, path, 'what follows the data')
-      // A copy: the source may be memory that the other side still writes to.
-      return fromBytes(bytes.slice(start, start + length), path)
+      // A copy: the source may be memory that the other side still writes to, or that the next message is read into. (`slice` is none
+      // where the source is a Buffer.)
+      return fromBytes(new Uint8Array(bytes.subarray(start, start + length)), path)
     },
   })
   return {

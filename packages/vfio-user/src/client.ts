@@ -5,12 +5,13 @@ import {
   type IrqType,
   irqTypes,
   Listeners,
+  type RegionFile,
   type ResetKind,
   type Transport,
   type TransportIdentity,
 } from '@uaccel/core'
 import type { DmaMapper, DmaMapRequest, Iova } from '@uaccel/memory'
-import { EventFd, Mapping, type Watch, watch } from '@uaccel/sys'
+import { abi, EventFd, Mapping, sys, type Watch, watch } from '@uaccel/sys'
 import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
 import { Connection } from './connection.js'
 import { DmaTable } from './dma-table.js'
@@ -18,6 +19,7 @@ import { closeRegions, type Inquiry, inquire, type Region } from './inquiry.js'
 import { placeBars } from './place.js'
 import { ACCESS_BYTES, broken, Command, DmaFlag, IrqSet, Size } from './protocol.js'
 import { refuseOwnSocket } from './same-thread.js'
+import { isSealed } from './sealed.js'
 
 /** How to reach a vfio-user server. */
 export interface ConnectOptions {
@@ -180,6 +182,26 @@ class VfioUserTransport implements Transport {
       dontFork: true,
       label: `region ${region} of ${this.identity.address}`,
     })
+  }
+
+  regionFile(region: number, area: Area): RegionFile {
+    this.#alive()
+    const { fd, fdOffset, sizeBytes } = this.regions[region]!
+    const offset = Number(fdOffset) + area.offset
+    const refuse = (why: string) =>
+      accelError(
+        'ERR_ACCEL_UNSUPPORTED',
+        `The file of region ${region} of ${this.identity.address} cannot be handed on: ${why}.`,
+      )
+    if (fd === undefined) throw refuse('the server gave none')
+    const { id, sizeBytes: fileBytes } = sys.identify(fd)
+    const shared = this.regions.some(
+      (other) => other.index !== region && other.fd !== undefined && sys.identify(other.fd).id === id,
+    )
+    const pages = Math.ceil(sizeBytes / abi.PAGE_SIZE_BYTES) * abi.PAGE_SIZE_BYTES
+    if (shared || fdOffset !== 0n || fileBytes > pages) throw refuse('it holds more than that region')
+    if (!isSealed(fd)) throw refuse('it is not sealed against shrinking')
+    return { fd, offset }
   }
 
   setIrqs(type: IrqType, fds: readonly number[]): void {

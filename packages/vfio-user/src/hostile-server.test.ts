@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { DmaBuffer, DmaDomain } from '@uaccel/memory'
+import { sys } from '@uaccel/sys'
 import type { AccelError } from '@uaccel/uapi'
 import t from 'tap'
 import { connectVfioUser } from './client.js'
@@ -215,6 +216,27 @@ t.test('a region file that its server can shrink is not mapped unless asked for'
   const brave = await connectVfioUser(path, { mapUnsealed: true })
   t.same(brave.regions[0]?.mappable, [{ offset: 0, sizeBytes: 4096 }])
   await brave.close()
+})
+
+t.test('a region file is handed on where it is sealed, and is that region and no more', async (t) => {
+  const file = async (memfds: number[], { caps = '', offset = 0n, mapUnsealed = false } = {}) => {
+    const reply = `${hex(32 + caps.length / 2, 7, 0, caps ? 32 : 0, 4096n, offset)}${caps}`
+    const { path } = await scripted(but(region(0, 7, 4096n, { memfds, reply })))
+    const transport = await connectVfioUser(path, { mapUnsealed })
+    try {
+      const { sizeBytes } = sys.fstat(transport.regionFile!(0, { offset: 0, sizeBytes: 4096 }).fd)
+      return sizeBytes
+    } catch (error) {
+      return (error as AccelError).code
+    } finally {
+      await transport.close()
+    }
+  }
+  t.equal(await file([-4096]), 4096)
+  t.equal(await file([4096], { mapUnsealed: true }), 'ERR_ACCEL_UNSUPPORTED', 'the server can shrink it')
+  t.equal(await file([-8192]), 'ERR_ACCEL_UNSUPPORTED', 'it holds more')
+  t.equal(await file([-8192], { offset: 4096n }), 'ERR_ACCEL_UNSUPPORTED')
+  t.equal(await file([]), 'ERR_ACCEL_UNSUPPORTED', 'there is none')
 })
 
 t.test('DMA messages reach what was mapped, as it was mapped, and nothing else', async (t) => {

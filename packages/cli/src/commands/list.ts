@@ -8,15 +8,31 @@ import {
 } from '@uaccel/core'
 import type { Command } from 'commander'
 import { knownById } from '../drivers.js'
+import { type FolderFlag, nodeOptions } from '../nodes/find.js'
+import { listNodes } from '../nodes/roll.js'
 import { hex, note, printJson } from '../output.js'
 import { table } from '../table.js'
 
-/** `uaccel list`: what is on the PCI bus, and who has it. */
+interface ListFlags extends FolderFlag {
+  all?: boolean
+  json?: boolean
+  nodes?: boolean
+}
+
+/** `uaccel list`: what is on the PCI bus, and who has it; or the nodes that there are. */
 export function listCommand(command: Command): void {
-  command
+  nodeOptions(command.option('-n, --nodes', 'nodes, in place of devices: also `uaccel -L`'))
     .option('-a, --all', 'all devices; otherwise bridges and the chipset are left out')
-    .option('--json', 'as JSON, all devices')
-    .action(({ all, json }: { all?: boolean; json?: boolean }) => {
+    .option('--json', 'as JSON, all devices; with --nodes schema uaccel.nodes/1')
+    .addHelpText(
+      'after',
+      `
+A node that nobody serves, or that this user may not open, is listed with the
+reason.`,
+    )
+    .action(({ all, json, nodes, folder }: ListFlags) => {
+      const at = folder === undefined ? {} : { folder }
+      if (nodes || folder !== undefined) return listNodes({ ...at, ...(json ? { json } : {}) })
       const names = pciNames()
       const devices = listPciDevices({ names })
       const others = listUioDevices().filter(hasItsOwnDriver)

@@ -1,109 +1,116 @@
-import { Accel, type AccelNode } from '@uaccel/accel'
-import { loopback } from '@uaccel/model'
-import { type NodeServer, serveNode } from '@uaccel/server'
-import { isAccelError } from '@uaccel/uapi'
+import { resolve } from 'node:path'
+import {
+  type ConfigSource,
+  checkConfig,
+  DEFAULT_METRICS_ADDRESS,
+  defaultConfigFile,
+  runService,
+} from '@uaccel/server'
 import { type Command, InvalidArgumentError } from 'commander'
-import { known, knownByName } from '../drivers.js'
+import { known } from '../drivers.js'
 import { note } from '../output.js'
 
 interface ServeFlags {
+  config?: string
+  check?: boolean
+  metrics?: string | true
   model?: string[]
   folder?: string
-  mode: number
+  mode?: string
   owner?: string
   group?: string
   exclusive?: boolean
-  drain: number
+  drain?: number
 }
 
-/** `uaccel serve`: nodes for the devices of this machine, or for models, in one process. */
+/** What stands for a configuration file. */
+const short = ['model', 'folder', 'mode', 'owner', 'group', 'exclusive', 'drain'] as const
+
+/** `uaccel serve`: nodes for the devices of this machine, or for models, each in a process of its own. */
 export function serveCommand(command: Command): void {
   command
     .option(
-      '-m, --model <name...>',
-      `models in this process, in place of devices: ${Object.keys(known).join(', ')}`,
+      '-c, --config <file>',
+      'what to serve, see docs/serve.md (default: $XDG_CONFIG_HOME or /etc, uaccel/uaccel.json)',
     )
+    .option('--check', 'check the configuration, tell what would be served, and end')
+    .option(
+      '--metrics [address]',
+      `offer metrics for Prometheus at this address:port or Unix socket (default: ${DEFAULT_METRICS_ADDRESS})`,
+    )
+    .option('-m, --model <name...>', `models in place of devices: ${Object.keys(known).join(', ')}`)
     .option(
       '-f, --folder <folder>',
       'where nodes are made (default: /run/uaccel as root, else $XDG_RUNTIME_DIR/uaccel)',
     )
-    .option('--mode <octal>', 'permissions of the nodes: who may write may open them', mode, 0o600)
+    .option('--mode <octal>', 'permissions of the nodes: who may write may open them (default: 600)', mode)
     .option('--owner <user>', 'their owner, by name or number')
     .option('--group <group>', 'their group, by name or number')
     .option('-x, --exclusive', 'one open at a time for each')
-    .option('--drain <ms>', 'how long requests under way may take when it is stopped', milliseconds, 5000)
+    .option(
+      '--drain <ms>',
+      'how long requests under way may take when it is stopped (default: 5000)',
+      milliseconds,
+    )
     .addHelpText(
       'after',
       `
-Devices are those that are bound to vfio-pci, now or later, and that a driver here takes. SIGTERM or SIGINT stops it: new opens
-are refused, requests under way get their time, devices are brought to rest.
+Devices are those that are bound to vfio-pci, now or later, and that a driver
+takes; a configuration says more. Each has a process of its own, which is
+started again when it ends. SIGTERM or SIGINT stops them: new opens are refused,
+requests under way get their time, devices are brought to rest; a second signal
+hurries. SIGHUP reads the configuration anew.
 
-Example:
-  uaccel serve --model edu --folder /tmp/uaccel`,
+Examples:
+  uaccel serve --model edu --folder /tmp/uaccel
+  uaccel serve --config ./uaccel.json --check`,
     )
     .action(run)
 }
 
-async function run(flags: ServeFlags): Promise<void> {
-  const accel = new Accel()
-  const servers = new Set<NodeServer>()
-  const serve = async (node: AccelNode) => {
-    const server = await serveNode(node, {
-      mode: flags.mode,
-      exclusive: flags.exclusive ?? false,
-      ...(flags.folder === undefined ? {} : { folder: flags.folder }),
-      ...(flags.owner === undefined ? {} : { owner: account(flags.owner) }),
-      ...(flags.group === undefined ? {} : { group: account(flags.group) }),
-    })
-    servers.add(server)
-    void server.closed.then(() => servers.delete(server))
-    note(
-      `${server.path}: ${node.driver.name}, ${node.identity.transport.kind} ${node.identity.transport.address}`,
-    )
+async function run(flags: ServeFlags, command: Command): Promise<void> {
+  const given = short.filter((name) => flags[name] !== undefined)
+  if (flags.config !== undefined && given.length > 0)
+    command.error(`error: --${given[0]} is for a run without --config: the file says it`)
+  const source = sourceOf(flags, given.length > 0)
+  if (flags.check) {
+    for (const line of await checkConfig(source)) process.stdout.write(`${line}\n`)
+    return
   }
-  accel.on('removed', ({ name }, reason) => note(`${name} is gone: ${reason.message}`))
-  accel.on('reset', ({ name }, reason) => note(`${name} works again: ${reason.message}`))
-  accel.on('error', (error) => note(`${error.message} (${error.code})`))
-  for (const { driver } of Object.values(known)) accel.register(driver)
-  try {
-    if (flags.model) {
-      for (const name of flags.model)
-        await serve(await accel.add(loopback(await knownByName(name).loadModel())))
-    } else {
-      // A node that cannot be made is told, and the others are served.
-      accel.on('added', (node) => void serve(node).catch(tell))
-      const discovery = await accel.discover({ ref: true })
-      discovery.on('skipped', ({ error }) => tell(error))
-      discovery.on('error', tell)
-      for (const { error } of discovery.skipped) tell(error)
-    }
-  } catch (error) {
-    await Promise.all([...servers].map((server) => server.close({ drainMs: 0 })))
-    await accel.close()
-    throw error
-  }
-  let stopping = false
-  const stop = async () => {
-    if (stopping) return
-    stopping = true
-    await Promise.all([...servers].map((server) => server.close({ drainMs: flags.drain })))
-    await accel.close()
-    if (process.connected) process.disconnect()
-  }
-  // Started by another program of Node: it is told when the nodes are there, and its end is this one's.
-  process.send?.('ready')
-  process.once('SIGINT', stop).once('SIGTERM', stop).once('disconnect', stop)
+  if (source.file !== undefined) note(`configuration: ${source.file}`)
+  await runService({
+    source,
+    note,
+    ...(flags.metrics === undefined
+      ? {}
+      : { metrics: flags.metrics === true ? DEFAULT_METRICS_ADDRESS : flags.metrics }),
+  })
 }
 
-function tell(error: Error): void {
-  note(isAccelError(error) ? `${error.message} (${error.code})` : String(error))
+function sourceOf(flags: ServeFlags, isShort: boolean): ConfigSource {
+  const file = flags.config ?? (isShort ? undefined : defaultConfigFile())
+  const common = {
+    drivers: Object.keys(known).map((name) => `@uaccel/driver-${name}`),
+    resolveFrom: [import.meta.url],
+  }
+  if (file !== undefined) return { ...common, file }
+  const { model, folder, mode, owner, group, exclusive, drain } = flags
+  return {
+    ...common,
+    value: {
+      folder: folder === undefined ? undefined : resolve(folder),
+      defaults: { mode, owner: account(owner), group: account(group), exclusive, drainMs: drain },
+      // Numbered in their order.
+      devices: model?.map((name, number) => ({ model: name, number })),
+    },
+  }
 }
 
-const account = (text: string): number | string => (/^\d+$/.test(text) ? Number(text) : text)
+const account = (text: string | undefined) => (text !== undefined && /^\d+$/.test(text) ? Number(text) : text)
 
-function mode(text: string): number {
+function mode(text: string): string {
   if (!/^0?[0-7]{3}$/.test(text)) throw new InvalidArgumentError('It is three octal digits, such as 660.')
-  return Number.parseInt(text, 8)
+  return text
 }
 
 function milliseconds(text: string): number {

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
-import { added, cmd, commonUapi, nodeProtocol, queryUapi, u8, u32, uapi } from '../index.js'
+import { added, cmd, commonUapi, controlUapi, nodeProtocol, queryUapi, u8, u32, uapi } from '../index.js'
 import { abiOf, formatAbi, parseAbi, requireSnapshot } from './index.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'uaccel-abi-'))
@@ -12,6 +12,7 @@ for (const [uapi, folder] of [
   [commonUapi, '.'],
   [queryUapi, 'abi/query'],
   [nodeProtocol, 'abi/node'],
+  [controlUapi, 'abi/control'],
 ] as const) {
   t.test(`${uapi.name} has the ABI that is checked in`, async () => {
     requireSnapshot(

@@ -1,8 +1,8 @@
-import { MemoryViews } from '@uaccel/memory'
 import { Mapping, sys } from '@uaccel/sys'
 import { accelError, type CommonClient, type Handle, isAccelError } from '@uaccel/uapi'
+import { MemoryViews } from './views.js'
 
-/** Whatever calls the commands that every device answers: an `AccelClient`, or a client in another process. */
+/** Whatever calls the commands that every device answers: a client in the driver's process, or in another. */
 export type CommonCaller = Pick<CommonClient, 'common'>
 
 /** A part of a buffer as a job uses it; all of it unless told. */
