@@ -1,5 +1,5 @@
 import { openSync } from 'node:fs'
-import { openAccel } from '@uaccel/client'
+import { openAccel, openBuffers } from '@uaccel/client'
 import { eduUapi } from '@uaccel/driver-edu/uapi'
 import { npuUapi } from '@uaccel/driver-npu/uapi'
 import { isAccelError } from '@uaccel/uapi'
@@ -74,7 +74,6 @@ const programs: Record<string, () => Promise<void>> = {
   },
   /** Reads so many digits on the NPU, by jobs on buffers that are mapped here. */
   async digits() {
-    const { openBuffers } = await import('@uaccel/accel')
     const { classify, loadDigits } = await import('@uaccel/example-digits')
     const { npuJobAccelerator, Session } = await import('@uaccel/inference')
     const dev = await openAccel(npuUapi, 'accel0')
