@@ -95,7 +95,7 @@ export async function share(measure: Measure): Promise<void> {
         await measure({
           rows: [`buffer of ${name}: made, shared, mapped twice`],
           unit: 'us',
-          operations: 200,
+          operations: 50,
           typescript: (operations) => shared(maker!, other!, sizeBytes, operations),
           c: (operations) => baseline.run(operations),
         })

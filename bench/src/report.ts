@@ -64,5 +64,12 @@ ${machineLine(machine)}.
   CLOCK_MONOTONIC, against an epoll loop. The listener sleeps when the event comes.
 - **region read**: a 4-byte REGION_READ over vfio-user and its reply, each client against the same server, and each server
   under the same client. On one core it is the work of both ends; free to move, the time to wake the other core comes on top.
+- **node command**: \`version\`, which every device answers, from a client's process to a node's server and back, against a ping-pong
+  of messages of the same size on a Unix socket, whose bytes nobody looks at. With 64 under way both sides write and read all of
+  them at once, so that in C next to nothing is left of a message; a command still is checked, dispatched and has a limit in time.
+- **buffer made, shared, mapped twice**: by BO_CREATE, BO_EXPORT, BO_IMPORT and BO_MMAP of two opens, seven commands in all with those
+  that free it, against one memfd that is sealed, passed and mapped in two processes. One byte is written, so no size is copied or
+  faulted in. What grows with the size is the client's part: V8 counts views as memory of its own, and collects garbage for each
+  64 MiB or so. The server looks at no buffer.
 `
 }

@@ -306,9 +306,9 @@ static_assert(offsetof(struct uaccel_common_info_out, iommu) == 632, "offset");
 
 /**
  * struct uaccel_common_query_in - what UACCEL_COMMON_CMD_QUERY takes
- * @kind:
- * @from:
- * @size_bytes:
+ * @kind: A number of the uAPI query.
+ * @from: First entry wanted, of a list.
+ * @size_bytes: What the client has room for.
  */
 struct uaccel_common_query_in {
 	uint32_t kind;
@@ -322,8 +322,8 @@ static_assert(offsetof(struct uaccel_common_query_in, size_bytes) == 8, "offset"
 
 /**
  * struct uaccel_common_query_out - what UACCEL_COMMON_CMD_QUERY answers
- * @present: 0 or 1.
- * @truncated: 0 or 1.
+ * @present: Whether the node has anything of that kind. 0 or 1.
+ * @truncated: Something that is not zero was cut off. 0 or 1.
  * @reserved_2: Zero.
  * @size_bytes:
  * @data_length: Bytes of @data: at most 8192.
@@ -350,7 +350,7 @@ static_assert(offsetof(struct uaccel_common_query_out, data) == 12, "offset");
 
 /**
  * struct uaccel_common_events_in - what UACCEL_COMMON_CMD_EVENTS takes
- * @after:
+ * @after: `last` of the answer before; 0 at first.
  * @options: Bits of UACCEL_COMMON_EVENTS_IN_OPTIONS_*.
  * @reserved_12: Zero.
  */
@@ -375,7 +375,7 @@ static_assert(offsetof(struct uaccel_common_events_in, reserved_12) == 12, "offs
 
 /**
  * struct uaccel_common_events_out_events - a part of the structure that follows
- * @sequence:
+ * @sequence: Counts up by one with each event of the node.
  * @at_ns:
  * @kind: One of UACCEL_COMMON_EVENTS_OUT_EVENTS_KIND_*.
  * @error:
@@ -404,7 +404,7 @@ static_assert(offsetof(struct uaccel_common_events_out_events, reason) == 32, "o
 /**
  * struct uaccel_common_events_out - what UACCEL_COMMON_CMD_EVENTS answers
  * @last:
- * @lost:
+ * @lost: Events in between that the node does not have any more.
  * @events_count: Elements of @events: at most 32.
  * @reserved_20: Zero.
  * @events: Zero where unused.
@@ -432,7 +432,8 @@ static_assert(offsetof(struct uaccel_common_events_out, events) == 24, "offset")
  * struct uaccel_common_reset_in - what UACCEL_COMMON_CMD_RESET takes
  * @kind: One of UACCEL_COMMON_RESET_IN_KIND_*.
  * @reason_length: Bytes of @reason: at most 128.
- * @reason: UTF-8, not terminated, zero where unused.
+ * @reason: For the record, and for those whom it hits. UTF-8, not terminated, zero where
+ *	unused.
  */
 struct uaccel_common_reset_in {
 	uint32_t kind;
@@ -490,7 +491,7 @@ static_assert(offsetof(struct uaccel_common_bo_info_in, handle) == 0, "offset");
  * struct uaccel_common_bo_info_out - what UACCEL_COMMON_CMD_BO_INFO answers
  * @size_bytes:
  * @flags: Bits of UACCEL_COMMON_BO_INFO_OUT_FLAGS_*.
- * @jobs:
+ * @jobs: Jobs that use it and have not ended.
  */
 struct uaccel_common_bo_info_out {
 	uint64_t size_bytes;
@@ -561,7 +562,7 @@ static_assert(offsetof(struct uaccel_common_bo_sync_in, size_bytes) == 16, "offs
  * struct uaccel_common_bo_wait_in - what UACCEL_COMMON_CMD_BO_WAIT takes
  * @handle: A handle of a bo; 0 is none.
  * @reserved_4: Zero.
- * @deadline_ns:
+ * @deadline_ns: Time of CLOCK_MONOTONIC.
  */
 struct uaccel_common_bo_wait_in {
 	uint32_t handle;
@@ -1021,7 +1022,7 @@ static_assert(offsetof(struct uaccel_common_queue_event_out, fd) == 0, "offset")
  * struct uaccel_common_attr_list_in - what UACCEL_COMMON_CMD_ATTR_LIST takes
  * @path_length: Bytes of @path: at most 128.
  * @path: UTF-8, not terminated, zero where unused.
- * @from:
+ * @from: First entry wanted.
  */
 struct uaccel_common_attr_list_in {
 	uint32_t path_length;
@@ -1082,7 +1083,7 @@ static_assert(offsetof(struct uaccel_common_attr_list_out_entries, revision) == 
 
 /**
  * struct uaccel_common_attr_list_out - what UACCEL_COMMON_CMD_ATTR_LIST answers
- * @total:
+ * @total: How many there are in all.
  * @reserved_4: Zero.
  * @entries_count: Elements of @entries: at most 32.
  * @reserved_12: Zero.

@@ -122,19 +122,20 @@ extern "C" {
  * @bus: One of UACCEL_QUERY_IDENTITY_OUT_BUS_*.
  * @vendor:
  * @device:
- * @subsystem_vendor:
+ * @subsystem_vendor: Of the config space, as `vendor` and `device`.
  * @subsystem:
- * @class_code:
+ * @class_code: 24 bits: base class, subclass, interface.
  * @revision:
  * @reserved_21: Zero.
- * @emulated: One of UACCEL_QUERY_IDENTITY_OUT_EMULATED_*.
- * @uapi_version:
+ * @emulated: Whether the device is software. One of UACCEL_QUERY_IDENTITY_OUT_EMULATED_*.
+ * @uapi_version: Version of the driver's uAPI.
  * @node_length: Bytes of @node: at most 32.
- * @node: UTF-8, not terminated, zero where unused.
+ * @node: Name of the node, such as accel0. UTF-8, not terminated, zero where unused.
  * @driver_length: Bytes of @driver: at most 32.
  * @driver: UTF-8, not terminated, zero where unused.
  * @driver_version_length: Bytes of @driver_version: at most 32.
- * @driver_version: UTF-8, not terminated, zero where unused.
+ * @driver_version: As the driver says; empty where it does not. UTF-8, not terminated, zero
+ *	where unused.
  * @uapi_length: Bytes of @uapi: at most 32.
  * @uapi: UTF-8, not terminated, zero where unused.
  * @name_length: Bytes of @name: at most 64.
@@ -142,13 +143,17 @@ extern "C" {
  * @firmware_length: Bytes of @firmware: at most 64.
  * @firmware: UTF-8, not terminated, zero where unused.
  * @transport_length: Bytes of @transport: at most 16.
- * @transport: UTF-8, not terminated, zero where unused.
+ * @transport: How the driver reaches the device: vfio, uio, vfio-user, loopback. UTF-8, not
+ *	terminated, zero where unused.
  * @address_length: Bytes of @address: at most 256.
- * @address: UTF-8, not terminated, zero where unused.
+ * @address: Where the transport found it: a PCI address, a socket. UTF-8, not terminated, zero
+ *	where unused.
  * @iommu_length: Bytes of @iommu: at most 16.
- * @iommu: UTF-8, not terminated, zero where unused.
+ * @iommu: Interface to the IOMMU: type1, iommufd, or none; empty where the kernel does not hold
+ *	the device. UTF-8, not terminated, zero where unused.
  * @tainted_length: Bytes of @tainted: at most 256.
- * @tainted: UTF-8, not terminated, zero where unused.
+ * @tainted: Why the device can reach memory that is not its own; empty where an IOMMU isolates
+ *	it. UTF-8, not terminated, zero where unused.
  */
 struct uaccel_query_identity_out {
 	uint32_t known;
@@ -250,7 +255,8 @@ static_assert(offsetof(struct uaccel_query_status_out, reason) == 12, "offset");
  * @name_length: Bytes of @name: at most 32.
  * @name: UTF-8, not terminated, zero where unused.
  * @unit_length: Bytes of @unit: at most 16.
- * @unit: UTF-8, not terminated, zero where unused.
+ * @unit: Of `value`, such as bytes; empty for a plain number. UTF-8, not terminated, zero where
+ *	unused.
  * @value:
  */
 struct uaccel_query_limits_out_entries {
@@ -301,12 +307,13 @@ static_assert(offsetof(struct uaccel_query_limits_out, entries) == 16, "offset")
  * struct uaccel_query_memory_regions_out_entries - a part of the structure that follows
  * @name_length: Bytes of @name: at most 32.
  * @name: UTF-8, not terminated, zero where unused.
- * @kind: One of UACCEL_QUERY_MEMORY_REGIONS_OUT_ENTRIES_KIND_*.
+ * @kind: A BAR, or memory behind it that the driver knows of. One of
+ *	UACCEL_QUERY_MEMORY_REGIONS_OUT_ENTRIES_KIND_*.
  * @known: Bits of UACCEL_QUERY_MEMORY_REGIONS_OUT_ENTRIES_KNOWN_*.
- * @mappable: 0 or 1.
+ * @mappable: Whether a part of it, at least, can be mapped. 0 or 1.
  * @reserved_45: Zero.
  * @size_bytes:
- * @used_bytes:
+ * @used_bytes: Where `known` says so.
  */
 struct uaccel_query_memory_regions_out_entries {
 	uint32_t name_length;
@@ -360,12 +367,12 @@ static_assert(offsetof(struct uaccel_query_memory_regions_out, entries) == 16, "
  * struct uaccel_query_engines_out_entries - a part of the structure that follows
  * @name_length: Bytes of @name: at most 32.
  * @name: UTF-8, not terminated, zero where unused.
- * @instances:
+ * @instances: How many of it work side by side.
  * @known: Bits of UACCEL_QUERY_ENGINES_OUT_ENTRIES_KNOWN_*.
- * @utilisation_permille:
- * @busy_ns:
- * @heartbeat:
- * @at_ns:
+ * @utilisation_permille: Where `known` says so: thousandths of the interval before.
+ * @busy_ns: Where `known` says so: of all instances, up to `at_ns`.
+ * @heartbeat: Where `known` says so: a counter that rises while the device lives.
+ * @at_ns: When the others were read.
  */
 struct uaccel_query_engines_out_entries {
 	uint32_t name_length;
@@ -419,7 +426,7 @@ static_assert(offsetof(struct uaccel_query_engines_out, entries) == 16, "offset"
  * @name: UTF-8, not terminated, zero where unused.
  * @known: Bits of UACCEL_QUERY_CLOCKS_OUT_ENTRIES_KNOWN_*.
  * @hz:
- * @max_hz:
+ * @max_hz: Where `known` says so.
  */
 struct uaccel_query_clocks_out_entries {
 	uint32_t name_length;
@@ -472,7 +479,8 @@ static_assert(offsetof(struct uaccel_query_clocks_out, entries) == 16, "offset")
  * @cap_microwatts:
  * @energy_microjoules:
  * @state_length: Bytes of @state: at most 32.
- * @state: UTF-8, not terminated, zero where unused.
+ * @state: As the driver names it; empty where it does not. UTF-8, not terminated, zero where
+ *	unused.
  * @reserved_68: Zero.
  */
 struct uaccel_query_power_out {
@@ -516,8 +524,8 @@ static_assert(offsetof(struct uaccel_query_power_out, reserved_68) == 68, "offse
  * @name: UTF-8, not terminated, zero where unused.
  * @kind: One of UACCEL_QUERY_SENSORS_OUT_ENTRIES_KIND_*.
  * @unit_length: Bytes of @unit: at most 16.
- * @unit: UTF-8, not terminated, zero where unused.
- * @exponent:
+ * @unit: Of the values, before `exponent`. UTF-8, not terminated, zero where unused.
+ * @exponent: Power of 10 that the values are multiplied by.
  * @known: Bits of UACCEL_QUERY_SENSORS_OUT_ENTRIES_KNOWN_*.
  * @reserved_68: Zero.
  * @value:
@@ -586,14 +594,15 @@ static_assert(offsetof(struct uaccel_query_sensors_out, entries) == 16, "offset"
 
 /**
  * struct uaccel_query_contexts_out_entries - a part of the structure that follows
- * @id:
- * @self: 0 or 1.
+ * @id: Number of the open, as events name it.
+ * @self: The open that asks. 0 or 1.
  * @reserved_5: Zero.
  * @known: Bits of UACCEL_QUERY_CONTEXTS_OUT_ENTRIES_KNOWN_*.
- * @pid:
+ * @pid: Of the process at the other end, where `known` has peer.
  * @uid:
  * @gid:
- * @rights: Bits of UACCEL_QUERY_CONTEXTS_OUT_ENTRIES_RIGHTS_*.
+ * @rights: What it may do beyond calling commands. Bits of
+ *	UACCEL_QUERY_CONTEXTS_OUT_ENTRIES_RIGHTS_*.
  * @reserved_28: Zero.
  * @opened_ns:
  * @busy_ns:
@@ -724,7 +733,7 @@ static_assert(offsetof(struct uaccel_query_counters_out, errors) == 80, "offset"
 /**
  * struct uaccel_query_resets_out_entries - a part of the structure that follows
  * @kind: One of UACCEL_QUERY_RESETS_OUT_ENTRIES_KIND_*.
- * @error:
+ * @error: Number of the error that it failed with, or 0.
  * @started_ns:
  * @duration_ns:
  * @reason_length: Bytes of @reason: at most 160.
@@ -780,12 +789,12 @@ static_assert(offsetof(struct uaccel_query_resets_out, entries) == 16, "offset")
  * struct uaccel_query_opens_out_entries - a part of the structure that follows
  * @id:
  * @known: Bits of UACCEL_QUERY_OPENS_OUT_ENTRIES_KNOWN_*.
- * @pid:
+ * @pid: Of the process at the other end, where `known` has peer.
  * @uid:
  * @gid:
  * @reserved_20: Zero.
  * @opened_ns:
- * @closed_ns:
+ * @closed_ns: Where `known` has closed.
  */
 struct uaccel_query_opens_out_entries {
 	uint32_t id;
@@ -835,11 +844,11 @@ static_assert(offsetof(struct uaccel_query_opens_out, entries) == 16, "offset");
  * @name_length: Bytes of @name: at most 32.
  * @name: UTF-8, not terminated, zero where unused.
  * @reserved_36: Zero.
- * @device_ticks:
+ * @device_ticks: The device's own clock.
  * @ticks_per_second:
  * @monotonic_ns:
  * @realtime_ns:
- * @uncertainty_ns:
+ * @uncertainty_ns: How far the moment may lie from the one of `monotonic_ns`, either way.
  */
 struct uaccel_query_time_sync_out_entries {
 	uint32_t name_length;

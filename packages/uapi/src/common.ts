@@ -88,8 +88,17 @@ export const commonUapi = buildUapi(
           'nothing of that kind. `data` is the first `sizeBytes` of the structure, or all of it where that is shorter; the answer’s ' +
           '`sizeBytes` is what the node has, and `truncated` says that something that is not zero was cut off. Of a list the entries ' +
           'begin with number `from`.',
-        in: { kind: u32, from: u32, sizeBytes: u32 },
-        out: { present: bool, truncated: bool, sizeBytes: u32, data: bytes(QUERY_BYTES) },
+        in: {
+          kind: doc('A number of the uAPI query.', u32),
+          from: doc('First entry wanted, of a list.', u32),
+          sizeBytes: doc('What the client has room for.', u32),
+        },
+        out: {
+          present: doc('Whether the node has anything of that kind.', bool),
+          truncated: doc('Something that is not zero was cut off.', bool),
+          sizeBytes: u32,
+          data: bytes(QUERY_BYTES),
+        },
         concurrent: true,
       }),
       events: cmd(0x03, {
@@ -97,13 +106,13 @@ export const commonUapi = buildUapi(
           'Waits for events after number `after`, those before the open left out, and answers all at hand. `last` is what to ask with ' +
           'next; `lost` is how many in between the node does not have any more. With `nonblock` it answers at once. `atNs` counts ' +
           'as CLOCK_REALTIME does, `error` is a number of the error table, or 0, and `open` the open concerned, or 0.',
-        in: { after: u64, options: flags({ nonblock: 0 }) },
+        in: { after: doc('`last` of the answer before; 0 at first.', u64), options: flags({ nonblock: 0 }) },
         out: {
           last: u64,
-          lost: u64,
+          lost: doc('Events in between that the node does not have any more.', u64),
           events: array(
             struct({
-              sequence: u64,
+              sequence: doc('Counts up by one with each event of the node.', u64),
               atNs: u64,
               kind: enumeration({
                 other: 0,
@@ -125,7 +134,10 @@ export const commonUapi = buildUapi(
       }),
       reset: cmd(0x04, {
         doc: 'Resets the device, where the open has the right to. The commands under way end with an error.',
-        in: { kind: enumeration({ default: 0, function: 1, hot: 2 }), reason: string(128) },
+        in: {
+          kind: enumeration({ default: 0, function: 1, hot: 2 }),
+          reason: doc('For the record, and for those whom it hits.', string(128)),
+        },
         concurrent: true,
       }),
       boCreate: cmd(0x10, {
@@ -139,7 +151,7 @@ export const commonUapi = buildUapi(
       boInfo: cmd(0x11, {
         doc: 'What a buffer object is. `jobs` counts those that use it and have not ended.',
         in: { handle: bo },
-        out: { sizeBytes: u64, flags: noFlags, jobs: u32 },
+        out: { sizeBytes: u64, flags: noFlags, jobs: doc('Jobs that use it and have not ended.', u32) },
         concurrent: true,
       }),
       boMmap: cmd(0x12, {
@@ -166,7 +178,7 @@ export const commonUapi = buildUapi(
         doc:
           'Waits until the jobs that use the buffer object now have ended, or until `deadlineNs` of CLOCK_MONOTONIC. Answers with ' +
           'the error of the last job that was to write it, where that failed.',
-        in: { handle: bo, deadlineNs: u64 },
+        in: { handle: bo, deadlineNs: doc('Time of CLOCK_MONOTONIC.', u64) },
         concurrent: true,
       }),
       boDestroy: cmd(0x15, {
@@ -265,9 +277,9 @@ export const commonUapi = buildUapi(
       }),
       attrList: cmd(0x30, {
         doc: 'The attributes below a path, or all, or the one of that path, by name, from entry `from` on.',
-        in: { path: string(ATTRIBUTE_PATH_BYTES), from: u32 },
+        in: { path: string(ATTRIBUTE_PATH_BYTES), from: doc('First entry wanted.', u32) },
         out: {
-          total: u32,
+          total: doc('How many there are in all.', u32),
           entries: array(
             struct({ path: string(ATTRIBUTE_PATH_BYTES), ...attributeFields }),
             ATTRIBUTES_AT_ONCE,

@@ -1,4 +1,5 @@
 import { accelError } from './errors.js'
+import { doc } from './field.js'
 import { bool, enumeration, flags, i32, i64, u8, u16, u32, u64 } from './scalars.js'
 import { buildUapi, type CommandOutput, type CommandsOf, cmd } from './schema.js'
 import { array, string } from './sequences.js'
@@ -31,22 +32,28 @@ export const queryUapi = buildUapi(
           bus: enumeration({ pci: 0, platform: 1 }),
           vendor: u16,
           device: u16,
-          subsystemVendor: u16,
+          subsystemVendor: doc('Of the config space, as `vendor` and `device`.', u16),
           subsystem: u16,
-          classCode: u32,
+          classCode: doc('24 bits: base class, subclass, interface.', u32),
           revision: u8,
-          emulated: enumeration({ unknown: 0, no: 1, yes: 2 }),
-          uapiVersion: u32,
-          node: string(32),
+          emulated: doc('Whether the device is software.', enumeration({ unknown: 0, no: 1, yes: 2 })),
+          uapiVersion: doc("Version of the driver's uAPI.", u32),
+          node: doc('Name of the node, such as accel0.', string(32)),
           driver: string(32),
-          driverVersion: string(32),
+          driverVersion: doc('As the driver says; empty where it does not.', string(32)),
           uapi: string(32),
           name: string(64),
           firmware: string(64),
-          transport: string(16),
-          address: string(256),
-          iommu: string(16),
-          tainted: string(256),
+          transport: doc('How the driver reaches the device: vfio, uio, vfio-user, loopback.', string(16)),
+          address: doc('Where the transport found it: a PCI address, a socket.', string(256)),
+          iommu: doc(
+            'Interface to the IOMMU: type1, iommufd, or none; empty where the kernel does not hold the device.',
+            string(16),
+          ),
+          tainted: doc(
+            'Why the device can reach memory that is not its own; empty where an IOMMU isolates it.',
+            string(256),
+          ),
         },
       }),
       status: cmd(0x01, {
@@ -67,18 +74,28 @@ export const queryUapi = buildUapi(
       }),
       limits: cmd(0x02, {
         doc: 'The most, or least, that the device and its node take, by name.',
-        out: list({ name: string(32), unit: string(16), value: u64 }, 64),
+        out: list(
+          {
+            name: string(32),
+            unit: doc('Of `value`, such as bytes; empty for a plain number.', string(16)),
+            value: u64,
+          },
+          64,
+        ),
       }),
       memoryRegions: cmd(0x03, {
         doc: 'Memory of the device: its BARs, and what the driver says is behind them. `mappable`: a part of it at least.',
         out: list(
           {
             name: string(32),
-            kind: enumeration({ bar: 0, device: 1 }),
+            kind: doc(
+              'A BAR, or memory behind it that the driver knows of.',
+              enumeration({ bar: 0, device: 1 }),
+            ),
             known: flags({ used: 0 }),
-            mappable: bool,
+            mappable: doc('Whether a part of it, at least, can be mapped.', bool),
             sizeBytes: u64,
-            usedBytes: u64,
+            usedBytes: doc('Where `known` says so.', u64),
           },
           64,
         ),
@@ -91,19 +108,22 @@ export const queryUapi = buildUapi(
         out: list(
           {
             name: string(32),
-            instances: u32,
+            instances: doc('How many of it work side by side.', u32),
             known: flags({ busy: 0, utilisation: 1, heartbeat: 2 }),
-            utilisationPermille: u32,
-            busyNs: u64,
-            heartbeat: u64,
-            atNs: u64,
+            utilisationPermille: doc('Where `known` says so: thousandths of the interval before.', u32),
+            busyNs: doc('Where `known` says so: of all instances, up to `atNs`.', u64),
+            heartbeat: doc('Where `known` says so: a counter that rises while the device lives.', u64),
+            atNs: doc('When the others were read.', u64),
           },
           64,
         ),
       }),
       clocks: cmd(0x05, {
         doc: 'The rates at which parts of the device run.',
-        out: list({ name: string(32), known: flags({ max: 0 }), hz: u64, maxHz: u64 }, 64),
+        out: list(
+          { name: string(32), known: flags({ max: 0 }), hz: u64, maxHz: doc('Where `known` says so.', u64) },
+          64,
+        ),
       }),
       power: cmd(0x06, {
         doc: 'What the device takes.',
@@ -112,7 +132,7 @@ export const queryUapi = buildUapi(
           drawnMicrowatts: u64,
           capMicrowatts: u64,
           energyMicrojoules: u64,
-          state: string(32),
+          state: doc('As the driver names it; empty where it does not.', string(32)),
         },
       }),
       sensors: cmd(0x07, {
@@ -130,8 +150,8 @@ export const queryUapi = buildUapi(
               fan: 6,
               humidity: 7,
             }),
-            unit: string(16),
-            exponent: i32,
+            unit: doc('Of the values, before `exponent`.', string(16)),
+            exponent: doc('Power of 10 that the values are multiplied by.', i32),
             known: flags({ min: 0, max: 1, critical: 2 }),
             value: i64,
             min: i64,
@@ -145,13 +165,13 @@ export const queryUapi = buildUapi(
         doc: 'The opens that there are. `self` is the one that asks. Counters as in `counters`; `busyNs` is its part of engines `command` and `job`.',
         out: list(
           {
-            id: u32,
-            self: bool,
+            id: doc('Number of the open, as events name it.', u32),
+            self: doc('The open that asks.', bool),
             known: flags({ peer: 0 }),
-            pid: u32,
+            pid: doc('Of the process at the other end, where `known` has peer.', u32),
             uid: u32,
             gid: u32,
-            rights: flags({ reset: 0, owner: 1, group: 2 }),
+            rights: doc('What it may do beyond calling commands.', flags({ reset: 0, owner: 1, group: 2 })),
             openedNs: u64,
             busyNs: u64,
             submissions: u64,
@@ -184,7 +204,7 @@ export const queryUapi = buildUapi(
         out: list(
           {
             kind: enumeration({ default: 0, function: 1, hot: 2 }),
-            error: u32,
+            error: doc('Number of the error that it failed with, or 0.', u32),
             startedNs: u64,
             durationNs: u64,
             reason: string(160),
@@ -198,11 +218,11 @@ export const queryUapi = buildUapi(
           {
             id: u32,
             known: flags({ closed: 0, peer: 1 }),
-            pid: u32,
+            pid: doc('Of the process at the other end, where `known` has peer.', u32),
             uid: u32,
             gid: u32,
             openedNs: u64,
-            closedNs: u64,
+            closedNs: doc('Where `known` has closed.', u64),
           },
           64,
         ),
@@ -214,11 +234,11 @@ export const queryUapi = buildUapi(
         out: list(
           {
             name: string(32),
-            deviceTicks: u64,
+            deviceTicks: doc("The device's own clock.", u64),
             ticksPerSecond: u64,
             monotonicNs: u64,
             realtimeNs: u64,
-            uncertaintyNs: u64,
+            uncertaintyNs: doc('How far the moment may lie from the one of `monotonicNs`, either way.', u64),
           },
           32,
         ),
