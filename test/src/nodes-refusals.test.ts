@@ -46,8 +46,8 @@ const sum = (client: RawClient) => {
   return answer.code === 0 ? add.out.decode(answer.payload).sum : describe(answer).code
 }
 
-const first = new RawClient(path).hello()
-t.equal(sum(first), 3)
+const first = new RawClient(path)
+t.equal(sum(first.hello()), 3)
 first.leave()
 const before = held(pid)
 
