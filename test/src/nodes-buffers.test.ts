@@ -1,8 +1,11 @@
 import { execFileSync } from 'node:child_process'
+import { once } from 'node:events'
 import { closeSync, existsSync, openSync, unlinkSync, writeFileSync } from 'node:fs'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { encodeJob, npuUapi } from '@uaccel/driver-npu/uapi'
-import { abi, Mapping, sys } from '@uaccel/sys'
+import { abi, duplicates, Mapping, sys } from '@uaccel/sys'
 import { commonUapi, type Handle, isAccelError } from '@uaccel/uapi'
 import t from 'tap'
 import { describe, eventually, held, nodeFolder, RawClient, rawMessage, startServer } from './nodes.js'
@@ -15,6 +18,9 @@ t.setTimeout(300_000)
  */
 
 const PAGE = 4096
+/** include/uapi/asm-generic/socket.h */
+const SO_LINGER = 13
+const LINGER_MS = 10_000
 const quotas = { openObjects: 8, openBytes: 4 << 20, nodeObjects: 12, nodeBytes: 6 << 20, openJobs: 4 }
 const folder = nodeFolder(t)
 const { process: server } = await startServer(t, 'npu', { folder, quotas })
@@ -338,6 +344,42 @@ t.test('descriptors that are no memory that stays', async (t) => {
   closeSync(good)
   client.leave()
   t.ok(works())
+  t.same(await left(), before)
+})
+
+t.test('a socket whose last close waits for its peer', async (t) => {
+  const listener = createServer({ pauseOnConnect: true }).listen(0, '127.0.0.1')
+  await once(listener, 'listening')
+  const accepted = once(listener, 'connection')
+  const socket = connect((listener.address() as AddressInfo).port, '127.0.0.1').on('error', () => {})
+  await once(socket, 'connect')
+  const [peer] = (await accepted) as [Socket]
+  socket.write(new Uint8Array(32 << 20)) // which nobody reads
+  await sleep(100)
+  const { fd } = (socket as unknown as { _handle: { fd: number } })._handle
+  const linger = Buffer.alloc(8) // struct linger: whether, and for how many seconds
+  linger.writeInt32LE(1, 0)
+  linger.writeInt32LE(LINGER_MS / 1000, 4)
+  t.equal(sys.provider.raw.setsockopt(fd, abi.SOL_SOCKET, SO_LINGER, linger, linger.length), 0)
+  const client = open()
+  const [last] = duplicates([fd])
+  const command = commonUapi.commands.boImport
+  const payload = command.in.encode({ fd: last!, flags: {} }, [])
+  // So that the server has the only descriptor left when it closes it.
+  server.kill('SIGSTOP')
+  client.send(rawMessage({ id: 1, code: command.number, fdCount: 1 }, payload), [last!])
+  sys.close(last!)
+  socket.destroy()
+  await sleep(100)
+  server.kill('SIGCONT')
+  t.equal(describe(client.receive()!).code, 'ERR_ACCEL_INVALID_ARGUMENT')
+  const start = performance.now()
+  t.ok(works())
+  const tookMs = performance.now() - start
+  t.ok(tookMs < LINGER_MS / 2, `others are served after ${tookMs.toFixed(0)} ms`)
+  client.leave()
+  peer.destroy()
+  listener.close()
   t.same(await left(), before)
 })
 
