@@ -1,6 +1,6 @@
 import { type ChildProcess, fork, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, existsSync, writeFileSync } from 'node:fs'
+import { chmodSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -14,7 +14,7 @@ import { serveNode } from '@uaccel/server'
 import { sys } from '@uaccel/sys'
 import { accelError, cmd, commonUapi, uapi } from '@uaccel/uapi'
 import t, { type Test } from 'tap'
-import { eventually, nodeFolder } from './nodes.js'
+import { nodeFolder } from './nodes.js'
 import { type Ended, start, uaccel, uaccelBin } from './uaccel.js'
 
 /** `uaccel` on nodes: accel0 and accel1 are models that another process serves, `rich` has all that a driver can tell of. */
