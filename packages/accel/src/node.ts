@@ -354,7 +354,7 @@ export class AccelNode {
         return node.#instance.takesJobs
       },
       get takesQueues() {
-        return node.#instance.probed?.queues !== undefined
+        return node.#instance.probed === undefined || node.#instance.probed.queues !== undefined
       },
       queueOffer: () => (this.#recovery.busy ? undefined : this.#instance.probed?.queues),
       opens: () => this.#opens,
