@@ -399,6 +399,58 @@ t.test('attr', async (t) => {
   t.same(await exit, [0, null])
 })
 
+t.test('a node that nobody serves keeps no other from being told', async (t) => {
+  const at = nodeFolder(t)
+  const { publish } = await rich(t, at)
+  sys.close(sys.listenUnix(join(at, 'accel1'), 1)) // as of a server that was killed
+  const dead = /Nobody serves .*accel1.*ERR_ACCEL_NOT_FOUND/
+  const queried = await uaccel(['query', '--fields', 'node,firmware', '--no-header', '--folder', at])
+  t.match(queried, { code: 3, stdout: /^accel0,7\.1\n$/, stderr: dead })
+  const follow = start(['events', '--count', '1', '--folder', at])
+  const ended = Promise.all([once(follow, 'exit'), text(follow.stdout!)])
+  let said = ''
+  follow.stderr!.setEncoding('utf8').on('data', (part) => {
+    said += part
+  })
+  while (!said.includes('Waiting for events of accel0;'))
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  publish('still here')
+  const [[code], told] = await ended
+  t.equal(code, 3)
+  t.match(told, /still here/)
+  t.match(said, dead)
+})
+
+t.test('attributes that a shell would run are not completed', async (t) => {
+  const at = nodeFolder(t)
+  const { node } = await rich(t, at)
+  const [placed] = await node.attributes.list(node.open(), 'level')
+  const paths = ['lev`reboot`', 'lev$(reboot)', 'lev;reboot', 'lev reboot', 'lev\nreboot', 'lev"', 'level']
+  Object.assign(node.attributes, { list: async () => paths.map((path) => ({ ...placed, path })) })
+  const line = `uaccel attr --folder ${at} accel0 le`
+  t.strictSame(await uaccel(['completion', 'bash', '--line', line]), {
+    code: 0,
+    stdout: 'level\tdB\n',
+    stderr: '',
+  })
+})
+
+t.test('a terminal that has no size, or almost none', async (t) => {
+  const words = ['info', '-L', 'attr', 'query --fields node,driver', 'top --batch --count 1'] as const
+  for (const size of ['cols 0 rows 0', 'cols 9 rows 3']) {
+    for (const word of words) {
+      const node = word === '-L' ? '' : ' accel0'
+      const command = `stty ${size}; exec ${process.execPath} ${uaccelBin} ${word}${node} --folder ${folder}`
+      const terminal = spawn('script', ['-qec', command, '/dev/null'], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      })
+      const [[code], told] = await Promise.all([once(terminal, 'close'), text(terminal.stdout)])
+      t.equal(code, 0, `${word}, ${size}: ${told}`)
+      t.match(told, /a/)
+    }
+  }
+})
+
 t.test('an exclusive node names its holder', async (t) => {
   const at = nodeFolder(t)
   const accel = new Accel()

@@ -4,10 +4,14 @@ export {
   ClientBuffers,
   type ClientJob,
   type ClientPoint,
+  ClientQueue,
   type ClientRange,
   type CommonCaller,
   deadlineIn,
   openBuffers,
+  openQueue,
+  type QueueOptions,
+  type QueueRange,
 } from '@uaccel/memory'
 export {
   Attribute,

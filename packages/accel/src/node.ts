@@ -171,7 +171,9 @@ export class AccelNode {
   async reset({ kind, reason = 'its owner asked for it' }: NodeResetOptions = {}): Promise<void> {
     this.#check()
     const resets = this.device?.resets ?? []
-    if (kind === undefined ? resets.length === 0 : !resets.includes(kind)) {
+    // In the middle of a reset there may be no device to ask; whoever asks then gets that one.
+    const under = this.#recovery.restarting !== undefined
+    if (!under && (kind === undefined ? resets.length === 0 : !resets.includes(kind))) {
       throw accelError(
         'ERR_ACCEL_UNSUPPORTED',
         `${this.name} has no ${kind ?? ''} reset; there are: ${resets.join(', ') || 'none'}`,
@@ -354,7 +356,7 @@ export class AccelNode {
         return node.#instance.takesJobs
       },
       get takesQueues() {
-        return node.#instance.probed?.queues !== undefined
+        return node.#instance.probed === undefined || node.#instance.probed.queues !== undefined
       },
       queueOffer: () => (this.#recovery.busy ? undefined : this.#instance.probed?.queues),
       opens: () => this.#opens,

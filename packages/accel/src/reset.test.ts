@@ -194,6 +194,15 @@ t.test('a handler that ignores its signal keeps the driver from being reset in p
   t.match(log, ['start 1', 'release', 'probe', /^reset live/])
 })
 
+t.test('a reset that is asked for while the device is let go and probed anew is that one', async (t) => {
+  const { node, log, transport } = await setup(t, { rest: () => sleep(50) }, { recoverMs: 10_000 })
+  const first = node.reset()
+  while (!log.includes('release')) await sleep(1)
+  t.equal(node.state, 'resetting')
+  await Promise.all([first, node.reset(), node.reset({ kind: 'function' })])
+  t.equal(transport.resetCount, 1)
+})
+
 t.test('a reset that is asked for while the driver recovers', async (t) => {
   const { node, open, log } = await setup(t, { ...hooks, recover: () => sleep(30) })
   const client = open()

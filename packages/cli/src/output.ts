@@ -1,6 +1,6 @@
 import { type AccelError, isAccelError } from '@uaccel/uapi'
 import pc from 'picocolors'
-import { clean } from './text.js'
+import { COLUMNS, clean } from './text.js'
 
 export type Colors = ReturnType<typeof pc.createColors>
 
@@ -46,6 +46,9 @@ export function colorsOf(stream: NodeJS.WriteStream): Colors {
       !process.argv.includes('--no-color'),
   )
 }
+
+/** Columns for what goes to stdout: a terminal that was never told its size says 0, and what is no terminal nothing. */
+export const columnsOfStdout = (): number => process.stdout.columns || COLUMNS
 
 /** The option that {@link colorsOf} looks at. */
 export const noColor = [

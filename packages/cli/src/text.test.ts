@@ -35,6 +35,7 @@ t.test('text of others', async (t) => {
   t.same(wrap('one two three', 7), ['one two', 'three'])
   t.same(wrap('abcdefgh', 3), ['abc', 'def', 'gh'])
   t.same(wrap('', 3), [''])
+  for (const room of [1, 0, -1, -100]) t.same(wrap('ab', room), ['a', 'b'])
 })
 
 t.test('a table gives way where it may, and then at its end', async (t) => {

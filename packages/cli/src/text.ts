@@ -49,8 +49,9 @@ export function pad(text: string, columns: number, align: 'left' | 'right' = 'le
   return align === 'left' ? text + space : space + text
 }
 
-/** Breaks a text at spaces into lines of at most so many columns, and a word that is longer where it must be. */
-export function wrap(text: string, columns: number): string[] {
+/** Breaks a text at spaces into lines of at most so many columns, and a word that is longer where it must be; a character stays whole. */
+export function wrap(text: string, maxColumns: number): string[] {
+  const columns = Math.max(1, maxColumns)
   const lines = ['']
   for (let word of text.split(' ')) {
     const last = lines.at(-1)!

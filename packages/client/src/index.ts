@@ -3,10 +3,14 @@ export {
   ClientBuffers,
   type ClientJob,
   type ClientPoint,
+  ClientQueue,
   type ClientRange,
   type CommonCaller,
   deadlineIn,
   openBuffers,
+  openQueue,
+  type QueueOptions,
+  type QueueRange,
 } from '@uaccel/memory'
 export { type CallOptions, DeviceClient, type DispatchOptions, type Reply } from '@uaccel/uapi'
 export { NodeClient } from './client.js'

@@ -1,4 +1,4 @@
-import { Mapping, sys } from '@uaccel/sys'
+import { Mapping, requireSealed, sys } from '@uaccel/sys'
 import { accelError, type CommonClient, type Handle, isAccelError } from '@uaccel/uapi'
 import { MemoryViews } from './views.js'
 
@@ -81,17 +81,33 @@ export class ClientBuffers {
     this.#client = client
   }
 
-  /** Makes a buffer object of zeroed memory and maps it. Errors: those of `boCreate` and `boMmap`. */
+  /**
+   * Makes a buffer object of zeroed memory and maps it; what cannot be mapped is given back. Errors: those of `boCreate` and
+   * `boMmap`, `ERR_ACCEL_PROTOCOL` for less memory than was wanted, `ERR_ACCEL_INVALID_ARGUMENT` and `ERR_ACCEL_OUT_OF_RANGE` for a
+   * file that could shrink under this program, or is too short.
+   */
   async create(sizeBytes: number): Promise<ClientBuffer> {
     const { handle } = await this.#client.common('boCreate', { sizeBytes: BigInt(sizeBytes), flags: {} })
-    const { fd, offset, sizeBytes: mappable } = await this.#client.common('boMmap', { handle, flags: {} })
-    if (fd === null) throw accelError('ERR_ACCEL_PROTOCOL', `boMmap of ${handle} gave no descriptor`)
     try {
-      const label = `buffer object ${handle}`
-      const mapping = Mapping.map({ fd, offset: Number(offset), sizeBytes: Number(mappable), label })
-      return new ClientBuffer(this.#client, handle, mapping)
+      return new ClientBuffer(this.#client, handle, await this.#map(handle, sizeBytes))
+    } catch (error) {
+      // Where that fails too, it goes with the open; what went wrong is the first error.
+      await this.#client.common('boDestroy', { handle }).catch(() => {})
+      throw error
+    }
+  }
+
+  async #map(handle: Handle<'bo'>, wantedBytes: number): Promise<Mapping> {
+    const { fd, offset, sizeBytes } = await this.#client.common('boMmap', { handle, flags: {} })
+    const label = `buffer object ${handle}`
+    try {
+      if (fd === null) throw noMemory(label, 'no descriptor')
+      if (sizeBytes < BigInt(wantedBytes)) throw noMemory(label, `${sizeBytes} bytes of ${wantedBytes}`)
+      // The server is another process: a page that it takes away would be SIGBUS here.
+      requireSealed(fd, Number(offset + sizeBytes))
+      return Mapping.map({ fd, offset: Number(offset), sizeBytes: Number(sizeBytes), label })
     } finally {
-      sys.close(fd)
+      if (fd !== null) sys.close(fd)
     }
   }
 
@@ -112,6 +128,11 @@ export class ClientBuffers {
     this.#fence ??= this.#client
       .common('fenceCreate', { initialValue: 0n, flags: {} })
       .then(({ handle }) => handle)
+      .catch((error) => {
+        // A quota that is used up is no reason to refuse what is run later.
+        this.#fence = undefined
+        throw error
+      })
     const fence = await this.#fence
     // Taken now and submitted in this turn: values of a fence only grow.
     const point = { fence, value: ++this.#submitted }
@@ -121,6 +142,9 @@ export class ClientBuffers {
     await this.#client.common('wait', wait, { timeoutMs: timeoutMs + 1000 })
   }
 }
+
+const noMemory = (what: string, found: string) =>
+  accelError('ERR_ACCEL_PROTOCOL', `boMmap of ${what} gave ${found}: its server broke the protocol`)
 
 /** The buffers and jobs of an open. */
 export function openBuffers(client: CommonCaller): ClientBuffers {

@@ -9,8 +9,8 @@ import {
 } from '../nodes/ask.js'
 import { nearest } from '../nodes/fields.js'
 import { type CommonNode, type FolderFlag, nodeHelp, nodeOptions, withNode } from '../nodes/find.js'
-import { exitCodeOf, noColor, printSchema, report } from '../output.js'
-import { COLUMNS, clean, grid } from '../text.js'
+import { columnsOfStdout, exitCodeOf, noColor, printSchema, report } from '../output.js'
+import { clean, grid } from '../text.js'
 import { interrupted } from './loop.js'
 
 interface AttrFlags extends FolderFlag {
@@ -121,7 +121,7 @@ function listed(attributes: readonly TriedAttribute[]): string[] {
     { head: 'VALUE', flexible: true },
     { head: rows.some((row) => row[3] !== '') ? 'SCOPE' : '' },
   ]
-  return grid(columns, rows, process.stdout.columns ?? COLUMNS)
+  return grid(columns, rows, columnsOfStdout())
 }
 
 function jsonOf({ path, mode, scope, type, unit, revision, value, error }: TriedAttribute) {

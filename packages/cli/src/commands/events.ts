@@ -1,14 +1,7 @@
 import type { ClientEvent } from '@uaccel/uapi'
 import { type AccelError, accelError, errorCode, isAccelError } from '@uaccel/uapi'
 import type { Command } from 'commander'
-import {
-  type CommonNode,
-  chosenNodes,
-  type FolderFlag,
-  nodeHelp,
-  nodeOptions,
-  openNode,
-} from '../nodes/find.js'
+import { chosenNodes, type FolderFlag, nodeHelp, nodeOptions, openNodes } from '../nodes/find.js'
 import {
   type Colors,
   colorsOf,
@@ -49,8 +42,8 @@ Examples:
 }
 
 async function run(named: string[], flags: EventsFlags): Promise<void> {
-  const clients: CommonNode[] = []
-  for (const node of chosenNodes(named, flags)) clients.push(await openNode(node, flags))
+  const clients = await openNodes(chosenNodes(named, flags), flags)
+  if (clients.length === 0) return
   const controller = new AbortController()
   interrupted().addEventListener('abort', () => controller.abort())
   if (!flags.json) note(`Waiting for events of ${clients.map(({ name }) => name).join(', ')}; ^C ends.`)
@@ -61,6 +54,8 @@ async function run(named: string[], flags: EventsFlags): Promise<void> {
       let removed: AccelError | undefined
       try {
         for await (const event of client.events({ signal: controller.signal })) {
+          // Another node may have had the last one meanwhile.
+          if (controller.signal.aborted) return undefined
           if (flags.json) printSchema('uaccel.events/1', jsonOf(client.name, event), 0)
           else process.stdout.write(`${lineOf(clean(client.name), event, colors)}\n`)
           if (event.kind === 'removal')

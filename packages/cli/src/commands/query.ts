@@ -1,16 +1,9 @@
 import { once } from 'node:events'
-import { type AccelError, accelError } from '@uaccel/uapi'
+import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
 import { type Command, InvalidArgumentError, Option } from 'commander'
-import { ask, isGone, type Snapshot, settle } from '../nodes/ask.js'
+import { ask, isGone, PATIENCE_MS, type Snapshot, settle } from '../nodes/ask.js'
 import { type Field, fieldHelp, fieldOf, nearest, wantedBy } from '../nodes/fields.js'
-import {
-  type CommonNode,
-  chosenNodes,
-  type FolderFlag,
-  nodeHelp,
-  nodeOptions,
-  openNode,
-} from '../nodes/find.js'
+import { chosenNodes, type FolderFlag, nodeHelp, nodeOptions, openNodes } from '../nodes/find.js'
 import type { Cell } from '../nodes/section.js'
 import { exitCodeOf, printSchema, report } from '../output.js'
 import { COLUMNS, grid, wrap } from '../text.js'
@@ -96,10 +89,9 @@ function tellFields(): void {
 async function run(named: readonly string[], fields: readonly Field[], flags: QueryFlags): Promise<void> {
   const { loop, count = loop === undefined ? 1 : Number.POSITIVE_INFINITY } = flags
   const wanted = wantedBy(fields)
-  const clients: CommonNode[] = []
-  for (const node of chosenNodes(named, flags)) clients.push(await openNode(node, flags))
+  const clients = await openNodes(chosenNodes(named, flags), flags)
   const signal = interrupted()
-  let gone: AccelError | undefined
+  let failed: AccelError | undefined
   try {
     await settle(clients, wanted)
     const everyMs = (loop ?? 1) * 1000
@@ -111,16 +103,17 @@ async function run(named: readonly string[], fields: readonly Field[], flags: Qu
       const snapshots: Snapshot[] = []
       for (const client of [...clients]) {
         try {
-          snapshots.push(await ask(client, wanted, { signal }))
+          snapshots.push(await ask(client, wanted, { signal, timeoutMs: PATIENCE_MS }))
         } catch (error) {
           if (signal.aborted) break
-          if (!isGone(error)) throw error
-          // The others are told as before.
-          clients.splice(clients.indexOf(client), 1)
-          gone = error
+          if (!isAccelError(error)) throw error
+          // The others are told as before; one that only did not answer is asked again.
+          if (isGone(error)) clients.splice(clients.indexOf(client), 1)
+          failed ??= error
           report(error)
         }
       }
+      if (signal.aborted) break
       if (snapshots.length === 0) continue
       for (const { node, failures } of round === 0 ? snapshots : [])
         for (const { error } of failures) warn(node, error)
@@ -129,7 +122,7 @@ async function run(named: readonly string[], fields: readonly Field[], flags: Qu
   } finally {
     await Promise.all(clients.map((client) => client.close()))
   }
-  if (gone && !signal.aborted) process.exitCode = exitCodeOf(gone)
+  if (failed && !signal.aborted) process.exitCode ||= exitCodeOf(failed)
 }
 
 /** What a device cannot tell is no reason to end, and no secret. */

@@ -1,8 +1,7 @@
 import { accelError } from '@uaccel/uapi'
 import { type Command, Option } from 'commander'
 import { chosenNodes, type FolderFlag, nodeHelp, nodeOptions } from '../nodes/find.js'
-import { colorsOf, noColor } from '../output.js'
-import { COLUMNS } from '../text.js'
+import { colorsOf, columnsOfStdout, noColor } from '../output.js'
 import { type Choices, frame, type Order, orders } from '../top/frame.js'
 import { Screen } from '../top/screen.js'
 import { Watcher } from '../top/watch.js'
@@ -66,7 +65,7 @@ const choicesOf = ({ sort, interval }: TopFlags): Choices => ({
 
 async function batch(watcher: Watcher, flags: TopFlags, signal: AbortSignal): Promise<void> {
   const place = {
-    columns: process.stdout.columns ?? COLUMNS,
+    columns: columnsOfStdout(),
     rows: Number.POSITIVE_INFINITY,
     colors: colorsOf(process.stdout),
   }

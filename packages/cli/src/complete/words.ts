@@ -22,6 +22,9 @@ interface Line {
   readonly folder: FolderFlag
 }
 
+/** What no shell takes for more than a word: bash puts it on the command line as it is, and a node may name its attributes at will. */
+const WORD = /^[\w./:,=@%+-]+$/
+
 /** A shell waits with its prompt: no longer than this for a node. */
 const ASK_MS = 1000
 
@@ -63,8 +66,8 @@ export async function completions(line: string): Promise<Candidate[]> {
     return []
   })
   return found
-    .filter(({ word }) => word.startsWith(last))
-    .map(({ word, meaning }) => ({ word: clean(word), meaning: clean(meaning) }))
+    .filter(({ word }) => word.startsWith(last) && WORD.test(word))
+    .map(({ word, meaning }) => ({ word, meaning: clean(meaning) }))
 }
 
 async function candidates(words: readonly string[], last: string): Promise<Candidate[]> {

@@ -47,7 +47,7 @@ const MAX_ENTRIES = 4096
 /**
  * Asks a node. One kind that fails is told in `failures`; a node that is gone, or does not answer at all, is an error.
  *
- * @throws ERR_ACCEL_NO_DEVICE, ERR_ACCEL_TIMEOUT, ERR_ACCEL_CLOSED
+ * @throws ERR_ACCEL_NO_DEVICE, ERR_ACCEL_TIMEOUT, ERR_ACCEL_CLOSED, ERR_ACCEL_ABORTED
  */
 export async function ask(client: CommonNode, wanted: Wanted, options: CallOptions = {}): Promise<Snapshot> {
   const answers: Partial<Record<QueryKind, unknown>> = {}
@@ -55,11 +55,14 @@ export async function ask(client: CommonNode, wanted: Wanted, options: CallOptio
   const failures: { what: string; error: AccelError }[] = []
   const atNs = process.hrtime.bigint()
   const realtimeNs = BigInt(Date.now()) * 1_000_000n
+  let answered = false
   const attempt = async (what: string, work: () => Promise<void>) => {
     try {
       await work()
+      answered = true
     } catch (error) {
-      if (!isAccelError(error)) throw error
+      if (!isAccelError(error) || error.code === 'ERR_ACCEL_ABORTED') throw error
+      if (error.code !== 'ERR_ACCEL_TIMEOUT') answered = true
       failures.push({ what, error })
     }
   }
@@ -82,6 +85,8 @@ export async function ask(client: CommonNode, wanted: Wanted, options: CallOptio
   // Of a node that is gone everything fails, with the same words.
   const [lost] = failures.filter(({ error }) => isGone(error))
   if (lost) throw lost.error
+  // Nothing is known of a node that says nothing: that is no answer to show.
+  if (!answered && failures[0]) throw failures[0].error
   return {
     node: clean(client.name),
     atNs,
@@ -93,6 +98,9 @@ export async function ask(client: CommonNode, wanted: Wanted, options: CallOptio
   }
 }
 
+/** How long a node may take for an answer to a person or a script: a reset ends within it, a server that hangs does not. */
+export const PATIENCE_MS = 10_000
+
 /** Longer than the interval that a utilisation is told of (100 ms, `engines` of QUERY). */
 const SETTLE_MS = 120
 
@@ -100,7 +108,7 @@ const SETTLE_MS = 120
 export async function settle(clients: readonly CommonNode[], { kinds }: Wanted): Promise<void> {
   if (![...kinds].includes('engines')) return
   // What fails here fails again where it is told.
-  await Promise.allSettled(clients.map((client) => client.query('engines')))
+  await Promise.allSettled(clients.map((client) => client.query('engines', 0, { timeoutMs: PATIENCE_MS })))
   await sleep(SETTLE_MS)
 }
 
@@ -165,7 +173,7 @@ export async function attributesIn(
       try {
         return { ...entry, value: await client.common('attrShow', { path: entry.path }, options) }
       } catch (error) {
-        if (!isAccelError(error)) throw error
+        if (!isAccelError(error) || error.code === 'ERR_ACCEL_ABORTED') throw error
         return { ...entry, error }
       }
     }),

@@ -1,7 +1,7 @@
 import type { QueryKind } from '@uaccel/uapi'
 import { clean } from '../text.js'
 import type { Snapshot, Wanted } from './ask.js'
-import type { Cell, Item, Section } from './section.js'
+import { type Cell, type Item, ownUnit, type Section } from './section.js'
 import { sections } from './sections.js'
 
 /** Something that can be asked for by name. */
@@ -111,7 +111,7 @@ function attributeField(name: string): Field {
       if (!shown) return undefined
       const { type, value, unit } = shown
       const read = type === 'text' ? clean(value) : type === 'boolean' ? value === '1' : Number(value)
-      return { value: read, unit: clean(unit) || undefined }
+      return { value: read, unit: ownUnit(unit) }
     },
   }
 }

@@ -1,8 +1,9 @@
 import { lstatSync, readdirSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { type NodeClient, openAccel } from '@uaccel/client'
-import { accelError, type CallOptions, commonUapi, nodeFolders } from '@uaccel/uapi'
+import { accelError, type CallOptions, commonUapi, isAccelError, nodeFolders } from '@uaccel/uapi'
 import type { Command } from 'commander'
+import { report } from '../output.js'
 
 /** A node of any driver, opened for what every device answers. */
 export type CommonNode = NodeClient<typeof commonUapi>
@@ -90,6 +91,17 @@ export function openNode(
   options: CallOptions = {},
 ): Promise<CommonNode> {
   return openAccel(commonUapi, target, { ...options, ...(folder === undefined ? {} : { folder }) })
+}
+
+/** Opens nodes at the same time. One that cannot be opened is told, with the exit code of the first, and the others are given. */
+export async function openNodes(targets: readonly string[], flags: FolderFlag): Promise<CommonNode[]> {
+  const opened = await Promise.allSettled(targets.map((target) => openNode(target, flags)))
+  return opened.flatMap((result) => {
+    if (result.status === 'fulfilled') return [result.value]
+    if (!isAccelError(result.reason)) throw result.reason
+    process.exitCode ||= report(result.reason)
+    return []
+  })
 }
 
 /** Runs `use` with a node, and closes it. */

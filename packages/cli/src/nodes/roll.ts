@@ -1,6 +1,6 @@
 import { type AccelError, isAccelError } from '@uaccel/uapi'
-import { note, printSchema } from '../output.js'
-import { COLUMNS, clean, grid } from '../text.js'
+import { columnsOfStdout, note, printSchema } from '../output.js'
+import { clean, grid } from '../text.js'
 import type { FolderFlag, FoundNode } from './find.js'
 import { findNodes, noNodes, openNode } from './find.js'
 
@@ -39,7 +39,7 @@ export async function listNodes(flags: FolderFlag & { json?: boolean }): Promise
     identity ? clean(`${identity.transport} ${identity.address}`) : '-',
     error ? whyNot(error) : (state ?? '-'),
   ])
-  process.stdout.write(`${grid(columns, rows, process.stdout.columns ?? COLUMNS).join('\n')}\n`)
+  process.stdout.write(`${grid(columns, rows, columnsOfStdout()).join('\n')}\n`)
 }
 
 async function look(node: FoundNode, flags: FolderFlag): Promise<RollEntry> {

@@ -46,6 +46,10 @@ export interface Section {
   entries(snapshot: Snapshot): readonly Entry[]
 }
 
+/** The unit of a value that a device names itself. `time` is ours, and has values of its own: as a unit of others it says nothing. */
+export const ownUnit = (unit: string): string | undefined =>
+  unit === 'time' ? undefined : clean(unit) || undefined
+
 interface ItemSpec<E> {
   readonly unit?: string | ((entry: E) => string)
   readonly meaning: string
@@ -101,7 +105,7 @@ function section<E>(
     if (value === undefined || value === '') return undefined
     return {
       value: typeof value === 'string' ? clean(value) : value,
-      unit: typeof unit === 'function' ? clean(unit(entry)) || undefined : unit,
+      unit: typeof unit === 'function' ? ownUnit(unit(entry)) : unit,
     }
   }
   return {

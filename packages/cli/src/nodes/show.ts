@@ -9,11 +9,14 @@ import { sections } from './sections.js'
 export const told = sections.filter(({ name }) => name !== 'summary')
 
 const INDENT = '  '
+/** In a terminal that has less, lines are broken by the terminal: labels alone would fill it. */
+const LEAST_COLUMNS = 40
 /** Values that are longer take a line for themselves. */
 const SHORT = 18
 
 /** All that is known of a node, in lines of at most so many columns. */
-export function infoLines(snapshot: Snapshot, columns: number, colors: Colors): string[] {
+export function infoLines(snapshot: Snapshot, maxColumns: number, colors: Colors): string[] {
+  const columns = Math.max(LEAST_COLUMNS, maxColumns)
   const { name = '' } = snapshot.answers.identity ?? {}
   const lines = [
     `${colors.bold(snapshot.node)}  ${clip(clean(name), columns - width(snapshot.node) - INDENT.length)}`.trimEnd(),
