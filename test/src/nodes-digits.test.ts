@@ -9,11 +9,10 @@ import { loadDigits } from '@uaccel/example-digits'
 import { commonUapi, HEADER_BYTES, isAccelError } from '@uaccel/uapi'
 import t, { type Test } from 'tap'
 import { eventually, nodeFolder, startProcess } from './nodes.js'
+import { NOBODY } from './unprivileged.js'
 
 /** Images that each client reads, of 1600. */
 const images = Number(process.env.UACCEL_DIGITS ?? 40)
-/** nobody, as Debian and others number it: the clients are it where the test is root, else they are who runs the test. */
-const NOBODY = 65_534
 /** The part that is right at least: of all 1600, as the example itself is held to; the first few are somewhat harder. */
 const accuracy = images === 1600 ? 0.97 : 0.9
 /** Images that are looked for in what passes through the socket. */
@@ -22,7 +21,7 @@ const NEEDLES = 16
 t.setTimeout(300_000 + images * 500)
 
 const asRoot = process.getuid?.() === 0
-const account = asRoot ? { uid: NOBODY, gid: NOBODY } : {}
+const account = { nobody: asRoot }
 
 const command = fileURLToPath(new URL('../../packages/cli/bin/uaccel.mjs', import.meta.url))
 

@@ -25,6 +25,7 @@ import {
   type Uapi,
 } from '@uaccel/uapi'
 import type { Test } from 'tap'
+import { asNobody, plainEnv } from './unprivileged.js'
 
 /** A folder for sockets, for as long as a test runs. */
 export function nodeFolder(t: Test): string {
@@ -33,22 +34,23 @@ export function nodeFolder(t: Test): string {
   return folder
 }
 
-/** Starts a program beside this file, as another user or with as many descriptors as told, and waits for its first word. */
+/** Starts a program beside this file, as the user nobody or with as many descriptors as told, and waits for its first word. */
 export async function startProcess(
   t: Test,
   file: string,
   args: readonly string[],
-  {
-    maxFiles,
-    ...account
-  }: { readonly uid?: number; readonly gid?: number; readonly maxFiles?: number | undefined } = {},
+  { maxFiles, nobody = false }: { readonly maxFiles?: number | undefined; readonly nobody?: boolean } = {},
 ): Promise<{ process: ChildProcess; said: Record<string, unknown> }> {
+  const node = [globalThis.process.execPath]
   // Node raises its soft limit to the hard one, so both are set.
-  const limited = ['-c', `ulimit -n ${maxFiles}; exec "$0" "$@"`, globalThis.process.execPath]
+  const limited =
+    maxFiles === undefined ? node : ['sh', '-c', `ulimit -n ${maxFiles}; exec "$0" "$@"`, ...node]
+  const [execPath, ...execArgv] = nobody ? asNobody(limited) : limited
   const process = fork(fileURLToPath(new URL(file, import.meta.url)), [...args], {
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-    ...account,
-    ...(maxFiles === undefined ? {} : { execPath: '/bin/sh', execArgv: limited }),
+    execPath: execPath!,
+    execArgv,
+    ...(nobody && { env: plainEnv }),
   })
   t.teardown(() => process.kill('SIGKILL'))
   const ended = once(process, 'exit').then(([code]) => {

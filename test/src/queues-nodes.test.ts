@@ -29,7 +29,9 @@ async function npu(t: Test) {
   const errors: unknown[] = []
   server.on('message', (word) => errors.push(word))
   const client = (what: string, seed = 1) =>
-    startProcess(t, './queues.client.js', [what, folder, String(seed)])
+    startProcess(t, './queues.client.js', [what, folder, String(seed)], {
+      nobody: globalThis.process.getuid?.() === 0,
+    })
   return {
     client,
     errors,

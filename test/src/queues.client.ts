@@ -10,11 +10,6 @@ import { commonUapi, isAccelError } from '@uaccel/uapi'
  * A client without privileges in a process of its own: argv[2] is what it does, argv[3] the folder of the nodes, argv[4] a seed.
  */
 
-if (process.getuid?.() === 0) {
-  process.setgroups?.([])
-  process.setgid?.(65_534)
-  process.setuid?.(65_534) // nobody
-}
 const [what, folder, number = '1'] = process.argv.slice(2) as [string, string, string?]
 const say = (word: object) => process.send?.(word)
 const MEMORY_BYTES = 1 << 20
