@@ -1,4 +1,3 @@
-import { mkdirSync } from 'node:fs'
 import {
   type DeviceIdentity,
   type DeviceSource,
@@ -12,6 +11,7 @@ import { type Config, type ConfigSource, readConfig } from './config.js'
 import { ControlNode } from './control.js'
 import { type MetricsServer, mergeMetrics, serveMetrics } from './metrics-server.js'
 import { Numbers } from './numbers.js'
+import { makeFolder } from './place.js'
 import { type Plan, plan } from './plan.js'
 import { type NodeServer, serveNode, serveSocket } from './server.js'
 import { type DeviceSpec, type NodeEntry, SupervisedDevice } from './supervised.js'
@@ -62,11 +62,11 @@ export async function checkConfig(
  * `settled` of the answer when each device that is there runs, or has failed once.
  *
  * @throws what is wrong in the configuration
- * @throws ERR_ACCEL_BUSY another supervisor serves that folder
+ * @throws ERR_ACCEL_BUSY another supervisor serves that folder; ERR_ACCEL_PERMISSION others could change what is in it
  */
 export async function supervise(options: SuperviseOptions): Promise<Supervisor> {
   const config = await readConfig(options.source)
-  mkdirSync(config.folder, { recursive: true, mode: 0o755 })
+  makeFolder(config.folder)
   const supervisor = new Supervisor(config, options)
   await supervisor.begin()
   return supervisor
