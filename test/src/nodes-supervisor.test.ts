@@ -172,6 +172,31 @@ t.test('a process that is killed, a driver that blocks, one that breaks', async 
   await edu.close()
 })
 
+t.test(
+  'what a process of a device says is checked, and a reader of notes that goes takes nothing with it',
+  async (t) => {
+    const served = await serve(t, {
+      defaults: { backOff: quick },
+      devices: [{ model: misfit }, { model: 'edu' }],
+    })
+    const { control, folder } = served
+    const dev = await openAccel(misfitUapi, 'accel0', { folder })
+    await dev.call('babble', {})
+    t.ok(await eventually(() => (served.said().match(/said what makes no sense/g) ?? []).length === 8))
+    const before = await nodes(control)
+    t.match(before, [
+      { name: 'accel0', driver: 'misfit', state: 'running', restarts: 0, reason: '' },
+      { name: 'accel1', state: 'running' },
+    ])
+    served.process.stderr!.destroy()
+    await dev.call('crash', {}).catch(() => {})
+    t.ok(await eventually(async () => (await stateOf(control, 'accel0'))?.restarts === 1))
+    t.ok(await eventually(async () => (await stateOf(control, 'accel0'))?.state === 'running'))
+    t.equal((await nodes(control))[1]?.pid, before[1]?.pid, 'the other device goes on')
+    await dev.close()
+  },
+)
+
 t.test('a process that hangs is killed and started anew', async (t) => {
   const { control, folder } = await serve(t, {
     defaults: { heartbeatMs: 1000, backOff: quick },

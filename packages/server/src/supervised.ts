@@ -9,7 +9,13 @@ import {
   type ErrorCode,
   errorTable,
 } from '@uaccel/uapi'
-import { type DeviceJob, type FromDevice, SYSTEMD_VARIABLES, type ToDevice } from './messages.js'
+import {
+  type DeviceJob,
+  type FromDevice,
+  isFromDevice,
+  SYSTEMD_VARIABLES,
+  type ToDevice,
+} from './messages.js'
 import { removeDead } from './place.js'
 
 /** A node in the words of the control node. */
@@ -233,7 +239,7 @@ export class SupervisedDevice {
     })
     this.#child = child
     child.on('message', (message) => {
-      if (this.#child === child) this.#heard(message as FromDevice)
+      if (this.#child === child) this.#heard(message)
     })
     this.#ended = new Promise((resolve) => {
       const ended = (how: string) => {
@@ -269,21 +275,22 @@ export class SupervisedDevice {
   }
 
   /** Any message is a sign of life. What a driver's process says is checked, as it may be broken in any way. */
-  #heard(message: FromDevice): void {
+  #heard(message: unknown): void {
     this.#listen()
-    if (message.type === 'running') {
+    if (!isFromDevice(message)) this.#note('its process said what makes no sense, which is ignored')
+    else if (message.type === 'running') {
       this.#running = message
       this.#error = undefined
       if (this.#state === 'starting') this.#become('running')
       this.#note(`${message.driver}, ${message.transport} ${message.address}, process ${this.pid}`)
     } else if (message.type === 'failed') {
       const code = Object.hasOwn(errorTable, message.code) ? (message.code as ErrorCode) : 'ERR_ACCEL_IO'
-      this.#told ??= accelError(code, `${message.message}`)
+      this.#told ??= accelError(code, message.message)
     } else if (message.type === 'beat') {
       const { status, opens } = message
       if (statuses.has(status) && Number.isInteger(opens) && opens >= 0) this.#beat = { status, opens }
-    } else if (message.type === 'note') this.#note(`${message.text}`)
-    else if (message.type === 'metrics') this.#asked.get(message.id)?.(`${message.text}`)
+    } else if (message.type === 'note') this.#note(message.text)
+    else if (message.type === 'metrics') this.#asked.get(message.id)?.(message.text)
   }
 
   /** Waits for the next sign of life. */
