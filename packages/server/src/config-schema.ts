@@ -105,7 +105,17 @@ const nodeFields = {
   owner,
   group,
   exclusive: truth('One open at a time.', false),
-  maxOpens: integer('Opens at one time.', 1, 65_536, 256),
+  maxOpens: integer(
+    'Opens at one time. A quarter of them, at most 8, are for root and the user of the server alone.',
+    1,
+    65_536,
+    256,
+  ),
+  maxUserOpens: integer(
+    'Opens of one other user at one time; as many as others have unless told.',
+    1,
+    65_536,
+  ),
   drainMs: integer(
     'How long requests under way may take when the node is stopped.',
     0,

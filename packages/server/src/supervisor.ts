@@ -16,6 +16,9 @@ import { type Plan, plan } from './plan.js'
 import { type NodeServer, serveNode, serveSocket } from './server.js'
 import { type DeviceSpec, type NodeEntry, SupervisedDevice } from './supervised.js'
 
+/** Anybody may open the control node: no user gets to keep the others from it. */
+const CONTROL_USER_OPENS = 32
+
 /** What a reload did. */
 export type Reloaded = CommandReply<typeof controlUapi, 'reload'>
 
@@ -133,11 +136,12 @@ export class Supervisor {
   async begin(): Promise<void> {
     const { folder, control } = this.#config
     const { controlFd } = this.#options
+    const opens = { maxUserOpens: CONTROL_USER_OPENS }
     try {
       this.#controlServer =
         controlFd === undefined
-          ? await serveNode(this.#control, { mode: 0o666, ...control, folder })
-          : serveSocket(this.#control, controlFd, `${folder}/${CONTROL_NODE}`)
+          ? await serveNode(this.#control, { mode: 0o666, ...control, folder, ...opens })
+          : serveSocket(this.#control, controlFd, `${folder}/${CONTROL_NODE}`, opens)
       this.#note(`nodes: ${folder}`)
       const metrics = this.#options.metrics ?? this.#config.metrics
       if (metrics !== undefined) {
