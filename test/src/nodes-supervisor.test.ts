@@ -14,7 +14,7 @@ import t, { type Test } from 'tap'
 import { eventually, held, nodeFolder } from './nodes.js'
 import { serveModel } from './serve-model.js'
 import { misfitUapi } from './supervised.driver.js'
-import { uaccelBin } from './uaccel.js'
+import { uaccel, uaccelBin } from './uaccel.js'
 
 t.setTimeout(400_000)
 
@@ -240,6 +240,44 @@ t.test('a probe that fails: the back-off grows, control tells why, and it comes 
   writeFileSync(why, '')
   await control.call('start', { node: 'accel0' })
   t.match(await stateOf(control, 'accel0'), { state: 'running', reason: '' })
+})
+
+t.test('-L lists what has no socket, and what another one has', async (t) => {
+  const folder = nodeFolder(t)
+  const why = join(folder, 'why')
+  writeFileSync(why, 'no firmware')
+  const { control } = await serve(
+    t,
+    {
+      devices: [
+        { model: 'edu', exclusive: true },
+        { model: misfit, backOff: { baseMs: 600_000, capMs: 600_000 } },
+        { model: 'npu' },
+      ],
+    },
+    { folder, env: { UACCEL_MISFIT: why } },
+  )
+  await control.call('stop', { node: 'accel2' })
+  await using _holder = await openAccel(eduUapi, 'accel0', { folder })
+  const { stdout, stderr } = await uaccel(['-L', '--folder', folder])
+  t.match(stdout, /^accel0 +- +edu +loopback edu +held by process \d+$/m)
+  t.match(stdout, /^accel1 +- +- +misfit +back-off, \d+ s: Driver misfit could not/m)
+  t.match(stdout, /^accel2 +- +npu +loopback npu +stopped$/m)
+  t.ok(stdout.split('\n').every((line) => line.length <= 80))
+  t.equal(stderr, '')
+  const { nodes } = JSON.parse((await uaccel(['-L', '--json', '--folder', folder])).stdout)
+  t.match(nodes, [
+    { node: 'accel0', error: { code: 'ERR_ACCEL_BUSY' }, process: { state: 'running', restarts: 0 } },
+    {
+      node: 'accel1',
+      path: join(folder, 'accel1'),
+      error: { code: 'ERR_ACCEL_NOT_FOUND' },
+      process: { state: 'backOff', reason: /no firmware$/ },
+    },
+    { node: 'accel2', process: { state: 'stopped', restarts: 0 } },
+  ])
+  t.ok(nodes[1].process.retryMs > 0)
+  t.notOk('pid' in nodes[1].process)
 })
 
 t.test('attempts that come to an end', async (t) => {
