@@ -47,6 +47,36 @@ t.test('what is no JSON', async (t) => {
   }
 })
 
+t.test('packages in the working directory do not stand in for those of the command', async (t) => {
+  const at = process.cwd()
+  const folder = mkdtempSync(join(tmpdir(), 'uaccel-config-'))
+  const file = join(folder, 'uaccel.json')
+  const fake = join(folder, 'node_modules/@uaccel/driver-edu')
+  mkdirSync(fake, { recursive: true })
+  writeFileSync(join(fake, 'package.json'), '{ "main": "index.js" }')
+  writeFileSync(join(fake, 'index.js'), 'throw new Error("it was run")')
+  process.chdir(folder)
+  try {
+    const value = { folder }
+    const config = await readConfig({
+      value,
+      drivers: ['@uaccel/driver-edu'],
+      resolveFrom: [import.meta.url],
+    })
+    t.equal(config.drivers[0]?.driver.name, 'edu')
+    t.notMatch(config.drivers[0]?.module, folder)
+    writeFileSync(file, '{}')
+    await t.rejects(
+      readConfig({ file, drivers, resolveFrom: [] }),
+      { message: /it was run/ },
+      'a file has its own',
+    )
+  } finally {
+    process.chdir(at)
+    rmSync(folder, { recursive: true })
+  }
+})
+
 t.test('values come as they are, with their lines', async (t) => {
   const { value } = parseJson(
     '\ufeff{ // comment\n "a": [1, -2.5e1, "\\u00e4//", true, null],\n "b": {} }',
