@@ -188,10 +188,11 @@ export const configRule = object('', {
   ),
   defaults: object('What holds for every entry of `devices` that does not say otherwise.', nodeFields),
   control: object('The node `control`.', { mode: mode('666'), owner, group }),
-  metrics: text(
+  metrics: parsed(
     'address:port, or a path',
     'Where metrics are offered for Prometheus, over HTTP: `127.0.0.1:9464`, or the path of a Unix socket. Nowhere unless told.',
     /^(?:(?:[\w.-]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}|\/[^\0]{1,106})$/,
+    (found) => (found.startsWith('/') || Number(/\d+$/.exec(found)?.[0]) <= 0xffff ? found : undefined),
   ),
 })
 

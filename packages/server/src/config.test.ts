@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { DeviceIdentity } from '@uaccel/core'
@@ -75,6 +75,20 @@ t.test('packages in the working directory do not stand in for those of the comma
     process.chdir(at)
     rmSync(folder, { recursive: true })
   }
+})
+
+t.test('what would be refused when it is served', async (t) => {
+  const open = join(folder, 'open')
+  mkdirSync(open)
+  chmodSync(open, 0o777)
+  t.same(await wrong(`{\n "folder": "${open}",\n "devices": []\n}`), [
+    'ERR_ACCEL_PERMISSION',
+    `2: folder: The folder of nodes ${open} can be changed by every user: it is to be root's or the server's own, and not writable for others. Name another one, or remove it`,
+  ])
+  t.same(await wrong('{ "metrics": "127.0.0.1:65536" }'), [
+    'ERR_ACCEL_INVALID_ARGUMENT',
+    '1: metrics wants address:port, or a path, found "127.0.0.1:65536"',
+  ])
 })
 
 t.test('values come as they are, with their lines', async (t) => {

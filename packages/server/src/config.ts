@@ -7,7 +7,7 @@ import { accountId } from './accounts.js'
 import { type ConfigValue, configRule, type DeviceValue, type NodeSettings } from './config-schema.js'
 import { type JsonNode, jsonNode, parseJson } from './json.js'
 import { type DriverModule, loadDriver, loadModel, resolveModule } from './modules.js'
-import { ownFolder } from './place.js'
+import { ownFolder, requireSafe } from './place.js'
 import type { Problem } from './rules.js'
 
 /** Permissions of a socket, with users and groups as numbers. */
@@ -73,6 +73,7 @@ export function defaultConfigFile(): string | undefined {
  *
  * @throws ERR_ACCEL_INVALID_ARGUMENT with all that is wrong in it, line by line (`details.problems`)
  * @throws ERR_ACCEL_NOT_FOUND there is no such file; or that is all that is wrong: no such package, user or group
+ * @throws ERR_ACCEL_PERMISSION that is all that is wrong: others could change what is in the folder
  */
 export async function readConfig(source: ConfigSource): Promise<Config> {
   const root =
@@ -158,6 +159,7 @@ async function build(source: ConfigSource, value: ConfigValue, at: At, tried: Tr
   }
   const { owner: _owner, group: _group, ...control } = value.control ?? {}
   const folder = value.folder ?? (await tried('folder', ownFolder)) ?? ''
+  await tried('folder', () => requireSafe(folder))
   return {
     folder,
     drivers,

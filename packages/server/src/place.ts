@@ -83,15 +83,22 @@ export async function placeSocket(folder: string, name: string, access: Access):
   })
 }
 
-/**
- * Makes the folder of nodes, where it is absent. In one that somebody else owns, or may write to, a socket under construction can be
- * exchanged for a link, whose target would get the owner and the mode; and clients could be led to another server.
- *
- * @throws ERR_ACCEL_PERMISSION it is such a folder, or this user may not make it
- */
+/** Makes the folder of nodes, where it is absent. @throws ERR_ACCEL_PERMISSION this user may not; see {@link requireSafe} */
 export function makeFolder(folder: string): void {
   attempt('mkdir', folder, () => mkdirSync(folder, { recursive: true, mode: FOLDER_MODE }))
-  const { uid, mode } = attempt('stat', folder, () => statSync(folder))
+  requireSafe(folder)
+}
+
+/**
+ * Refuses a folder of nodes that somebody else owns, or may write to: a socket under construction could be exchanged there for a
+ * link, whose target would get the owner and the mode; and clients could be led to another server.
+ *
+ * @throws ERR_ACCEL_PERMISSION it is there, and such a folder
+ */
+export function requireSafe(folder: string): void {
+  const found = attempt('stat', folder, () => statSync(folder, { throwIfNoEntry: false }))
+  if (!found) return
+  const { uid, mode } = found
   const problem =
     uid !== 0 && uid !== process.geteuid?.()
       ? `belongs to ${userName(uid)}`
