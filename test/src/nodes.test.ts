@@ -359,6 +359,16 @@ t.test('what answers on the socket may be anything', async (t) => {
     t.equal(code, what === 'a short hello' ? 'ERR_ACCEL_BAD_SIZE' : 'ERR_ACCEL_PROTOCOL', what)
     sys.close(fd)
   }
+  const files = () => readdirSync('/proc/self/fd').length
+  const event = sys.eventfd()
+  const before = files()
+  const opening = caught(openAccel(contractUapi, path))
+  const fd = sys.accept(listener)!
+  sys.sendmsg(fd, [Buffer.from('180000000000000001000200000000000000000000000000', 'hex')], [event, event])
+  t.equal((await opening).code, 'ERR_ACCEL_BAD_SIZE', 'a hello with descriptors')
+  sys.close(fd)
+  t.equal(files(), before, 'which are closed')
+  sys.close(event)
   sys.close(listener)
   await leavesNothing(t, async () => {
     t.match(await caught(openAccel(contractUapi, path)), { code: 'ERR_ACCEL_NOT_FOUND' })
