@@ -308,8 +308,9 @@ t.test('control: start and stop, what it refuses, and rights', async (t) => {
   t.match(await stateOf(control, 'accel0'), { state: 'stopped', known: { pid: false } })
   t.notOk(existsSync(join(folder, 'accel0')))
   await control.call('stop', { node: 'accel0' })
-  await control.call('start', { node: 'accel0' })
-  await control.call('start', { node: 'accel0' })
+  const start = () => control.call('start', { node: 'accel0' })
+  await Promise.all([start(), start(), start()])
+  await start()
   await using again = await openAccel(eduUapi, 'accel0', { folder })
   t.same(await again.call('factorial', { n: 4 }), { value: 24 })
   await edu.close()
@@ -416,6 +417,20 @@ t.test('reload: by control and by SIGHUP', async (t) => {
   t.same(await kept.call('factorial', { n: 5 }), { value: 120 })
   await kept.close()
   await changing.close()
+})
+
+t.test('a start during a reload starts what the reload wants', async (t) => {
+  const { control, configure, folder } = await serve(t, { devices: [{ model: misfit }] })
+  await using dev = await openAccel(misfitUapi, 'accel0', { folder })
+  const working = dev.call('work', { ms: 1000 })
+  await sleep(100)
+  configure({ devices: [{ model: misfit, exclusive: true }] })
+  t.match(await control.call('reload', {}), { changed: 1 })
+  t.equal((await stateOf(control, 'accel0'))?.state, 'stopping')
+  await control.call('start', { node: 'accel0' })
+  t.match(await stateOf(control, 'accel0'), { state: 'running', exclusive: true })
+  t.same(await working, { ms: 1000 })
+  t.same(await control.call('reload', {}), { added: 0, removed: 0, changed: 0, kept: 1 })
 })
 
 t.test('SIGTERM drains; a second one hurries', async (t) => {

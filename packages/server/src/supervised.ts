@@ -93,6 +93,10 @@ export class SupervisedDevice {
   #ended: Promise<void> | undefined
   /** Counts what was asked for: who waited sees whether it still holds. */
   #wish = 0
+  /** The last start, where no stop came after it. */
+  #starting: Promise<void> | undefined
+  /** What its next process gets, once this one has ended. */
+  #next: DeviceSpec | undefined
   #settle: (() => void) | undefined
   #settled: Promise<void> = Promise.resolve()
   readonly #asked = new Map<number, (text: string | undefined) => void>()
@@ -153,13 +157,19 @@ export class SupervisedDevice {
   }
 
   /** Resolves when it runs, or does not. Idempotent. */
-  async start(spec: DeviceSpec = this.#spec): Promise<void> {
+  start(spec?: DeviceSpec): Promise<void> {
+    this.#starting = this.#start(spec)
+    return this.#starting
+  }
+
+  async #start(spec: DeviceSpec | undefined): Promise<void> {
     const wish = ++this.#wish
     if (this.#child === undefined || this.#state === 'stopping') await this.#ended
-    if (this.#wish !== wish) return // somebody has decided otherwise
+    if (this.#wish !== wish) return this.#starting // somebody has decided otherwise, or the same
     if (this.#child === undefined) {
       clearTimeout(this.#retry)
-      this.#spec = spec
+      this.#spec = spec ?? this.#next ?? this.#spec
+      this.#next = undefined
       this.#failures = 0
       this.#spawned = 0
       this.#settled = new Promise((resolve) => {
@@ -173,6 +183,7 @@ export class SupervisedDevice {
   /** Resolves when its process has ended. Idempotent; a later one with 0 ms hurries. */
   async stop(drainMs = this.#spec.supervision.drainMs): Promise<void> {
     this.#wish++
+    this.#starting = undefined
     if (this.#child === undefined) {
       await this.#ended
       clearTimeout(this.#retry)
@@ -195,12 +206,14 @@ export class SupervisedDevice {
   async change(spec: DeviceSpec): Promise<void> {
     if (this.#state === 'stopped') {
       this.#spec = spec
+      this.#next = undefined
       return
     }
+    this.#next = spec
     const stopped = this.stop()
     const wish = this.#wish
     await stopped
-    if (this.#wish === wish) await this.start(spec)
+    if (this.#wish === wish) await this.start()
   }
 
   /** Its metrics in Prometheus' text format; `undefined` where it does not answer within a second. */
