@@ -494,7 +494,7 @@ t.test(
     const listed = await as('list', '--nodes')
     t.match(listed, {
       code: 0,
-      stdout: /^accel0 .*operational\naccel1 +- +- +- +this user may not open it\n$/m,
+      stdout: /^accel0 .*operational\naccel1 +- +npu +loopback npu +this user may not open it\n$/m,
     })
     failed(t, await as('info', 'accel1'), {
       code: 1,

@@ -14,7 +14,7 @@ import t, { type Test } from 'tap'
 import { eventually, held, nodeFolder } from './nodes.js'
 import { serveModel } from './serve-model.js'
 import { misfitUapi } from './supervised.driver.js'
-import { uaccelBin } from './uaccel.js'
+import { uaccel, uaccelBin } from './uaccel.js'
 
 t.setTimeout(400_000)
 
@@ -172,6 +172,31 @@ t.test('a process that is killed, a driver that blocks, one that breaks', async 
   await edu.close()
 })
 
+t.test(
+  'what a process of a device says is checked, and a reader of notes that goes takes nothing with it',
+  async (t) => {
+    const served = await serve(t, {
+      defaults: { backOff: quick },
+      devices: [{ model: misfit }, { model: 'edu' }],
+    })
+    const { control, folder } = served
+    const dev = await openAccel(misfitUapi, 'accel0', { folder })
+    await dev.call('babble', {})
+    t.ok(await eventually(() => (served.said().match(/said what makes no sense/g) ?? []).length === 8))
+    const before = await nodes(control)
+    t.match(before, [
+      { name: 'accel0', driver: 'misfit', state: 'running', restarts: 0, reason: '' },
+      { name: 'accel1', state: 'running' },
+    ])
+    served.process.stderr!.destroy()
+    await dev.call('crash', {}).catch(() => {})
+    t.ok(await eventually(async () => (await stateOf(control, 'accel0'))?.restarts === 1))
+    t.ok(await eventually(async () => (await stateOf(control, 'accel0'))?.state === 'running'))
+    t.equal((await nodes(control))[1]?.pid, before[1]?.pid, 'the other device goes on')
+    await dev.close()
+  },
+)
+
 t.test('a process that hangs is killed and started anew', async (t) => {
   const { control, folder } = await serve(t, {
     defaults: { heartbeatMs: 1000, backOff: quick },
@@ -217,6 +242,44 @@ t.test('a probe that fails: the back-off grows, control tells why, and it comes 
   t.match(await stateOf(control, 'accel0'), { state: 'running', reason: '' })
 })
 
+t.test('-L lists what has no socket, and what another one has', async (t) => {
+  const folder = nodeFolder(t)
+  const why = join(folder, 'why')
+  writeFileSync(why, 'no firmware')
+  const { control } = await serve(
+    t,
+    {
+      devices: [
+        { model: 'edu', exclusive: true },
+        { model: misfit, backOff: { baseMs: 600_000, capMs: 600_000 } },
+        { model: 'npu' },
+      ],
+    },
+    { folder, env: { UACCEL_MISFIT: why } },
+  )
+  await control.call('stop', { node: 'accel2' })
+  await using _holder = await openAccel(eduUapi, 'accel0', { folder })
+  const { stdout, stderr } = await uaccel(['-L', '--folder', folder])
+  t.match(stdout, /^accel0 +- +edu +loopback edu +held by process \d+$/m)
+  t.match(stdout, /^accel1 +- +- +misfit +back-off, \d+ s: Driver misfit could not/m)
+  t.match(stdout, /^accel2 +- +npu +loopback npu +stopped$/m)
+  t.ok(stdout.split('\n').every((line) => line.length <= 80))
+  t.equal(stderr, '')
+  const { nodes } = JSON.parse((await uaccel(['-L', '--json', '--folder', folder])).stdout)
+  t.match(nodes, [
+    { node: 'accel0', error: { code: 'ERR_ACCEL_BUSY' }, process: { state: 'running', restarts: 0 } },
+    {
+      node: 'accel1',
+      path: join(folder, 'accel1'),
+      error: { code: 'ERR_ACCEL_NOT_FOUND' },
+      process: { state: 'backOff', reason: /no firmware$/ },
+    },
+    { node: 'accel2', process: { state: 'stopped', restarts: 0 } },
+  ])
+  t.ok(nodes[1].process.retryMs > 0)
+  t.notOk('pid' in nodes[1].process)
+})
+
 t.test('attempts that come to an end', async (t) => {
   const folder = nodeFolder(t)
   const why = join(folder, 'why')
@@ -245,8 +308,9 @@ t.test('control: start and stop, what it refuses, and rights', async (t) => {
   t.match(await stateOf(control, 'accel0'), { state: 'stopped', known: { pid: false } })
   t.notOk(existsSync(join(folder, 'accel0')))
   await control.call('stop', { node: 'accel0' })
-  await control.call('start', { node: 'accel0' })
-  await control.call('start', { node: 'accel0' })
+  const start = () => control.call('start', { node: 'accel0' })
+  await Promise.all([start(), start(), start()])
+  await start()
   await using again = await openAccel(eduUapi, 'accel0', { folder })
   t.same(await again.call('factorial', { n: 4 }), { value: 24 })
   await edu.close()
@@ -353,6 +417,20 @@ t.test('reload: by control and by SIGHUP', async (t) => {
   t.same(await kept.call('factorial', { n: 5 }), { value: 120 })
   await kept.close()
   await changing.close()
+})
+
+t.test('a start during a reload starts what the reload wants', async (t) => {
+  const { control, configure, folder } = await serve(t, { devices: [{ model: misfit }] })
+  await using dev = await openAccel(misfitUapi, 'accel0', { folder })
+  const working = dev.call('work', { ms: 1000 })
+  await sleep(100)
+  configure({ devices: [{ model: misfit, exclusive: true }] })
+  t.match(await control.call('reload', {}), { changed: 1 })
+  t.equal((await stateOf(control, 'accel0'))?.state, 'stopping')
+  await control.call('start', { node: 'accel0' })
+  t.match(await stateOf(control, 'accel0'), { state: 'running', exclusive: true })
+  t.same(await working, { ms: 1000 })
+  t.same(await control.call('reload', {}), { added: 0, removed: 0, changed: 0, kept: 1 })
 })
 
 t.test('SIGTERM drains; a second one hurries', async (t) => {

@@ -1,6 +1,6 @@
 import { chmodSync, existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { userInfo } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Accel, accelDriver } from '@uaccel/accel'
 import { openAccel } from '@uaccel/client'
@@ -14,7 +14,7 @@ import { abi, sys } from '@uaccel/sys'
 import { contractDriver, contractUapi, leavesNothing } from '@uaccel/testkit'
 import { added, cmd, commonUapi, string, u32, uapi } from '@uaccel/uapi'
 import t, { type Test } from 'tap'
-import { eventually, nodeFolder } from './nodes.js'
+import { eventually, nodeFolder, RawClient } from './nodes.js'
 
 t.setTimeout(300_000)
 
@@ -85,6 +85,40 @@ t.test('opens: as many as there may be, each knows its peer', async (t) => {
   })
   t.same(told.filter((each) => each === 'opened true 0').length, 3)
   t.same(told.filter((each) => each === 'left true 0').length, 3)
+})
+
+t.test('opens that only owners may take, and as many as one user may have', async (t) => {
+  if (process.geteuid?.() !== 0) return t.comment('only root can be another user: this is not tried')
+  const as = (uid: number, path: string) => {
+    process.seteuid!(uid)
+    try {
+      return openAccel(contractUapi, path) // the kernel tells who connected, which is done before the first wait
+    } finally {
+      process.seteuid!(0)
+    }
+  }
+  const options = { mode: 0o666, maxOpens: 16, maxUserOpens: 10, limits: { stallMs: 60_000 } }
+  await withNode(t, options, async ({ open, server }) => {
+    chmodSync(dirname(server.path), 0o755)
+    const users = [
+      ...(await Promise.all(Array.from({ length: 10 }, () => as(65_534, server.path)))),
+      ...(await Promise.all(Array.from({ length: 2 }, () => as(65_533, server.path)))),
+    ]
+    t.match(await caught(as(65_534, server.path)), { code: 'ERR_ACCEL_AGAIN', details: { maxUserOpens: 10 } })
+    t.match(await caught(as(65_533, server.path)), { code: 'ERR_ACCEL_AGAIN', details: { maxOpens: 16 } })
+    const owners = await Promise.all(Array.from({ length: 4 }, open))
+    t.match(await caught(open()), { code: 'ERR_ACCEL_AGAIN', details: { maxOpens: 16 } })
+    await Promise.all([...users, ...owners].map((each) => each.close()))
+
+    process.seteuid!(65_534)
+    const silent = Array.from({ length: 100 }, () => new RawClient(server.path))
+    process.seteuid!(0)
+    const dev = await open()
+    t.same(await dev.call('add', { a: 1, b: 2 }), { sum: 3 }, 'who says no hello keeps nobody out')
+    t.equal(silent.filter(({ fd }) => sys.poll([{ fd, events: abi.POLLIN }], 0)).length, 100 - (10 + 64))
+    await dev.close()
+    for (const client of silent) client.close()
+  })
 })
 
 t.test('a listener that throws harms no client', async (t) => {
@@ -325,6 +359,16 @@ t.test('what answers on the socket may be anything', async (t) => {
     t.equal(code, what === 'a short hello' ? 'ERR_ACCEL_BAD_SIZE' : 'ERR_ACCEL_PROTOCOL', what)
     sys.close(fd)
   }
+  const files = () => readdirSync('/proc/self/fd').length
+  const event = sys.eventfd()
+  const before = files()
+  const opening = caught(openAccel(contractUapi, path))
+  const fd = sys.accept(listener)!
+  sys.sendmsg(fd, [Buffer.from('180000000000000001000200000000000000000000000000', 'hex')], [event, event])
+  t.equal((await opening).code, 'ERR_ACCEL_BAD_SIZE', 'a hello with descriptors')
+  sys.close(fd)
+  t.equal(files(), before, 'which are closed')
+  sys.close(event)
   sys.close(listener)
   await leavesNothing(t, async () => {
     t.match(await caught(openAccel(contractUapi, path)), { code: 'ERR_ACCEL_NOT_FOUND' })

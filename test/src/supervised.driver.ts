@@ -19,6 +19,8 @@ export const misfitUapi = uapi({
     crash: cmd(0x42),
     /** Ends well, after a while. */
     work: cmd(0x43, { in: { ms: u32 }, out: { ms: u32 }, concurrent: true }),
+    /** Says to the supervisor what no process of a device says. */
+    babble: cmd(0x44),
   },
 })
 
@@ -44,6 +46,19 @@ export default accelDriver({
           process.nextTick(() => {
             throw new Error('a bug in a driver')
           })
+        },
+        babble(): undefined {
+          for (const nonsense of [
+            null,
+            7,
+            [],
+            { type: 'toString' },
+            { type: 'running', driver: {}, transport: 'loopback', address: 'misfit' },
+            { type: 'failed', code: 'ERR_ACCEL_IO', message: { toString: null } },
+            { type: 'beat', status: 'operational' },
+            { type: 'metrics', id: 1, text: null },
+          ])
+            process.send!(nonsense)
         },
         async work({ ms }) {
           await new Promise((resolve) => setTimeout(resolve, ms))

@@ -1,7 +1,7 @@
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { MessageSocket, sys } from '@uaccel/sys'
+import { closeAll, MessageSocket, sys } from '@uaccel/sys'
 import {
   type AccelError,
   accelError,
@@ -77,6 +77,7 @@ export async function openAccel<U extends Uapi>(
       {
         message: (message) => {
           if (client) return client.receive(message)
+          closeAll(message.fds) // a hello has none
           try {
             const hello = checkHello(path, uapi, message.kind, message.code, message.payload)
             client = new NodeClient(uapi, socket, hello)

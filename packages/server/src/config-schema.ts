@@ -105,7 +105,17 @@ const nodeFields = {
   owner,
   group,
   exclusive: truth('One open at a time.', false),
-  maxOpens: integer('Opens at one time.', 1, 65_536, 256),
+  maxOpens: integer(
+    'Opens at one time. A quarter of them, at most 8, are for root and the user of the server alone.',
+    1,
+    65_536,
+    256,
+  ),
+  maxUserOpens: integer(
+    'Opens of one other user at one time; as many as others have unless told.',
+    1,
+    65_536,
+  ),
   drainMs: integer(
     'How long requests under way may take when the node is stopped.',
     0,
@@ -178,10 +188,11 @@ export const configRule = object('', {
   ),
   defaults: object('What holds for every entry of `devices` that does not say otherwise.', nodeFields),
   control: object('The node `control`.', { mode: mode('666'), owner, group }),
-  metrics: text(
+  metrics: parsed(
     'address:port, or a path',
     'Where metrics are offered for Prometheus, over HTTP: `127.0.0.1:9464`, or the path of a Unix socket. Nowhere unless told.',
     /^(?:(?:[\w.-]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}|\/[^\0]{1,106})$/,
+    (found) => (found.startsWith('/') || Number(/\d+$/.exec(found)?.[0]) <= 0xffff ? found : undefined),
   ),
 })
 

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { DeviceIdentity } from '@uaccel/core'
@@ -45,6 +45,50 @@ t.test('what is no JSON', async (t) => {
   ] as const) {
     t.same(await wrong(text), ['ERR_ACCEL_INVALID_ARGUMENT', problem], text)
   }
+})
+
+t.test('packages in the working directory do not stand in for those of the command', async (t) => {
+  const at = process.cwd()
+  const folder = mkdtempSync(join(tmpdir(), 'uaccel-config-'))
+  const file = join(folder, 'uaccel.json')
+  const fake = join(folder, 'node_modules/@uaccel/driver-edu')
+  mkdirSync(fake, { recursive: true })
+  writeFileSync(join(fake, 'package.json'), '{ "main": "index.js" }')
+  writeFileSync(join(fake, 'index.js'), 'throw new Error("it was run")')
+  process.chdir(folder)
+  try {
+    const value = { folder }
+    const config = await readConfig({
+      value,
+      drivers: ['@uaccel/driver-edu'],
+      resolveFrom: [import.meta.url],
+    })
+    t.equal(config.drivers[0]?.driver.name, 'edu')
+    t.notMatch(config.drivers[0]?.module, folder)
+    writeFileSync(file, '{}')
+    await t.rejects(
+      readConfig({ file, drivers, resolveFrom: [] }),
+      { message: /it was run/ },
+      'a file has its own',
+    )
+  } finally {
+    process.chdir(at)
+    rmSync(folder, { recursive: true })
+  }
+})
+
+t.test('what would be refused when it is served', async (t) => {
+  const open = join(folder, 'open')
+  mkdirSync(open)
+  chmodSync(open, 0o777)
+  t.same(await wrong(`{\n "folder": "${open}",\n "devices": []\n}`), [
+    'ERR_ACCEL_PERMISSION',
+    `2: folder: The folder of nodes ${open} can be changed by every user: it is to be root's or the server's own, and not writable for others. Name another one, or remove it`,
+  ])
+  t.same(await wrong('{ "metrics": "127.0.0.1:65536" }'), [
+    'ERR_ACCEL_INVALID_ARGUMENT',
+    '1: metrics wants address:port, or a path, found "127.0.0.1:65536"',
+  ])
 })
 
 t.test('values come as they are, with their lines', async (t) => {

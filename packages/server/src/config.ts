@@ -7,7 +7,7 @@ import { accountId } from './accounts.js'
 import { type ConfigValue, configRule, type DeviceValue, type NodeSettings } from './config-schema.js'
 import { type JsonNode, jsonNode, parseJson } from './json.js'
 import { type DriverModule, loadDriver, loadModel, resolveModule } from './modules.js'
-import { ownFolder } from './place.js'
+import { ownFolder, requireSafe } from './place.js'
 import type { Problem } from './rules.js'
 
 /** Permissions of a socket, with users and groups as numbers. */
@@ -55,7 +55,7 @@ export interface ConfigSource {
   readonly value?: ConfigValue | Readonly<Record<string, unknown>>
   /** Drivers where the configuration names none. */
   readonly drivers: readonly string[]
-  /** Modules from which packages are looked for, besides the file: URLs. */
+  /** Modules from which packages are looked for, after the file, and before the working directory where there is none: URLs. */
   readonly resolveFrom: readonly string[]
 }
 
@@ -73,6 +73,7 @@ export function defaultConfigFile(): string | undefined {
  *
  * @throws ERR_ACCEL_INVALID_ARGUMENT with all that is wrong in it, line by line (`details.problems`)
  * @throws ERR_ACCEL_NOT_FOUND there is no such file; or that is all that is wrong: no such package, user or group
+ * @throws ERR_ACCEL_PERMISSION that is all that is wrong: others could change what is in the folder
  */
 export async function readConfig(source: ConfigSource): Promise<Config> {
   const root =
@@ -102,12 +103,16 @@ type Tried = <T>(path: string, work: () => T | Promise<T>) => Promise<T | undefi
 
 async function build(source: ConfigSource, value: ConfigValue, at: At, tried: Tried): Promise<Config> {
   const base = source.file === undefined ? process.cwd() : dirname(resolve(source.file))
-  const bases = [join(base, 'uaccel.json'), ...source.resolveFrom, import.meta.url]
+  const own = join(base, 'uaccel.json')
+  const others = [...source.resolveFrom, import.meta.url]
+  // Without a file nobody chose the folder that the command runs in: what is there may be another user's.
+  const bases = source.file === undefined ? [...others, own] : [own, ...others]
+  const find = (name: string) => resolveModule(name, /^\.{0,2}\//.test(name) ? [own] : bases)
   const drivers: DriverModule[] = []
   for (const [i, name] of (value.drivers ?? source.drivers).entries()) {
     const path = `drivers[${i}]`
     const loaded = await tried(path, async () => {
-      const module = resolveModule(name, bases)
+      const module = find(name)
       return { source: name, module, driver: await loadDriver(module) }
     })
     const same = loaded && drivers.find(({ driver }) => driver.name === loaded.driver.name)
@@ -138,7 +143,7 @@ async function build(source: ConfigSource, value: ConfigValue, at: At, tried: Tr
       continue
     }
     const selector = await tried(`${path}.${which[0]}`, () =>
-      selectorOf(device, driver ? [driver] : drivers, drivers, models, base, bases),
+      selectorOf(device, driver ? [driver] : drivers, drivers, models, base, find),
     )
     if (!selector) continue
     if (selector.kind === 'address') once(named, selector.address, `${path}.address`, selector.address)
@@ -154,6 +159,7 @@ async function build(source: ConfigSource, value: ConfigValue, at: At, tried: Tr
   }
   const { owner: _owner, group: _group, ...control } = value.control ?? {}
   const folder = value.folder ?? (await tried('folder', ownFolder)) ?? ''
+  await tried('folder', () => requireSafe(folder))
   return {
     folder,
     drivers,
@@ -169,7 +175,7 @@ async function selectorOf(
   drivers: readonly DriverModule[],
   models: Map<string, number>,
   base: string,
-  bases: readonly string[],
+  find: (name: string) => string,
 ): Promise<Selector> {
   const { address, id, vfioUser, model } = device
   if (address !== undefined) return { kind: 'address', address }
@@ -179,7 +185,7 @@ async function selectorOf(
   }
   if (vfioUser !== undefined) return { kind: 'vfioUser', path: resolve(base, vfioUser) }
   if (model === undefined) return { kind: 'all' }
-  const module = modelModule(model, drivers, bases)
+  const module = modelModule(model, drivers, find)
   const definition = await loadModel(module)
   const identity = {
     subsystemVendor: 0,
@@ -207,10 +213,14 @@ async function selectorOf(
 }
 
 /** The module of a model: named itself, or by the driver beside which it is. */
-function modelModule(model: string, drivers: readonly DriverModule[], bases: readonly string[]): string {
-  if (/[/\\]|^@/.test(model)) return resolveModule(model, bases)
+function modelModule(
+  model: string,
+  drivers: readonly DriverModule[],
+  find: (name: string) => string,
+): string {
+  if (/[/\\]|^@/.test(model)) return find(model)
   const beside = drivers.find(({ driver }) => driver.name === model)
-  if (beside) return resolveModule(`${beside.source}/model`, bases)
+  if (beside) return find(`${beside.source}/model`)
   const there = drivers.map(({ driver }) => driver.name).join(', ') || 'none'
   throw accelError('ERR_ACCEL_NOT_FOUND', `no model or driver "${model}"; there are ${there}`)
 }

@@ -20,7 +20,8 @@ let beating: NodeJS.Timeout | undefined
 let stopping = false
 
 function say(message: FromDevice): void {
-  if (process.connected) process.send!(message)
+  // A supervisor that is gone is told of by `disconnect`, after which the device is brought to rest: an error here is not to be faster.
+  if (process.connected) process.send!(message, undefined, undefined, () => {})
 }
 
 async function open({ way, address }: DeviceJob): Promise<Transport> {
@@ -114,6 +115,8 @@ process.on('uncaughtExceptionMonitor', (error) =>
     message: `${error instanceof Error ? error.message : String(error)}`,
   }),
 )
+// What a driver writes may have no reader any more: a pipe, a terminal.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})
 // A terminal sends these to all of its processes: what happens then is the supervisor's to say.
 for (const signal of ['SIGINT', 'SIGHUP'] as const) process.on(signal, () => {})
 process.once('SIGTERM', () => void stop(0))

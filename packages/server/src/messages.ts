@@ -48,6 +48,25 @@ export type FromDevice =
   | { readonly type: 'note'; readonly text: string }
   | { readonly type: 'metrics'; readonly id: number; readonly text: string }
 
+const forms: Readonly<Record<FromDevice['type'], Readonly<Record<string, 'string' | 'number'>>>> = {
+  running: { driver: 'string', transport: 'string', address: 'string' },
+  failed: { code: 'string', message: 'string' },
+  beat: { status: 'string', opens: 'number' },
+  note: { text: 'string' },
+  metrics: { id: 'number', text: 'string' },
+}
+
+/** Whether that is something which the process of a device may say: a driver in it could have said anything. */
+export function isFromDevice(message: unknown): message is FromDevice {
+  if (typeof message !== 'object' || message === null) return false
+  const fields = message as Readonly<Record<string, unknown>>
+  const { type } = fields
+  if (typeof type !== 'string' || !Object.hasOwn(forms, type)) return false
+  return Object.entries(forms[type as FromDevice['type']]).every(
+    ([name, form]) => typeof fields[name] === form,
+  )
+}
+
 /** Environment of systemd's that is for the supervisor alone. sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3) */
 export const SYSTEMD_VARIABLES = [
   'NOTIFY_SOCKET',

@@ -8,6 +8,11 @@ import { removeDead } from './place.js'
 /** Where metrics are offered unless told. 9464 is the port of OpenTelemetry's exporter for Prometheus. */
 export const DEFAULT_METRICS_ADDRESS = '127.0.0.1:9464'
 
+/** Connections at one time: exporters are few, and those who hold one for nothing leave the supervisor its descriptors. */
+const MAX_CONNECTIONS = 64
+/** How long a request may take to arrive, and an answer to be read; then others get the place. */
+const IDLE_MS = 10_000
+
 /** Metrics over HTTP, until it is closed. */
 export interface MetricsServer {
   /** `127.0.0.1:9464`, or a path. */
@@ -21,17 +26,32 @@ export interface MetricsServer {
  * @throws ERR_ACCEL_BUSY, ERR_ACCEL_PERMISSION and others of the system
  */
 export async function serveMetrics(address: string, collect: () => Promise<string>): Promise<MetricsServer> {
-  const server = createServer((request, response) => {
+  // Who asks while an answer is being collected gets the same one.
+  let collecting: Promise<string> | undefined
+  const collected = () => {
+    collecting ??= collect().finally(() => {
+      collecting = undefined
+    })
+    return collecting
+  }
+  const limits = {
+    headersTimeout: IDLE_MS,
+    requestTimeout: IDLE_MS,
+    connectionsCheckingInterval: IDLE_MS / 4,
+  }
+  const server = createServer(limits, (request, response) => {
     const answer = (code: number, text: string, headers: Readonly<Record<string, string>> = {}) =>
       response.writeHead(code, headers).end(request.method === 'HEAD' ? undefined : text)
     if (request.url !== '/metrics') return void answer(404, 'Metrics are at /metrics\n')
     if (request.method !== 'GET' && request.method !== 'HEAD')
       return void answer(405, 'GET or HEAD\n', { allow: 'GET, HEAD' })
-    collect().then(
+    collected().then(
       (text) => answer(200, text, { 'content-type': METRICS_CONTENT_TYPE }),
       (error: unknown) => answer(500, `${String(error)}\n`),
     )
   })
+  server.maxConnections = MAX_CONNECTIONS
+  server.setTimeout(IDLE_MS)
   const path = address.startsWith('/')
   if (path) await removeDead(dirname(address), basename(address))
   const [, host, port] = /^(.*):(\d+)$/.exec(address) ?? []

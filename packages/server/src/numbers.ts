@@ -1,4 +1,4 @@
-import { readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 const FILE = '.numbers.json'
@@ -54,7 +54,9 @@ export class Numbers {
     }
     if (!changed) return
     const draft = `${this.#path}.new`
-    writeFileSync(draft, `${JSON.stringify(Object.fromEntries(this.#known), undefined, 2)}\n`)
+    // Never through a link that somebody else has put there.
+    rmSync(draft, { force: true })
+    writeFileSync(draft, `${JSON.stringify(Object.fromEntries(this.#known), undefined, 2)}\n`, { flag: 'wx' })
     renameSync(draft, this.#path)
   }
 }

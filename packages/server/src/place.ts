@@ -1,6 +1,7 @@
 import {
   chmodSync,
   chownSync,
+  fstatSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
@@ -8,12 +9,14 @@ import {
   renameSync,
   rmSync,
   type Stats,
+  statSync,
   unlinkSync,
 } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { abi, sys, systemError } from '@uaccel/sys'
 import { accelError, isAccelError, nodeFolders, SYSTEM_NODE_FOLDER } from '@uaccel/uapi'
+import { userName } from './accounts.js'
 
 /** Who may open a node: permissions of its socket. A client needs the right to write. */
 export interface Access {
@@ -40,16 +43,22 @@ const PROBE_MS = 1
 const BACKLOG = 128
 /** Where a socket is made before it appears under its name. */
 const DRAFT = '.new-'
+/** There while somebody places or removes a socket. Its file is the server's alone: who may only look into the folder locks nothing. */
+const LOCK = '.lock'
+/** Permissions of a folder: others may write, and only remove what is theirs. inode(7) */
+const S_IWOTH = 0o0002
+const S_ISVTX = 0o1000
 
 /**
  * Makes a listening socket, with its permissions, at `folder/name`. It appears there as a whole: nobody can connect before it
  * has its owner and mode. One that a dead server left is replaced; of two servers that start at once, one gets it.
  *
- * @throws ERR_ACCEL_BUSY a server answers on it; ERR_ACCEL_PERMISSION; ERR_ACCEL_INVALID_ARGUMENT something else is there
+ * @throws ERR_ACCEL_BUSY a server answers on it; ERR_ACCEL_INVALID_ARGUMENT something else is there
+ * @throws ERR_ACCEL_PERMISSION this user may not, or others could change what is in the folder
  */
 export async function placeSocket(folder: string, name: string, access: Access): Promise<PlacedSocket> {
   const path = join(folder, name)
-  attempt('mkdir', folder, () => mkdirSync(folder, { recursive: true, mode: FOLDER_MODE }))
+  makeFolder(folder)
   return locked(folder, () => {
     refuseServed(path)
     // Who was killed before the rename left its draft: nobody else has one now.
@@ -74,6 +83,35 @@ export async function placeSocket(folder: string, name: string, access: Access):
   })
 }
 
+/** Makes the folder of nodes, where it is absent. @throws ERR_ACCEL_PERMISSION this user may not; see {@link requireSafe} */
+export function makeFolder(folder: string): void {
+  attempt('mkdir', folder, () => mkdirSync(folder, { recursive: true, mode: FOLDER_MODE }))
+  requireSafe(folder)
+}
+
+/**
+ * Refuses a folder of nodes that somebody else owns, or may write to: a socket under construction could be exchanged there for a
+ * link, whose target would get the owner and the mode; and clients could be led to another server.
+ *
+ * @throws ERR_ACCEL_PERMISSION it is there, and such a folder
+ */
+export function requireSafe(folder: string): void {
+  const found = attempt('stat', folder, () => statSync(folder, { throwIfNoEntry: false }))
+  if (!found) return
+  const { uid, mode } = found
+  const problem =
+    uid !== 0 && uid !== process.geteuid?.()
+      ? `belongs to ${userName(uid)}`
+      : (mode & S_IWOTH) !== 0 && (mode & S_ISVTX) === 0
+        ? 'can be changed by every user'
+        : undefined
+  if (problem === undefined) return
+  throw accelError(
+    'ERR_ACCEL_PERMISSION',
+    `The folder of nodes ${folder} ${problem}: it is to be root's or the server's own, and not writable for others. Name another one, or remove it`,
+  )
+}
+
 /** Takes away the socket that a server which died left at `folder/name`. One that is served stays. */
 export async function removeDead(folder: string, name: string): Promise<void> {
   const path = join(folder, name)
@@ -91,19 +129,32 @@ export async function removeDead(folder: string, name: string): Promise<void> {
 
 /** Runs `work` while no other server places or removes a socket in the folder. */
 async function locked<T>(folder: string, work: () => T): Promise<T> {
-  const lock = sys.open(folder, abi.O_RDONLY)
-  try {
-    for (const start = performance.now(); !sys.lockFile(lock); await sleep(LOCK_RETRY_MS)) {
-      if (performance.now() - start < LOCK_MS) continue
-      throw accelError(
-        'ERR_ACCEL_TIMEOUT',
-        `Somebody has held the lock of ${folder} for ${LOCK_MS} ms: see \`lslocks\`, and end it`,
-      )
+  const lock = join(folder, LOCK)
+  for (const start = performance.now(); ; await sleep(LOCK_RETRY_MS)) {
+    const fd = sys.open(lock, abi.O_RDWR | abi.O_CREAT | abi.O_NOFOLLOW)
+    try {
+      if (sys.lockFile(fd) && isStill(lock, fd)) {
+        try {
+          return work()
+        } finally {
+          rmSync(lock, { force: true })
+        }
+      }
+    } finally {
+      sys.close(fd)
     }
-    return work()
-  } finally {
-    sys.close(lock)
+    if (performance.now() - start < LOCK_MS) continue
+    throw accelError(
+      'ERR_ACCEL_TIMEOUT',
+      `Somebody has held the lock ${lock} for ${LOCK_MS} ms: see \`lslocks\`, and end it`,
+    )
   }
+}
+
+/** Who had the lock before may have taken its file away; then others lock a new one. */
+function isStill(path: string, fd: number): boolean {
+  const found = lstatSync(path, { throwIfNoEntry: false })
+  return found !== undefined && identity(found) === identity(fstatSync(fd))
 }
 
 /** Where the nodes of this user's servers are. */

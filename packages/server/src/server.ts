@@ -30,8 +30,13 @@ export interface ServeNodeOptions {
   readonly group?: number | string
   /** One open at a time: others are refused with `ERR_ACCEL_BUSY`. Default false. */
   readonly exclusive?: boolean
-  /** Opens at one time; more are refused with `ERR_ACCEL_AGAIN`. 256 unless told. */
+  /**
+   * Opens at one time; more are refused with `ERR_ACCEL_AGAIN`. 256 unless told. Of them a quarter, at most 8, are for owners alone:
+   * root, and the user of the server.
+   */
   readonly maxOpens?: number
+  /** Opens of one user at one time, who is no owner. As many as there are for all unless told. */
+  readonly maxUserOpens?: number
   readonly limits?: Partial<ConnectionLimits>
   /** Told when a client was admitted, and when it left and for what reason. */
   readonly onClient?: (event: 'opened' | 'left', client: ConnectionInfo) => void
@@ -51,8 +56,12 @@ const passing = new Set(['ECONNABORTED', 'EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM'
 const RETRY_MS = 100
 const DEFAULT_MODE = 0o600
 const DEFAULT_MAX_OPENS = 256
+/** Opens that only owners may take: they can look, reset and stop whatever others do. */
+const OWNER_OPENS = 8
 /** Connections without an open: those that say hello, and those that are being freed. */
 const MAX_OTHERS = 256
+/** The same of one user who is no owner. */
+const MAX_USER_OTHERS = 64
 const DEFAULT_DRAIN_MS = 5000
 /** How long a server that ends waits for what opens held to be freed; who removes the device after it has a limit of its own. */
 const FREE_MS = 15_000
@@ -102,6 +111,7 @@ export class NodeServer implements AsyncDisposable {
   readonly #placed: PlacedSocket
   readonly #exclusive: boolean
   readonly #maxOpens: number
+  readonly #maxUserOpens: number
   readonly #onClient: ServeNodeOptions['onClient']
   readonly #host: ConnectionHost
   /** All that hold a descriptor here. */
@@ -118,6 +128,7 @@ export class NodeServer implements AsyncDisposable {
     this.#placed = placed
     this.#exclusive = options.exclusive ?? false
     this.#maxOpens = options.maxOpens ?? DEFAULT_MAX_OPENS
+    this.#maxUserOpens = options.maxUserOpens ?? this.#maxOpens
     this.#onClient = options.onClient
     this.closed = new Promise((resolve) => {
       this.#resolveClosed = resolve
@@ -199,7 +210,8 @@ export class NodeServer implements AsyncDisposable {
       if (fd === undefined) return
       const connection = new Connection(fd, sys.peerCredentials(fd), this.#host)
       this.#connections.add(connection)
-      if (this.#connections.size > this.#maxOpens + MAX_OTHERS) connection.end(this.#full())
+      const full = this.#full([...this.#connections], connection.peer, MAX_OTHERS, MAX_USER_OTHERS)
+      if (full) connection.end(full)
     }
   }
 
@@ -220,7 +232,8 @@ export class NodeServer implements AsyncDisposable {
         throw accelError('ERR_ACCEL_AGAIN', `${node.name} is being cleaned after its last user: try again`)
       }
     }
-    if (open.length >= this.#maxOpens) throw this.#full()
+    const full = this.#full([...open, connection], connection.peer)
+    if (full) throw full
     const opened = node.open(openOptions(connection.peer))
     this.#tell('opened', connection)
     return opened
@@ -247,21 +260,33 @@ export class NodeServer implements AsyncDisposable {
     )
   }
 
-  #full(): AccelError {
-    return accelError(
-      'ERR_ACCEL_AGAIN',
-      `${this.node.name} has as many opens as it may have: try again later`,
-      {
-        details: { maxOpens: this.#maxOpens },
-      },
-    )
+  /** Why these, of which the last is of `peer`, are too many; `undefined` where they are not. `more` are allowed beyond the opens. */
+  #full(all: readonly Connection[], peer: PeerCredentials, more = 0, moreOfUser = 0): AccelError | undefined {
+    const { name } = this.node
+    const maxOpens = this.#maxOpens
+    if (owns(peer)) {
+      if (all.length <= maxOpens + more) return undefined
+      return full(`${name} has as many opens as it may have`, { maxOpens })
+    }
+    const forAll = maxOpens - Math.min(OWNER_OPENS, maxOpens >> 2)
+    const maxUserOpens = Math.min(this.#maxUserOpens, forAll)
+    if (all.filter(({ peer: { uid } }) => uid === peer.uid).length > maxUserOpens + moreOfUser)
+      return full(`${userName(peer.uid)} has as many opens of ${name} as a user may have`, { maxUserOpens })
+    if (all.filter((other) => !owns(other.peer)).length <= forAll + more && all.length <= maxOpens + more)
+      return undefined
+    return full(`${name} has as many opens as it may have`, { maxOpens })
   }
 }
 
-/** Root, and who runs the server, have all rights; others may call commands, and read what everybody may. */
+const full = (what: string, details: Readonly<Record<string, number>>) =>
+  accelError('ERR_ACCEL_AGAIN', `${what}: try again later`, { details })
+
+/** Root, and who runs the server. */
+const owns = ({ uid }: PeerCredentials) => uid === 0 || uid === process.geteuid?.()
+
+/** Owners have all rights; others may call commands, and read what everybody may. */
 function openOptions(peer: PeerCredentials): OpenOptions {
-  const owns = peer.uid === 0 || peer.uid === process.geteuid?.()
-  return owns ? { peer } : { peer, rights: {} }
+  return owns(peer) ? { peer } : { peer, rights: {} }
 }
 
 /** Somewhat more than the longest command may have with a newer client's tail: its codec gets to say what was too long. */

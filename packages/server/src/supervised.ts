@@ -9,7 +9,13 @@ import {
   type ErrorCode,
   errorTable,
 } from '@uaccel/uapi'
-import { type DeviceJob, type FromDevice, SYSTEMD_VARIABLES, type ToDevice } from './messages.js'
+import {
+  type DeviceJob,
+  type FromDevice,
+  isFromDevice,
+  SYSTEMD_VARIABLES,
+  type ToDevice,
+} from './messages.js'
 import { removeDead } from './place.js'
 
 /** A node in the words of the control node. */
@@ -87,6 +93,10 @@ export class SupervisedDevice {
   #ended: Promise<void> | undefined
   /** Counts what was asked for: who waited sees whether it still holds. */
   #wish = 0
+  /** The last start, where no stop came after it. */
+  #starting: Promise<void> | undefined
+  /** What its next process gets, once this one has ended. */
+  #next: DeviceSpec | undefined
   #settle: (() => void) | undefined
   #settled: Promise<void> = Promise.resolve()
   readonly #asked = new Map<number, (text: string | undefined) => void>()
@@ -147,13 +157,19 @@ export class SupervisedDevice {
   }
 
   /** Resolves when it runs, or does not. Idempotent. */
-  async start(spec: DeviceSpec = this.#spec): Promise<void> {
+  start(spec?: DeviceSpec): Promise<void> {
+    this.#starting = this.#start(spec)
+    return this.#starting
+  }
+
+  async #start(spec: DeviceSpec | undefined): Promise<void> {
     const wish = ++this.#wish
     if (this.#child === undefined || this.#state === 'stopping') await this.#ended
-    if (this.#wish !== wish) return // somebody has decided otherwise
+    if (this.#wish !== wish) return this.#starting // somebody has decided otherwise, or the same
     if (this.#child === undefined) {
       clearTimeout(this.#retry)
-      this.#spec = spec
+      this.#spec = spec ?? this.#next ?? this.#spec
+      this.#next = undefined
       this.#failures = 0
       this.#spawned = 0
       this.#settled = new Promise((resolve) => {
@@ -167,6 +183,7 @@ export class SupervisedDevice {
   /** Resolves when its process has ended. Idempotent; a later one with 0 ms hurries. */
   async stop(drainMs = this.#spec.supervision.drainMs): Promise<void> {
     this.#wish++
+    this.#starting = undefined
     if (this.#child === undefined) {
       await this.#ended
       clearTimeout(this.#retry)
@@ -189,12 +206,14 @@ export class SupervisedDevice {
   async change(spec: DeviceSpec): Promise<void> {
     if (this.#state === 'stopped') {
       this.#spec = spec
+      this.#next = undefined
       return
     }
+    this.#next = spec
     const stopped = this.stop()
     const wish = this.#wish
     await stopped
-    if (this.#wish === wish) await this.start(spec)
+    if (this.#wish === wish) await this.start()
   }
 
   /** Its metrics in Prometheus' text format; `undefined` where it does not answer within a second. */
@@ -233,7 +252,7 @@ export class SupervisedDevice {
     })
     this.#child = child
     child.on('message', (message) => {
-      if (this.#child === child) this.#heard(message as FromDevice)
+      if (this.#child === child) this.#heard(message)
     })
     this.#ended = new Promise((resolve) => {
       const ended = (how: string) => {
@@ -269,21 +288,22 @@ export class SupervisedDevice {
   }
 
   /** Any message is a sign of life. What a driver's process says is checked, as it may be broken in any way. */
-  #heard(message: FromDevice): void {
+  #heard(message: unknown): void {
     this.#listen()
-    if (message.type === 'running') {
+    if (!isFromDevice(message)) this.#note('its process said what makes no sense, which is ignored')
+    else if (message.type === 'running') {
       this.#running = message
       this.#error = undefined
       if (this.#state === 'starting') this.#become('running')
       this.#note(`${message.driver}, ${message.transport} ${message.address}, process ${this.pid}`)
     } else if (message.type === 'failed') {
       const code = Object.hasOwn(errorTable, message.code) ? (message.code as ErrorCode) : 'ERR_ACCEL_IO'
-      this.#told ??= accelError(code, `${message.message}`)
+      this.#told ??= accelError(code, message.message)
     } else if (message.type === 'beat') {
       const { status, opens } = message
       if (statuses.has(status) && Number.isInteger(opens) && opens >= 0) this.#beat = { status, opens }
-    } else if (message.type === 'note') this.#note(`${message.text}`)
-    else if (message.type === 'metrics') this.#asked.get(message.id)?.(`${message.text}`)
+    } else if (message.type === 'note') this.#note(message.text)
+    else if (message.type === 'metrics') this.#asked.get(message.id)?.(message.text)
   }
 
   /** Waits for the next sign of life. */

@@ -1,4 +1,3 @@
-import { mkdirSync } from 'node:fs'
 import {
   type DeviceIdentity,
   type DeviceSource,
@@ -12,9 +11,13 @@ import { type Config, type ConfigSource, readConfig } from './config.js'
 import { ControlNode } from './control.js'
 import { type MetricsServer, mergeMetrics, serveMetrics } from './metrics-server.js'
 import { Numbers } from './numbers.js'
+import { makeFolder } from './place.js'
 import { type Plan, plan } from './plan.js'
 import { type NodeServer, serveNode, serveSocket } from './server.js'
 import { type DeviceSpec, type NodeEntry, SupervisedDevice } from './supervised.js'
+
+/** Anybody may open the control node: no user gets to keep the others from it. */
+const CONTROL_USER_OPENS = 32
 
 /** What a reload did. */
 export type Reloaded = CommandReply<typeof controlUapi, 'reload'>
@@ -62,11 +65,11 @@ export async function checkConfig(
  * `settled` of the answer when each device that is there runs, or has failed once.
  *
  * @throws what is wrong in the configuration
- * @throws ERR_ACCEL_BUSY another supervisor serves that folder
+ * @throws ERR_ACCEL_BUSY another supervisor serves that folder; ERR_ACCEL_PERMISSION others could change what is in it
  */
 export async function supervise(options: SuperviseOptions): Promise<Supervisor> {
   const config = await readConfig(options.source)
-  mkdirSync(config.folder, { recursive: true, mode: 0o755 })
+  makeFolder(config.folder)
   const supervisor = new Supervisor(config, options)
   await supervisor.begin()
   return supervisor
@@ -133,11 +136,12 @@ export class Supervisor {
   async begin(): Promise<void> {
     const { folder, control } = this.#config
     const { controlFd } = this.#options
+    const opens = { maxUserOpens: CONTROL_USER_OPENS }
     try {
       this.#controlServer =
         controlFd === undefined
-          ? await serveNode(this.#control, { mode: 0o666, ...control, folder })
-          : serveSocket(this.#control, controlFd, `${folder}/${CONTROL_NODE}`)
+          ? await serveNode(this.#control, { mode: 0o666, ...control, folder, ...opens })
+          : serveSocket(this.#control, controlFd, `${folder}/${CONTROL_NODE}`, opens)
       this.#note(`nodes: ${folder}`)
       const metrics = this.#options.metrics ?? this.#config.metrics
       if (metrics !== undefined) {

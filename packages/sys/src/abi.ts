@@ -9,6 +9,7 @@ export const O_RDWR = 2
 export const O_ACCMODE = 3
 export const O_CREAT = 0o100
 export const O_NONBLOCK = 0o4000
+export const O_NOFOLLOW = 0o400000
 export const O_CLOEXEC = 0o2000000
 export const O_PATH = 0o10000000
 

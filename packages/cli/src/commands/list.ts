@@ -28,7 +28,8 @@ export function listCommand(command: Command): void {
       'after',
       `
 A node that nobody serves, or that this user may not open, is listed with the
-reason.`,
+reason; and so is one whose device has no process now, where \`uaccel serve\`
+has it.`,
     )
     .action(({ all, json, nodes, folder }: ListFlags) => {
       const at = folder === undefined ? {} : { folder }

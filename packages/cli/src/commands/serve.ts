@@ -77,6 +77,8 @@ async function run(flags: ServeFlags, command: Command): Promise<void> {
     for (const line of await checkConfig(source)) process.stdout.write(`${line}\n`)
     return
   }
+  // A service outlives who reads its notes: a pipe, a terminal.
+  process.stderr.on('error', () => {})
   if (source.file !== undefined) note(`configuration: ${source.file}`)
   await runService({
     source,
