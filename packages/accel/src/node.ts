@@ -332,7 +332,7 @@ export class AccelNode {
         scheduler.interrupt(why)
         return handlers
       },
-      wasReset: (why) => this.work.wasReset(why),
+      wasReset: (why, how) => this.work.wasReset(why, how),
       shutState: (why) => this.#shutState(why),
       giveUp: (cause) => {
         const error = wedged(this.name, this.identity, cause)
