@@ -309,6 +309,33 @@ t.test('a watch is told of the next change, and of none that it has seen', async
   t.match(await client.show('opens/current'), { value: '1' })
 })
 
+t.test('a change costs those nothing who watch something else', async (t) => {
+  const watched = attribute({ show: () => 1, type: 'integer' })
+  const { node, client } = await setup(t, () => ({ level: watched, still: { show: () => 'x' } }))
+  const { revision } = await client.show('still')
+  const others = Array.from({ length: 10 }, () =>
+    client.call('attrWatch', { path: 'still', after: revision }).catch(() => {}),
+  )
+  const waiting = client.call('attrWatch', { path: 'level', after: (await client.show('level')).revision })
+  await sleep(2)
+  t.equal(node.attributes.watching, 11)
+  let looks = 0
+  const { attributes } = node
+  const find = attributes.find.bind(attributes)
+  attributes.find = (...args) => {
+    looks++
+    return find(...args)
+  }
+  await new BinaryClient(node).close() // changes `opens/current`, twice
+  t.equal(looks, 0)
+  watched.changed()
+  await waiting
+  t.equal(looks, 1)
+  await client.close()
+  await Promise.all(others)
+  t.equal(attributes.watching, 0)
+})
+
 t.test('a reset that probes anew brings other attributes; those who watch are told', async (t) => {
   let probes = 0
   const made: ReturnType<typeof attribute>[] = []
@@ -348,7 +375,7 @@ t.test('watches end with their open, with the device, and leave nothing', async 
     await other.close()
     await ended
   }
-  t.equal(node.attributes.bell.waiting, 0)
+  t.equal(node.attributes.watching, 0)
   t.equal(node.opens.size, 1)
   const waiting = [t.rejects(watch(client), { code: 'ERR_ACCEL_NO_DEVICE' })]
   const state = client.call('attrWatch', { path: 'state', after: BigInt(node.attributes.latest) })
@@ -356,7 +383,7 @@ t.test('watches end with their open, with the device, and leave nothing', async 
   await accel.remove('accel0')
   await Promise.all(waiting)
   t.match(await state, { value: 'beingCleaned' }, 'who watches the state is told of the end')
-  t.equal(node.attributes.bell.waiting, 0)
+  t.equal(node.attributes.watching, 0)
 })
 
 t.test('attributes that cannot work end the probe', async (t) => {

@@ -100,7 +100,8 @@ export interface AttributeHost {
 
 /** The attributes of a node: those that all have, and its driver's. */
 export class AttributeTree {
-  readonly bell = new Bell()
+  /** Who watches, by path: all clients may watch, and a change is for those of that attribute alone. */
+  readonly #bells = new Map<string, Bell>()
   readonly #host: AttributeHost
   #driver = new Map<string, Placed>()
   /** Revisions are counted over all attributes and probes, so that none is ever given twice. */
@@ -137,13 +138,31 @@ export class AttributeTree {
       telling.push(each)
     }
     this.#telling = telling
-    this.bell.ring()
+    for (const bell of this.#bells.values()) bell.ring()
   }
 
   /** The attribute has another value. */
   changed(path: string): void {
     this.#revisions.set(path, ++this.#latest)
-    this.bell.ring()
+    this.#bells.get(path)?.ring()
+  }
+
+  /** Resolves when the attribute of that path has changed, or may be another one; rejects with the reason of `signal`. */
+  async change(path: string, signal: AbortSignal): Promise<void> {
+    const bell = this.#bells.get(path) ?? new Bell()
+    this.#bells.set(path, bell)
+    try {
+      await bell.wait(signal)
+    } finally {
+      if (bell.waiting === 0 && this.#bells.get(path) === bell) this.#bells.delete(path)
+    }
+  }
+
+  /** How many wait for changes. */
+  get watching(): number {
+    let sum = 0
+    for (const { waiting } of this.#bells.values()) sum += waiting
+    return sum
   }
 
   revision({ path }: Placed): number {

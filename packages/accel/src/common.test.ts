@@ -99,7 +99,7 @@ t.test('whatever is sent is answered or refused, and nothing of it stays', async
       for (const answer of await Promise.all(answers)) told.set(answer, (told.get(answer) ?? 0) + 1)
       await client.close()
       if (node.opens.size !== 0) throw new Error('an open is left')
-      const waiting = node.record.events.bell.waiting + node.attributes.bell.waiting
+      const waiting = node.record.events.bell.waiting + node.attributes.watching
       if (waiting !== 0) throw new Error(`${waiting} waits are left`)
     },
   )

@@ -130,7 +130,7 @@ const answers: { readonly [K in keyof CommonCommands]: Answerer<K> } = {
         const placed = await attributes.find(open, path, 'read')
         signal.throwIfAborted()
         if (attributes.revision(placed) > Number(after)) return shown(node, placed)
-        await attributes.bell.wait(signal)
+        await attributes.change(path, signal)
       }
     })
   },

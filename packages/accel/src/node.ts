@@ -19,6 +19,7 @@ import type { Departure, NodeHost, NodeLimits, NodeResetOptions } from './host.j
 import { DriverInstance, type InstanceHost } from './instance.js'
 import { settled } from './limit.js'
 import { Open, type OpenOptions } from './open.js'
+import type { Quotas } from './quota.js'
 import { NodeRecord } from './record.js'
 import { Recovery, type RecoveryHost } from './recovery.js'
 import { CommandRunner } from './runner.js'
@@ -130,6 +131,11 @@ export class AccelNode {
   /** @internal */
   get limits(): NodeLimits {
     return this.#host.limits
+  }
+
+  /** @internal */
+  get quotas(): Quotas {
+    return this.#host.quotas
   }
 
   /** @internal Those that hold it, in order of their ids. */
@@ -326,7 +332,7 @@ export class AccelNode {
         scheduler.interrupt(why)
         return handlers
       },
-      wasReset: (why) => this.work.wasReset(why),
+      wasReset: (why, how) => this.work.wasReset(why, how),
       shutState: (why) => this.#shutState(why),
       giveUp: (cause) => {
         const error = wedged(this.name, this.identity, cause)

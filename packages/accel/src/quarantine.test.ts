@@ -207,8 +207,8 @@ t.test(
   },
 )
 
-t.test('what nothing took from a device stays with it', async (t) => {
-  const before = held()
+/** The work of a device whose jobs never end. */
+function endless() {
   const { dma } = new MemoryTransport()
   const domain = new DmaDomain(dma)
   const reports: string[] = []
@@ -226,6 +226,31 @@ t.test('what nothing took from a device stays with it', async (t) => {
     recover: async () => false,
     report: (what) => reports.push(what),
   })
+  return { work, domain, reports }
+}
+
+for (const [what, refused, destroyed, kept] of [
+  ['was reset', false, false, 0],
+  ['was let go and kept from memory, as its reset was refused', true, true, 0],
+  ['was let go, and neither reset nor kept from memory', true, false, 1],
+] as const) {
+  t.test(`memory of a job, of a device that ${what}`, async (t) => {
+    const before = held()
+    const { work, domain, reports } = endless()
+    const mine = work.of(new Open(1))
+    const { handle } = mine.boCreate({ sizeBytes: 4096n, flags: {} })
+    mine.submit(jobOf([[handle]]) as never)
+    mine.boDestroy({ handle })
+    if (destroyed) domain.destroy()
+    work.wasReset(accelError('ERR_ACCEL_IO', 'a reset'), { refused })
+    t.equal(held().buffers, before.buffers + kept)
+    t.equal(reports.length, kept)
+  })
+}
+
+t.test('what nothing took from a device stays with it', async (t) => {
+  const before = held()
+  const { work, reports } = endless()
   const open = new Open(1)
   const mine = work.of(open)
   const [used, unused] = [1, 2].map(() => mine.boCreate({ sizeBytes: 4096n, flags: {} }).handle)

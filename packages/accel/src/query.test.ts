@@ -25,7 +25,8 @@ interface Behaviour extends Pick<Probed<typeof work>, 'recover' | 'beforeReset' 
 
 /** Work 1 goes on until its signal, 2 is refused, the rest takes `id` milliseconds. */
 async function setup(t: Test, { telemetry, limits, ...behaviour }: Behaviour = {}) {
-  const accel = new Accel({ limits: { settleMs: 50, attributeMs: 60, ...limits } })
+  const quotas = { nodeBytes: Number.POSITIVE_INFINITY }
+  const accel = new Accel({ limits: { settleMs: 50, attributeMs: 60, ...limits }, quotas })
   accel.register(
     accelDriver({
       name: 'work',
@@ -86,8 +87,19 @@ t.test('a driver that says nothing: what every node knows, and nothing else', as
   })
   t.match(await client.query('engines'), { total: 1, entries: [{ name: 'command', instances: 1 }] })
   t.same(
-    (await client.query('limits'))?.entries.map(({ name }) => name),
-    ['attributeBytes', 'eventHistory', 'attributeTime'],
+    (await client.query('limits'))?.entries.map(({ name, unit, value }) =>
+      `${name} ${value} ${unit}`.trimEnd(),
+    ),
+    [
+      'attributeBytes 4096 bytes',
+      'eventHistory 256',
+      'attributeTime 60 ms',
+      'openObjects 1024',
+      'openBytes 1073741824 bytes',
+      'nodeObjects 16384',
+      'openWaits 128',
+    ],
+    'a quota that is not there is no limit, and the driver takes no jobs',
   )
   for (const kind of ['clocks', 'power', 'sensors', 'timeSync'] as const) {
     t.same(await client.call('query', queryRequest(kind)), {
@@ -365,14 +377,14 @@ t.test('a long list comes in parts', async (t) => {
   const limits = Array.from({ length: 150 }, (_, i) => ({ name: `limit${i}`, value: i }))
   const { client } = await setup(t, { telemetry: { limits: () => limits } })
   const all: string[] = []
-  for (const wanted of [64, 64, 25, 0]) {
+  for (const wanted of [64, 64, 29, 0]) {
     const page = await client.query('limits', all.length)
-    t.equal(page?.total, 153)
+    t.equal(page?.total, 157)
     t.equal(page?.entries.length, wanted)
     all.push(...page!.entries.map(({ name }) => name))
   }
   t.same(
-    all.slice(3),
+    all.slice(7),
     limits.map(({ name }) => name),
   )
   t.same((await client.query('limits', 0xffff_ffff))?.entries, [])

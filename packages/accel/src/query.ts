@@ -43,6 +43,13 @@ interface Listed<E> {
   readonly cut?: boolean
 }
 
+/** What clients may hold of it; what has no limit is left out, and jobs where the driver takes none. */
+function quotasOf({ quotas, jobDepth }: AccelNode) {
+  return Object.entries(quotas)
+    .filter(([name, value]) => Number.isFinite(value) && (name !== 'openJobs' || jobDepth !== undefined))
+    .map(([name, value]) => ({ name, unit: name.endsWith('Bytes') ? 'bytes' : '', value: whole(value) }))
+}
+
 /** A driver's quantity as it travels. */
 const whole = (quantity: Quantity | undefined): bigint =>
   typeof quantity === 'number' ? BigInt(Math.round(quantity)) : (quantity ?? 0n)
@@ -123,6 +130,7 @@ const answers: { readonly [K in QueryKind]: (ask: Ask) => MaybePromise<Answer<K>
       { name: 'attributeBytes', unit: 'bytes', value: BigInt(ATTRIBUTE_VALUE_BYTES) },
       { name: 'eventHistory', unit: '', value: BigInt(EVENT_HISTORY) },
       { name: 'attributeTime', unit: 'ms', value: whole(node.limits.attributeMs) },
+      ...quotasOf(node),
       ...((await driver('limits')) ?? []).map(({ name, unit = '', value }) => ({
         name,
         unit,

@@ -22,8 +22,8 @@ export interface RecoveryHost {
   readonly gone: boolean
   /** Ends the commands and jobs under way with `why`. Resolves when the handlers of the commands have ended. */
   interrupt(why: AccelError): Promise<unknown>
-  /** The device was reset: it touches nothing of what was under way. */
-  wasReset(why: AccelError): void
+  /** What was under way is over: the device was reset, or let go without, as far as it let itself. */
+  wasReset(why: AccelError, how: { readonly refused: boolean }): void
   /** Ends the opens that had state in the driver. */
   shutState(why: AccelError): Promise<void>
   /** The device did not come back: the node is released. Answers the error of that. */
@@ -169,9 +169,9 @@ export class Recovery {
         // Its memory is gone and each touch of the old device throws: the handlers end now or are broken.
         ended ||= (await settled(handlers, limits.settleMs)) !== undefined
         if (!ended) throw accelError('ERR_ACCEL_TIMEOUT', 'A handler does not end')
-        host.wasReset(why)
+        host.wasReset(why, { refused: refusal !== undefined })
         await instance.probe()
-      } else host.wasReset(why)
+      } else host.wasReset(why, { refused: false })
       return refusal
     } catch (cause) {
       return host.giveUp(cause)

@@ -195,7 +195,7 @@ t.test('a handler that ignores its signal keeps the driver from being reset in p
 })
 
 t.test('a reset that is asked for while the device is let go and probed anew is that one', async (t) => {
-  const { node, log, transport } = await setup(t, { rest: () => sleep(50) }, { recoverMs: 10_000 })
+  const { node, log, transport } = await setup(t, { rest: () => sleep(50) }, { recoverMs: 2000 })
   const first = node.reset()
   while (!log.includes('release')) await sleep(1)
   t.equal(node.state, 'resetting')

@@ -82,9 +82,10 @@ export class NodeWork {
     work.free()
   }
 
-  /** The device was reset: it touches nothing of what was under way. */
-  wasReset(why: AccelError): void {
-    this.scheduler.endRunning(why)
+  /** The device was reset, and touches nothing of what was under way; one that was only let go may, where that failed. */
+  wasReset(why: AccelError, { refused }: { readonly refused: boolean }): void {
+    if (refused) this.#endRunning(why)
+    else this.scheduler.endRunning(why)
   }
 
   /** @internal The memory that the device can reach; undefined while it is being brought up. */
@@ -98,14 +99,19 @@ export class NodeWork {
   destroy(why: AccelError): void {
     for (const work of this.#opens.values()) work.free()
     this.#opens.clear()
+    this.queues.end({ keepMemory: this.#endRunning(why) })
+  }
+
+  /** Ends what was under way. Answers whether its memory is kept for ever, as the device was not kept from it. */
+  #endRunning(why: AccelError): boolean {
     const keepMemory = this.#domain?.destroyed === false
     let bytes = 0
     for (const { inUse, sizeBytes } of this.#objects) if (inUse) bytes += sizeBytes
     this.scheduler.endRunning(why, { keepMemory })
-    this.queues.end({ keepMemory })
     if (keepMemory && bytes > 0) {
       this.host.report(`${bytes} bytes that ${this.host.name} may still touch are not used again`, why)
     }
+    return keepMemory
   }
 
   /** @internal Makes memory for a buffer object. */
