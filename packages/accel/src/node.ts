@@ -160,7 +160,7 @@ export class AccelNode {
 
   /** @internal Resolves once no reset is under way, with what the driver knows of its device. */
   async ready(): Promise<Telemetry> {
-    await this.#recovery.restarting
+    while (this.#recovery.restarting) await this.#recovery.restarting
     this.#check()
     return this.telemetry
   }

@@ -49,7 +49,8 @@ export class CommandRunner {
         giveBack = await this.#turn.take(call, call.signal)
         if (!giveBack) return
       }
-      await recovery.restarting
+      // Who hears of the end of a reset may ask for another.
+      while (recovery.restarting) await recovery.restarting
       try {
         check()
       } catch (error) {
