@@ -252,7 +252,14 @@ export class OpenWork {
       offset: BigInt(offset),
       sizeBytes: BigInt(sizeBytes),
     })
-    const fds = duplicates([rings.fd, doorbell.fd, kick])
+    let fds: readonly number[]
+    try {
+      fds = duplicates([rings.fd, doorbell.fd, kick])
+    } catch (error) {
+      // Nobody could name it, and it would keep the device from all others.
+      await queue.stop()
+      throw error
+    }
     return {
       handle: this.#handles.add(queue) as Handle<'queue'>,
       ringsPart: partOf(rings),

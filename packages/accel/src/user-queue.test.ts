@@ -37,6 +37,7 @@ async function toyQueues(t: Test, { bounded = true, ...options }: AccelOptions &
     create: async () => {},
     stop: async (): Promise<void> => {},
     recover: async (): Promise<void> => {},
+    kick: () => {},
   }
   accel.on('error', ({ message }) => log.push(message))
   accel.register(
@@ -61,7 +62,10 @@ async function toyQueues(t: Test, { bounded = true, ...options }: AccelOptions &
                 rings: { fd: rings.fd, offset: 64, sizeBytes: 512 },
                 doorbell: { fd: doorbell.fd, offset: 4096, sizeBytes: 4096 },
                 payload: Uint8Array.of(1, 2, 3),
-                kick: () => void queue.kicks++,
+                kick: () => {
+                  queue.kicks++
+                  acts.kick()
+                },
                 async stop() {
                   queue.stops++
                   await acts.stop()
@@ -342,6 +346,44 @@ t.test('who leaves, or gives up, while the queue is being made', async (t) => {
   await open().close()
   await client.close()
   t.same(held(), before)
+})
+
+t.test('a queue whose descriptors cannot be given is stopped, and keeps nobody out', async (t) => {
+  const { open, made } = await toyQueues(t)
+  const before = held()
+  const client = open()
+  const { dup } = sys
+  Object.assign(sys, {
+    dup: () => {
+      throw accelError('ERR_ACCEL_NO_MEMORY', 'no descriptor left')
+    },
+  })
+  try {
+    t.equal(await codeOf(create(client)), 'ERR_ACCEL_NO_MEMORY')
+  } finally {
+    Object.assign(sys, { dup })
+  }
+  t.equal(made[0]!.stops, 1)
+  await open().close()
+  await client.close()
+  t.same(held(), before)
+})
+
+t.test('a kick that the driver fails at is told, and does not end the process', async (t) => {
+  const { open, log, acts } = await toyQueues(t)
+  acts.kick = () => {
+    throw accelError('ERR_ACCEL_REVOKED', 'in the middle of a reset')
+  }
+  const client = open()
+  const { handle, rings, doorbell, kick } = await createWhole(client)
+  const event = new EventFd(sys, kick!)
+  event.signal()
+  await until(() => log.length > 0)
+  t.match(log, [/queue 1 of open .* was not woken: in the middle of a reset/])
+  await send(client, 'queueDestroy', { handle })
+  event.close()
+  closeAll([rings!, doorbell!])
+  await client.close()
 })
 
 t.test('a client that fills the eventfds, or makes them blocking, holds nobody up', async (t) => {

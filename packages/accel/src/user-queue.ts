@@ -1,5 +1,5 @@
 import { EventFd, sys, type Watch, watch } from '@uaccel/sys'
-import { type AccelError, accelError } from '@uaccel/uapi'
+import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
 import type { BufferObject } from './buffer-object.js'
 import type { CommandContext } from './driver.js'
 import type { JobRange } from './job.js'
@@ -164,7 +164,9 @@ export class LiveQueue {
     } catch (error) {
       // What was never made leaves nothing behind.
       if (this.#made === undefined) return true
-      this.#host.report(`${this.label} was not stopped cleanly`, error)
+      // A removal is told to all; only the release of the device says when it is done with this memory.
+      if (!isAccelError(error, 'ERR_ACCEL_NO_DEVICE'))
+        this.#host.report(`${this.label} was not stopped cleanly`, error)
       return false
     }
   }
@@ -172,7 +174,13 @@ export class LiveQueue {
   #listen(made: UserQueue): void {
     const event = new EventFd(sys, sys.eventfd(0))
     const kicked = () => {
-      if (event.drain() > 0 && !this.#stopping) made.kick?.()
+      if (event.drain() === 0 || this.#stopping) return
+      try {
+        made.kick?.()
+      } catch (error) {
+        // In the event loop it would end the process: kicks come at any moment, in the middle of a reset too.
+        this.#host.report(`${this.label} was not woken`, error)
+      }
     }
     this.#kicks = { event, watching: watch(event.fd, kicked, { ref: false }) }
   }

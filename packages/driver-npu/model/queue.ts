@@ -292,6 +292,7 @@ export class Queue implements Memory {
       }
       this.#fetch(this.#last)
     } while (this.entries.length > 0 && this.#state === State.STOPPING)
-    if (this.#controller.running && this.#state === State.STOPPING) this.#enter(State.DISABLED)
+    // Doorbells that cannot be are no reason to stay in ERROR: the write of 0 was seen already (5.6).
+    if (this.#controller.running) this.#enter(State.DISABLED)
   }
 }

@@ -162,7 +162,7 @@ export class Npu {
       if (vector !== undefined && this.irqMode === 'msix') this.#handleVector(vector) // a worker may have had it
       await take(tenant)
     } catch (error) {
-      undo()
+      await undo()
       throw error
     }
     return context
@@ -204,7 +204,7 @@ export class Npu {
         throw error
       }
     } catch (error) {
-      undo()
+      await undo()
       throw error
     }
   }
@@ -256,7 +256,7 @@ export class Npu {
         stop: () => this.#close(tenant),
       }
     } catch (error) {
-      undo()
+      await undo()
       throw error
     }
   }
@@ -385,8 +385,13 @@ export class Npu {
       this.#put(index, tenant)
       await this.#startQueue(tenant)
     }
-    const undo = () => {
+    const undo = async () => {
       this.#put(index, undefined)
+      // One that did not say that it started may do so late: only a reset takes the memory from the device.
+      if (!control.off) {
+        if (this.#dev.signal.aborted) return
+        await this.recover()
+      }
       store.destroy()
       control.destroy()
     }
@@ -566,7 +571,15 @@ export class Npu {
     await ended
     if (stopped) this.#put(control.index, undefined)
     // A device that goes takes its memory with it, once it was brought to rest.
-    else if (signal.aborted) return
+    else if (signal.aborted) {
+      if (tenant instanceof UserTenant) {
+        throw accelError(
+          'ERR_ACCEL_NO_DEVICE',
+          `NPU queue ${control.index} did not stop before its device went`,
+        )
+      }
+      return
+    }
     store.destroy()
     control.destroy()
   }

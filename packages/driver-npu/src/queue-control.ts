@@ -66,6 +66,7 @@ export class QueueControl {
     )
     if (state === 'error') {
       bar.QCTL.write({}) // back to disabled, for whoever gets the queue next
+      this.#off = true
       throw accelError('ERR_ACCEL_IO', `NPU queue ${this.index} refused to start: ${cause}`, {
         details: { cause },
       })

@@ -202,6 +202,77 @@ t.test('a queue of a device that hangs: it is reset, then its memory is given ba
   transport.assertClean()
 })
 
+t.test('doorbells that cannot be, found while the queue stops, cost nobody else anything', async (t) => {
+  const { open, transport, npus } = await node(t)
+  const client = open()
+  const memory = await openBuffers(client).create(4096)
+  const own = await npus[0]!.createContext()
+  const queue = await openQueue(client, { entries: 16, buffers: [{ buffer: memory }] })
+  await new Promise((resolve) => setTimeout(resolve, 50)) // it sleeps
+  queue.doorbell.write32(0, 0x7fff_ffff) // and nothing that wakes it
+  const { recover } = npus[0]!
+  let recoveries = 0
+  Object.assign(npus[0]!, {
+    recover: () => {
+      recoveries++
+      return recover.call(npus[0])
+    },
+  })
+  await queue.close()
+  queue.unmap()
+  t.equal(recoveries, 0, 'the controller was not reset')
+  t.equal(await endOf(own.run(own.encode([{ op: 'nop' }]))), 'SUCCESS')
+  await own.close()
+  await client.close()
+  transport.assertClean()
+})
+
+t.test(
+  'a queue that starts late, when nobody waits any more, starts in memory that nobody else has',
+  async (t) => {
+    const { open, transport, npus } = await node(t)
+    const client = open()
+    const memory = await openBuffers(client).create(4096)
+    const { recover } = npus[0]!
+    let recoveries = 0
+    Object.assign(npus[0]!, {
+      recover: () => {
+        recoveries++
+        return recover.call(npus[0])
+      },
+    })
+    transport.faults.hang()
+    const made = endOf(openQueue(client, { entries: 16, buffers: [{ buffer: memory }] }))
+    setTimeout(() => transport.faults.hang(false), 2500)
+    t.equal(await made, 'ERR_ACCEL_TIMEOUT')
+    t.equal(recoveries, 1)
+    await client.close()
+    transport.assertClean()
+  },
+)
+
+t.test('a removal while a queue does not stop: its memory is kept until the device is at rest', async (t) => {
+  const { open, transport, accel, node: device } = await node(t)
+  const client = open()
+  const memory = await openBuffers(client).create(4096)
+  const queue = await openQueue(client, { entries: 16, buffers: [{ buffer: memory }] })
+  transport.faults.hang()
+  const { mappings } = device.device!.dma
+  const dma = device.device!.dma
+  const closing = accel.close()
+  const seen: number[] = []
+  for (let i = 0; i < 26 && !dma.destroyed; i++) {
+    seen.push(dma.mappings)
+    await new Promise((resolve) => setTimeout(resolve, 100))
+  }
+  t.ok(
+    seen.every((found) => found === mappings || found === 0),
+    seen.join(),
+  )
+  await closing
+  queue.unmap()
+})
+
 t.test('what a client loads for a queue has nothing that opens devices', async (t) => {
   const loaded = new Set<string>()
   const packages = new Set<string>()
