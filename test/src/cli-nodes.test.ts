@@ -16,7 +16,7 @@ import { accelError, cmd, commonUapi, uapi } from '@uaccel/uapi'
 import t, { type Test } from 'tap'
 import { nodeFolder } from './nodes.js'
 import { type Ended, start, uaccel, uaccelBin } from './uaccel.js'
-import { asNobody, plainEnv } from './unprivileged.js'
+import { asNobody } from './unprivileged.js'
 
 /** `uaccel` on nodes: accel0 and accel1 are models that another process serves, `rich` has all that a driver can tell of. */
 
@@ -475,7 +475,7 @@ t.test(
     chmodSync(folder, 0o755)
     const as = async (...args: string[]): Promise<Ended> => {
       const [file, ...command] = asNobody([process.execPath, uaccelBin, ...args, '--folder', folder])
-      const child = spawn(file!, command, { cwd: '/', env: plainEnv })
+      const child = spawn(file!, command, { cwd: '/' })
       const [stdout, stderr, [code]] = await Promise.all([
         text(child.stdout),
         text(child.stderr),

@@ -25,7 +25,7 @@ import {
   type Uapi,
 } from '@uaccel/uapi'
 import type { Test } from 'tap'
-import { asNobody, plainEnv } from './unprivileged.js'
+import { asNobody } from './unprivileged.js'
 
 /** A folder for sockets, for as long as a test runs. */
 export function nodeFolder(t: Test): string {
@@ -50,7 +50,6 @@ export async function startProcess(
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     execPath: execPath!,
     execArgv,
-    ...(nobody && { env: plainEnv }),
   })
   t.teardown(() => process.kill('SIGKILL'))
   const ended = once(process, 'exit').then(([code]) => {

@@ -38,5 +38,7 @@ export function reachable(command: readonly string[]): readonly string[] {
 export function asNobody(command: readonly string[]): readonly string[] {
   const reading = ['--inh-caps=+dac_read_search', '--ambient-caps=+dac_read_search']
   const user = ['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups']
-  return [...user, ...(closedFolder() === undefined ? [] : reading), ...command]
+  // The test runner puts its loader into each environment that a program is given.
+  const plain = ['env', '--unset=NODE_OPTIONS']
+  return [...user, ...(closedFolder() === undefined ? [] : reading), ...plain, ...command]
 }
