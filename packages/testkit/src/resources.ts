@@ -48,8 +48,8 @@ export function leaks(before: Resources, after: Resources): string[] {
   ]
 }
 
-/** A thread that was told to end, such as the helper that watches descriptors under ffi-rs, holds some until it has done so. */
-const SETTLE_MS = 5000
+/** A thread that was told to end, such as a helper that watches descriptors, holds some until it has: over 5 s in a guest on a busy machine. */
+const SETTLE_MS = 20_000
 
 /** What leaks in each run shows in one. The lab's processor is emulated, and a run takes ten times as long there. */
 const defaultTimes = Number(process.env.UACCEL_LEAK_ROUNDS ?? (process.env.UACCEL_LAB ? 1 : 3))
