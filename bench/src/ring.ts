@@ -43,17 +43,24 @@ class InstantDevice {
 
   work(): void {
     const cq = this.#cq
+    const sq = this.#sq
     const tail = this.#doorbells.read32(DOORBELL.SQ_TAIL)
-    while (this.#taken !== tail) {
-      const at = this.#slot * COMPLETION_WORDS
-      cq[at] = this.#sq[this.#taken * DESCRIPTOR_WORDS] >>> 16
+    let taken = this.#taken
+    let slot = this.#slot
+    let phase = this.#phase
+    while (taken !== tail) {
+      const at = slot * COMPLETION_WORDS
+      cq[at] = sq[taken * DESCRIPTOR_WORDS] >>> 16
       cq[at + 1] = 1
       cq[at + 2] = 0
-      cq[at + PHASE.word] = this.#phase
-      this.#taken = (this.#taken + 1) & (ENTRIES - 1)
-      this.#slot = (this.#slot + 1) & (ENTRIES - 1)
-      if (this.#slot === 0) this.#phase ^= 1 << PHASE.bit
+      cq[at + PHASE.word] = phase
+      taken = (taken + 1) & (ENTRIES - 1)
+      slot = (slot + 1) & (ENTRIES - 1)
+      if (slot === 0) phase ^= 1 << PHASE.bit
     }
+    this.#taken = taken
+    this.#slot = slot
+    this.#phase = phase
   }
 }
 
