@@ -46,6 +46,8 @@ t.test('a quick run has every row, and nothing but JSON on stdout', needsCompile
       'register read, bare array',
       'register write',
       'register write, bare array',
+      'register read, once a mapping was taken back',
+      'register write, once a mapping was taken back',
       'submission + completion, 1 per doorbell',
       'submission + completion, 16 per doorbell',
       'submission + completion, 16 per doorbell, 3 words patched',

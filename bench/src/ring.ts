@@ -43,17 +43,24 @@ class InstantDevice {
 
   work(): void {
     const cq = this.#cq
+    const sq = this.#sq
     const tail = this.#doorbells.read32(DOORBELL.SQ_TAIL)
-    while (this.#taken !== tail) {
-      const at = this.#slot * COMPLETION_WORDS
-      cq[at] = this.#sq[this.#taken * DESCRIPTOR_WORDS] >>> 16
+    let taken = this.#taken
+    let slot = this.#slot
+    let phase = this.#phase
+    while (taken !== tail) {
+      const at = slot * COMPLETION_WORDS
+      cq[at] = sq[taken * DESCRIPTOR_WORDS] >>> 16
       cq[at + 1] = 1
       cq[at + 2] = 0
-      cq[at + PHASE.word] = this.#phase
-      this.#taken = (this.#taken + 1) & (ENTRIES - 1)
-      this.#slot = (this.#slot + 1) & (ENTRIES - 1)
-      if (this.#slot === 0) this.#phase ^= 1 << PHASE.bit
+      cq[at + PHASE.word] = phase
+      taken = (taken + 1) & (ENTRIES - 1)
+      slot = (slot + 1) & (ENTRIES - 1)
+      if (slot === 0) phase ^= 1 << PHASE.bit
     }
+    this.#taken = taken
+    this.#slot = slot
+    this.#phase = phase
   }
 }
 
@@ -100,17 +107,12 @@ class RingDriver {
     let sum = 0
     let wanted = 0
     for (let done = 0; done < operations; done += batch) {
-      for (let i = 0; i < batch; i++) {
-        if (!this.#submit(i)) break
-      }
+      this.#submit(batch)
       this.#doorbells.write32(DOORBELL.SQ_TAIL, sq.tail)
       this.#device.work()
-      let taken = 0
-      for (let at = cq.peek(); at >= 0; at = cq.peek()) {
-        sum = (sum + completion[at]) | 0
-        cq.advance()
-        taken++
-      }
+      const taken = cq.ready(sq.pending)
+      for (let i = 0; i < taken; i++) sum = (sum + completion[cq.at(i)]) | 0
+      cq.advance(taken)
       this.#doorbells.write32(DOORBELL.CQ_HEAD, cq.head)
       sq.consumed((sq.head + taken) & (ENTRIES - 1))
       wanted = (wanted + (batch * (batch - 1)) / 2) | 0
@@ -118,18 +120,41 @@ class RingDriver {
     expect(sum, wanted, 'sum of the completions')
   }
 
-  #submit(id: number): boolean {
+  #submit(batch: number): void {
+    const sq = this.#sq
+    const { words } = sq
     const template = this.#template
-    const at = this.#sq.next()
-    if (at < 0) return false
-    const { words } = this.#sq
-    if (this.#whole) words.set(template, at)
-    words[at] = template[0] | (id << 16)
-    words[at + 2] = id
-    words[at + 3] = 0
-    this.#sq.push()
-    return true
+    const whole = this.#whole
+    const count = Math.min(batch, sq.free)
+    for (let id = 0; id < count; id++) {
+      const at = sq.at(id)
+      if (whole) copyDescriptor(words, at, template)
+      words[at] = template[0] | (id << 16)
+      words[at + 2] = id
+      words[at + 3] = 0
+    }
+    sq.push(count)
   }
+}
+
+/** Spelt out, as the NPU's driver does it. */
+function copyDescriptor(to: Int32Array, at: number, from: Int32Array): void {
+  to[at] = from[0]
+  to[at + 1] = from[1]
+  to[at + 2] = from[2]
+  to[at + 3] = from[3]
+  to[at + 4] = from[4]
+  to[at + 5] = from[5]
+  to[at + 6] = from[6]
+  to[at + 7] = from[7]
+  to[at + 8] = from[8]
+  to[at + 9] = from[9]
+  to[at + 10] = from[10]
+  to[at + 11] = from[11]
+  to[at + 12] = from[12]
+  to[at + 13] = from[13]
+  to[at + 14] = from[14]
+  to[at + 15] = from[15]
 }
 
 /** Submission and completion: the rings of `@uaccel/memory` alone, then the NPU driver's whole path. */

@@ -93,11 +93,16 @@ type FieldObject = Readonly<Record<string, unknown>>
 
 // V8 deletes a load whose value nobody uses once the code is hot, and with it the bus access: a posted-write flush or a
 // read-to-clear. A store of the value into memory that outlives the call keeps the load, without allocating for 2^31 and above.
-const sink32 = new Uint32Array(1)
-const sink64 = new BigUint64Array(1)
+// A buffer of its own lies outside the heap, where V8 knows its address: a small array without one is moved about.
+const sink32 = new Uint32Array(new ArrayBuffer(4))
+const sink64 = new BigUint64Array(new ArrayBuffer(8))
+
+// What each access needs is in declared fields, which the constructor stores once: V8 takes a field for a constant until its
+// second store, and compiles an accessor into the load or store of one fixed address. A private name, or a field that is declared
+// without `declare`, is stored first as undefined.
 
 abstract class NumberRegister {
-  readonly entry: RegisterEntry
+  declare readonly entry: RegisterEntry
 
   constructor(entry: RegisterEntry) {
     this.entry = entry
@@ -127,7 +132,7 @@ abstract class NumberRegister {
 }
 
 abstract class BigRegister {
-  readonly entry: RegisterEntry
+  declare readonly entry: RegisterEntry
 
   constructor(entry: RegisterEntry) {
     this.entry = entry
@@ -164,81 +169,81 @@ abstract class BigRegister {
 // Plain loads and stores only: Atomics compile to locked read-modify-writes, which read the register as well.
 
 class Mapped8 extends NumberRegister {
-  readonly #window: Window
-  readonly #index: number
+  declare private readonly window: Window
+  declare private readonly index: number
 
   constructor(entry: RegisterEntry, window: Window, byteOffset: number) {
     super(entry)
-    this.#window = window
-    this.#index = byteOffset
+    this.window = window
+    this.index = byteOffset
   }
   read(): number {
-    const value = this.#window.u8[this.#index]
+    const value = this.window.u8[this.index]
     sink32[0] = value
     return value
   }
   write(value: number | FieldObject): void {
-    if (typeof value === 'number') this.#window.u8[this.#index] = value
-    else this.#window.u8[this.#index] = this.entry.codec.encode(value)
+    if (typeof value === 'number') this.window.u8[this.index] = value
+    else this.window.u8[this.index] = this.entry.codec.encode(value)
   }
 }
 
 class Mapped16 extends NumberRegister {
-  readonly #window: Window
-  readonly #index: number
+  declare private readonly window: Window
+  declare private readonly index: number
 
   constructor(entry: RegisterEntry, window: Window, byteOffset: number) {
     super(entry)
-    this.#window = window
-    this.#index = byteOffset / 2
+    this.window = window
+    this.index = byteOffset / 2
   }
   read(): number {
-    const value = this.#window.u16[this.#index]
+    const value = this.window.u16[this.index]
     sink32[0] = value
     return value
   }
   write(value: number | FieldObject): void {
-    if (typeof value === 'number') this.#window.u16[this.#index] = value
-    else this.#window.u16[this.#index] = this.entry.codec.encode(value)
+    if (typeof value === 'number') this.window.u16[this.index] = value
+    else this.window.u16[this.index] = this.entry.codec.encode(value)
   }
 }
 
 class Mapped32 extends NumberRegister {
-  readonly #window: Window
-  readonly #index: number
+  declare private readonly window: Window
+  declare private readonly index: number
 
   constructor(entry: RegisterEntry, window: Window, byteOffset: number) {
     super(entry)
-    this.#window = window
-    this.#index = byteOffset / 4
+    this.window = window
+    this.index = byteOffset / 4
   }
   read(): number {
-    const value = this.#window.u32[this.#index]
+    const value = this.window.u32[this.index]
     sink32[0] = value
     return value
   }
   write(value: number | FieldObject): void {
-    if (typeof value === 'number') this.#window.u32[this.#index] = value
-    else this.#window.u32[this.#index] = this.entry.codec.encode(value)
+    if (typeof value === 'number') this.window.u32[this.index] = value
+    else this.window.u32[this.index] = this.entry.codec.encode(value)
   }
 }
 
 class Mapped64 extends BigRegister {
-  readonly #window: Window
-  readonly #index: number
+  declare private readonly window: Window
+  declare private readonly index: number
 
   constructor(entry: RegisterEntry, window: Window, byteOffset: number) {
     super(entry)
-    this.#window = window
-    this.#index = byteOffset / 8
+    this.window = window
+    this.index = byteOffset / 8
   }
   read(): bigint {
-    const value = this.#window.u64[this.#index]
+    const value = this.window.u64[this.index]
     sink64[0] = value
     return value
   }
   write(value: bigint | number | FieldObject): void {
-    this.#window.u64[this.#index] = this.raw(value)
+    this.window.u64[this.index] = this.raw(value)
   }
 }
 

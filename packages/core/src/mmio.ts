@@ -51,15 +51,18 @@ export interface Exposed {
   share?(): SharedRange
 }
 
-/** A mapped part of a BAR. Accessors read its arrays at each access, so that replacing them reaches every accessor. */
+/**
+ * A mapped part of a BAR. Accessors read its arrays at each access, so that replacing them reaches every accessor. Until the first
+ * time that happens in a thread, V8 takes them for constants (see accessors.ts); it drops what it compiled so when they change.
+ */
 export class BarWindow implements Window {
   readonly region: number
   readonly area: Area
   readonly label: string
-  u8!: Uint8Array
-  u16!: Uint16Array
-  u32!: Uint32Array
-  u64!: BigUint64Array
+  declare u8: Uint8Array
+  declare u16: Uint16Array
+  declare u32: Uint32Array
+  declare u64: BigUint64Array
   #mapping: Exposed
 
   constructor(region: number, area: Area, label: string, mapping: Exposed) {
@@ -183,34 +186,34 @@ function build(block: RegisterBlock, prefix: string, byName: ReadonlyMap<string,
   )
 }
 
-// Keeps loads whose values nobody uses; see accessors.ts.
-const sink32 = new Uint32Array(1)
-const sink64 = new BigUint64Array(1)
+// Keeps loads whose values nobody uses; see accessors.ts, and there why the fields are declared.
+const sink32 = new Uint32Array(new ArrayBuffer(4))
+const sink64 = new BigUint64Array(new ArrayBuffer(8))
 
 abstract class CheckedMmio {
-  readonly sizeBytes: number
-  readonly #label: string
+  declare readonly sizeBytes: number
+  declare private readonly label: string
 
   constructor(label: string, sizeBytes: number) {
-    this.#label = label
+    this.label = label
     this.sizeBytes = sizeBytes
   }
 
   /** Typed arrays ignore a store behind their end, so the range is checked at each access. */
   protected check(offset: number, width: number): number {
-    if (offset < 0 || offset + width > this.sizeBytes || offset % width !== 0) this.#refuse(offset, width)
+    if (offset < 0 || offset + width > this.sizeBytes || offset % width !== 0) this.refuse(offset, width)
     return offset
   }
 
   protected checkBytes(offset: number, sizeBytes: number): number {
-    if (!(offset >= 0 && offset + sizeBytes <= this.sizeBytes)) this.#refuse(offset, sizeBytes)
+    if (!(offset >= 0 && offset + sizeBytes <= this.sizeBytes)) this.refuse(offset, sizeBytes)
     return offset
   }
 
-  #refuse(offset: number, sizeBytes: number): never {
+  private refuse(offset: number, sizeBytes: number): never {
     throw accelError(
       'ERR_ACCEL_OUT_OF_RANGE',
-      `${this.#label}: ${sizeBytes} bytes at offset ${offset} are not aligned or not within its ${this.sizeBytes} bytes`,
+      `${this.label}: ${sizeBytes} bytes at offset ${offset} are not aligned or not within its ${this.sizeBytes} bytes`,
     )
   }
 }
@@ -218,54 +221,54 @@ abstract class CheckedMmio {
 /** @internal Device memory through a mapped window. */
 export class MappedMmio extends CheckedMmio implements Mmio {
   readonly mapped = true
-  readonly #window: Window
-  readonly #base: number
+  declare private readonly window: Window
+  declare private readonly base: number
 
   /** @param base Bytes from the start of the window, a multiple of 8. */
   constructor(window: BarWindow, base: number, sizeBytes: number) {
     super(window.label, sizeBytes)
-    this.#window = window
-    this.#base = base
+    this.window = window
+    this.base = base
   }
 
   read8(offset: number): number {
-    const value = this.#window.u8[this.#base + this.check(offset, 1)]
+    const value = this.window.u8[this.base + this.check(offset, 1)]
     sink32[0] = value
     return value
   }
   read16(offset: number): number {
-    const value = this.#window.u16[(this.#base + this.check(offset, 2)) / 2]
+    const value = this.window.u16[(this.base + this.check(offset, 2)) >>> 1]
     sink32[0] = value
     return value
   }
   read32(offset: number): number {
-    const value = this.#window.u32[(this.#base + this.check(offset, 4)) / 4]
+    const value = this.window.u32[(this.base + this.check(offset, 4)) >>> 2]
     sink32[0] = value
     return value
   }
   read64(offset: number): bigint {
-    const value = this.#window.u64[(this.#base + this.check(offset, 8)) / 8]
+    const value = this.window.u64[(this.base + this.check(offset, 8)) >>> 3]
     sink64[0] = value
     return value
   }
   write8(offset: number, value: number): void {
-    this.#window.u8[this.#base + this.check(offset, 1)] = value
+    this.window.u8[this.base + this.check(offset, 1)] = value
   }
   write16(offset: number, value: number): void {
-    this.#window.u16[(this.#base + this.check(offset, 2)) / 2] = value
+    this.window.u16[(this.base + this.check(offset, 2)) >>> 1] = value
   }
   write32(offset: number, value: number): void {
-    this.#window.u32[(this.#base + this.check(offset, 4)) / 4] = value
+    this.window.u32[(this.base + this.check(offset, 4)) >>> 2] = value
   }
   write64(offset: number, value: bigint): void {
-    this.#window.u64[(this.#base + this.check(offset, 8)) / 8] = value
+    this.window.u64[(this.base + this.check(offset, 8)) >>> 3] = value
   }
   readBytes(offset: number, into: Uint8Array): void {
-    const start = this.#base + this.checkBytes(offset, into.length)
-    into.set(this.#window.u8.subarray(start, start + into.length))
+    const start = this.base + this.checkBytes(offset, into.length)
+    into.set(this.window.u8.subarray(start, start + into.length))
   }
   writeBytes(offset: number, from: Uint8Array): void {
-    this.#window.u8.set(from, this.#base + this.checkBytes(offset, from.length))
+    this.window.u8.set(from, this.base + this.checkBytes(offset, from.length))
   }
 }
 

@@ -132,6 +132,8 @@ export class ContextMemory {
   readonly #chunks: { readonly chunk: HostChunk; readonly free: RangeAllocator }[] = []
   readonly #busy: () => boolean
   readonly #retired: (() => void)[] = []
+  /** How many of its buffers were freed: while that stays, what was alive is. */
+  frees = 0
 
   /** @param busy True while a job may touch memory. */
   constructor(source: MemorySource, busy: () => boolean) {
@@ -162,6 +164,7 @@ export class ContextMemory {
 
   /** Runs `release` as soon as nothing is under way. */
   retire(release: () => void): void {
+    this.frees++
     if (this.#busy()) this.#retired.push(release)
     else release()
   }

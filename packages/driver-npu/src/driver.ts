@@ -8,19 +8,13 @@ import { npuUapi } from './uapi.js'
 export type { NpuBuffer } from './buffers.js'
 export type { NpuCapabilities } from './capabilities.js'
 export type { ContextOptions, NpuContext, RunOptions } from './context.js'
+export type { IrqMode } from './interrupts.js'
 export type { NpuJob, OperandName } from './job.js'
 export type { NpuContextToken, NpuLease } from './lease.js'
-export {
-  type IrqMode,
-  Npu,
-  type NpuCounters,
-  type NpuListeners,
-  type NpuQueueState,
-  type NpuStartOptions,
-  type ShareContextOptions,
-} from './npu.js'
+export { Npu, type NpuCounters, type NpuQueueState, type NpuStartOptions } from './npu.js'
 export * from './operations.js'
 export type { JobDone } from './queue.js'
+export type { NpuListeners, ShareContextOptions } from './queues.js'
 export { encodeJob, npuUapi } from './uapi.js'
 export { attachNpuContext } from './worker-context.js'
 

@@ -62,6 +62,8 @@ export class NpuJob implements RingJob {
   readonly blocks: NpuBuffer | undefined
   readonly #sizes: Int32Array
   readonly #buffers: (NpuBuffer | undefined)[]
+  /** `frees` of its memory when all of its buffers were last seen alive. */
+  #aliveAt = -1
 
   /**
    * @internal Use `NpuContext.encode`.
@@ -99,10 +101,13 @@ export class NpuJob implements RingJob {
 
   /** @internal Refuses to run a job whose memory was given back. */
   checkAlive(): void {
+    const { frees } = this.#memory
+    if (frees === this.#aliveAt) return
     for (let i = 0; i < this.#buffers.length; i++) {
       if (this.#buffers[i]?.freed) this.#buffers[i]!.checkUse(this.#memory, 0, 0)
     }
     if (this.blocks?.freed) this.blocks.checkUse(this.#memory, 0, 0)
+    this.#aliveAt = frees
   }
 
   /** @internal */

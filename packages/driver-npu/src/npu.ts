@@ -1,43 +1,22 @@
 import type { QueueRequest, UserQueue } from '@uaccel/accel'
-import { type Device, type IrqVectors, type Mmio, poll } from '@uaccel/core'
-import { type DmaDomain, RangeAllocator } from '@uaccel/memory'
+import { type Device, poll } from '@uaccel/core'
+import { RangeAllocator } from '@uaccel/memory'
 import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
-import { ContextMemory } from './buffers.js'
 import { type NpuCapabilities, readCapabilities } from './capabilities.js'
-import { type ContextHost, type ContextOptions, NpuContext } from './context.js'
-import { NpuLease } from './lease.js'
-import { lend } from './lend.js'
-import { NpuQueue, queueLayout } from './queue.js'
-import { type NpuBar, QueueControl } from './queue-control.js'
-import { BAR, DOORBELL_PAGE_BYTES, NpuRegisters } from './registers.js'
-import { type Card, ContextStore } from './store.js'
-import { LocalTenant, type Tenant, type TenantStore } from './tenant.js'
-import { npuQueue } from './uapi.js'
-import { ClientStore, UserTenant } from './user-tenant.js'
+import type { ContextOptions, NpuContext } from './context.js'
+import { fatalError } from './diagnosis.js'
+import { allocVectors, type IrqMode, NpuInterrupts } from './interrupts.js'
+import type { NpuLease } from './lease.js'
+import type { NpuBar } from './queue-control.js'
+import { type NpuListeners, NpuQueues, type NpuQueuesParts, type ShareContextOptions } from './queues.js'
+import { BAR, NpuRegisters } from './registers.js'
 
 /** `ID`, 4.1.1, and the version that this driver was written for. */
 const ID = 0x3155504e
 const MAJOR = 1
-/** Bits of INTX_ENABLE: one for each vector. */
-const ALL_VECTORS = 0x1ffff
-/** How often the queues of worker threads and clients are looked at, who cannot read the registers themselves: a fatal error may be silent. */
-const WATCH_MS = 100
-const DEFAULT_ENTRIES = 256
-const DEFAULT_MEMORY_BYTES = 4 * 1024 * 1024
-
-/** How the device says that work is done. `auto` takes the first of the others that there is. */
-export type IrqMode = 'auto' | 'msix' | 'intx' | 'poll'
 
 export interface NpuStartOptions {
   readonly irq?: IrqMode
-}
-
-/** What an NPU tells of itself, besides to those who wait for a job. */
-export interface NpuListeners {
-  /** A queue was taken or given back. */
-  queues?(): void
-  /** The controller, or a queue, is broken: its jobs end with this error. */
-  broke?(error: AccelError): void
 }
 
 /** A queue as its registers show it (4.3). */
@@ -46,12 +25,6 @@ export interface NpuQueueState {
   /** By name; a number that the specification does not have as such. */
   readonly state: string | number
   readonly cause: string | number
-}
-
-/** How a context for a worker thread is made. */
-export interface ShareContextOptions extends ContextOptions {
-  /** Host memory for its buffers, in bytes, which does not grow. Default 4 MiB. */
-  readonly memoryBytes?: number
 }
 
 /** The performance counters (4.2), since they were last cleared. */
@@ -70,39 +43,21 @@ export class Npu {
   readonly irqMode: Exclude<IrqMode, 'auto'>
   readonly #dev: Device
   readonly #bar: NpuBar
-  readonly #irqs: IrqVectors | undefined
-  readonly #dma: DmaDomain
-  readonly #doorbells: Mmio
-  readonly #card: Card
-  readonly #tenants: (Tenant | undefined)[]
-  readonly #listeners: NpuListeners
+  readonly #interrupts: NpuInterrupts
+  readonly #queues: NpuQueues
   #recovering: Promise<void> | undefined
-  #watch: NodeJS.Timeout | undefined
 
-  private constructor(
-    dev: Device,
-    bar: NpuBar,
-    irqs: IrqVectors | undefined,
-    doorbells: Mmio,
-    cardMemory: Mmio,
-    listeners: NpuListeners,
-  ) {
+  private constructor(parts: Omit<NpuQueuesParts, 'controller'>) {
+    const { dev, bar, interrupts, capabilities } = parts
+    this.capabilities = capabilities
+    this.irqMode = interrupts.mode
     this.#dev = dev
-    this.#listeners = listeners
-    this.#dma = dev.dma
-    this.#doorbells = doorbells
     this.#bar = bar
-    this.#irqs = irqs
-    this.irqMode = irqs === undefined ? 'poll' : irqs.type === 'intx' ? 'intx' : 'msix'
-    this.capabilities = readCapabilities(bar)
-    const sizeBytes = this.capabilities.cardBytes
-    this.#card = {
-      base: (BigInt(bar.LMEM_BASE_HI.read()) << 32n) | BigInt(bar.LMEM_BASE_LO.read()),
-      sizeBytes,
-      free: new RangeAllocator([[0, sizeBytes]]),
-      memory: cardMemory,
-    }
-    this.#tenants = new Array(this.capabilities.queues).fill(undefined)
+    this.#interrupts = interrupts
+    this.#queues = new NpuQueues({
+      ...parts,
+      controller: { recovering: () => this.#recovering, recover: () => this.recover() },
+    })
   }
 
   /**
@@ -130,9 +85,20 @@ export class Npu {
       )
     const irqs = await allocVectors(dev, irq)
     const doorbells = await dev.mapMemory(BAR.doorbells)
-    const npu = new Npu(dev, bar, irqs, doorbells, await dev.mapMemory(BAR.card), listeners)
-    npu.#handleInterrupts()
-    const forgetLost = onAbort(dev.signal, (reason) => npu.#failAll(reason))
+    const cardMemory = await dev.mapMemory(BAR.card)
+    const capabilities = readCapabilities(bar)
+    const interrupts = new NpuInterrupts(bar, irqs, capabilities.queues)
+    const sizeBytes = capabilities.cardBytes
+    const card = {
+      base: (BigInt(bar.LMEM_BASE_HI.read()) << 32n) | BigInt(bar.LMEM_BASE_LO.read()),
+      sizeBytes,
+      free: new RangeAllocator([[0, sizeBytes]]),
+      memory: cardMemory,
+    }
+    const npu = new Npu({ dev, bar, doorbells, card, capabilities, interrupts, listeners })
+    const queues = npu.#queues
+    interrupts.listen({ events: () => queues.examine(), completions: (queue) => queues.poll(queue) })
+    const forgetLost = onAbort(dev.signal, (reason) => queues.failAll(reason))
     dev.defer(forgetLost)
     dev.defer(() => npu.#shutDown())
     await npu.#enable()
@@ -140,32 +106,8 @@ export class Npu {
   }
 
   /** Makes a context: a queue and memory of its own. `ERR_ACCEL_BUSY` where all queues are in use. */
-  async createContext(options: ContextOptions = {}): Promise<NpuContext> {
-    await this.#recovering
-    const { control, store, take, undo } = this.#takeQueue(
-      options.ringEntries ?? DEFAULT_ENTRIES,
-      false,
-      (control) => this.#storeFor(control, options),
-    )
-    const queue = new NpuQueue(control.index, control.entriesLog2, {
-      words: control.memory.i32,
-      doorbells: this.#doorbells,
-      page: DOORBELL_PAGE_BYTES * control.index,
-      wake: () => control.wake(),
-    })
-    const memory = new ContextMemory(store, () => context.inFlight > 0 || context.failure !== undefined)
-    const close = () => this.#close(tenant)
-    const context: NpuContext = new NpuContext(queue, memory, this.#hostOf(control, close))
-    const tenant = new LocalTenant(control, store, context)
-    try {
-      const vector = this.#vectorOf(control.index)
-      if (vector !== undefined && this.irqMode === 'msix') this.#handleVector(vector) // a worker may have had it
-      await take(tenant)
-    } catch (error) {
-      await undo()
-      throw error
-    }
-    return context
+  createContext(options: ContextOptions = {}): Promise<NpuContext> {
+    return this.#queues.createContext(options)
   }
 
   /**
@@ -173,40 +115,8 @@ export class Npu {
    * thread. `ERR_ACCEL_UNSUPPORTED` where the doorbells, or with `cardBytes` the card, are not mapped; `ERR_ACCEL_BUSY` as for
    * {@link createContext}.
    */
-  async shareContext(options: ShareContextOptions = {}): Promise<NpuLease> {
-    const { memoryBytes = DEFAULT_MEMORY_BYTES } = options
-    if (!Number.isSafeInteger(memoryBytes) || memoryBytes <= 0) {
-      throw accelError(
-        'ERR_ACCEL_INVALID_ARGUMENT',
-        `memoryBytes of ${memoryBytes}: wanted a positive whole number of bytes`,
-      )
-    }
-    await this.#recovering
-    const { control, store, take, undo } = this.#takeQueue(
-      options.ringEntries ?? DEFAULT_ENTRIES,
-      true,
-      (control) => this.#storeFor(control, options),
-    )
-    try {
-      const { index } = control
-      const share = this.#dev.share()
-      try {
-        const own = this.#ownsVector ? { irqs: this.#irqs!, vector: this.#vectorOf(index)! } : undefined
-        // A vector that queues share fires here, for all of them.
-        if (own === undefined && this.irqMode === 'msix') this.#handleVector(this.#vectorOf(index)!)
-        const parts = lend(share, control, store, memoryBytes, own ?? this.irqMode !== 'poll')
-        const lease = new NpuLease(parts, (closed) => this.#close(closed))
-        await take(lease)
-        this.#watchRemote()
-        return lease
-      } catch (error) {
-        share.close()
-        throw error
-      }
-    } catch (error) {
-      await undo()
-      throw error
-    }
+  shareContext(options: ShareContextOptions = {}): Promise<NpuLease> {
+    return this.#queues.shareContext(options)
   }
 
   /**
@@ -214,61 +124,18 @@ export class Npu {
    * `ERR_ACCEL_UNSUPPORTED` where the doorbells cannot be handed out, `ERR_ACCEL_OUT_OF_RANGE` for more ranges than a queue has windows,
    * `ERR_ACCEL_BAD_SIZE` for a payload, and as for {@link createContext}.
    */
-  async createUserQueue(request: QueueRequest): Promise<UserQueue> {
-    const { entries, ranges, payload } = request
-    const { windows } = this.capabilities
-    if (payload.length > 0) {
-      throw accelError(
-        'ERR_ACCEL_BAD_SIZE',
-        `A queue of an NPU takes no payload, found ${payload.length} bytes`,
-      )
-    }
-    if (ranges.length > windows) {
-      throw accelError(
-        'ERR_ACCEL_OUT_OF_RANGE',
-        `A queue of an NPU is to touch ${ranges.length} ranges of memory, and has windows for ${windows}`,
-      )
-    }
-    await this.#recovering
-    const { control, store, take, undo } = this.#takeQueue(entries, true, () => new ClientStore(ranges))
-    const { index, entriesLog2, memory } = control
-    try {
-      const doorbell = { offset: DOORBELL_PAGE_BYTES * index, sizeBytes: DOORBELL_PAGE_BYTES }
-      const file = this.#dev.barFile(BAR.doorbells, doorbell)
-      const tenant = new UserTenant(control, store, request.notify)
-      if (this.irqMode === 'msix') this.#handleVector(this.#vectorOf(index)!)
-      await take(tenant)
-      this.#watchRemote()
-      const { sq, cq, status, sizeBytes } = queueLayout(entriesLog2)
-      return {
-        rings: { fd: memory.buffer.fd, offset: memory.offset, sizeBytes },
-        doorbell: { ...doorbell, ...file },
-        payload: npuQueue.encode({
-          index,
-          entriesLog2,
-          submissions: sq,
-          completions: cq,
-          status,
-          interrupts: this.irqMode !== 'poll',
-          addresses: ranges.map(({ iova }) => iova),
-        }),
-        kick: () => this.#wake(control),
-        stop: () => this.#close(tenant),
-      }
-    } catch (error) {
-      await undo()
-      throw error
-    }
+  createUserQueue(request: QueueRequest): Promise<UserQueue> {
+    return this.#queues.createUserQueue(request)
   }
 
   /** Queues that contexts hold. */
   get queuesInUse(): number {
-    return this.#tenants.filter((tenant) => tenant !== undefined).length
+    return this.#queues.inUse
   }
 
   /** Bytes of on-card memory that contexts hold. */
   get cardBytesInUse(): number {
-    return this.#tenants.reduce((sum, tenant) => sum + (tenant?.store.card?.sizeBytes ?? 0), 0)
+    return this.#queues.cardBytesInUse
   }
 
   /** A value that changes while the controller works (4.1.12). */
@@ -283,9 +150,7 @@ export class Npu {
 
   /** Why the controller has to be recovered; `undefined` where it runs. */
   get fatal(): string | undefined {
-    if (!this.#bar.CSTS.get().fatal) return undefined
-    const { cause, queue } = this.#bar.FATAL.get()
-    return `fatal error ${cause}, queue ${queue}`
+    return fatalError(this.#bar)
   }
 
   /** Reads all counters as of one moment. */
@@ -321,7 +186,7 @@ export class Npu {
 
   /** Before somebody else resets the device: ends the jobs under way, and stops the controller where that still listens. */
   async beforeReset(): Promise<void> {
-    this.#failAll(accelError('ERR_ACCEL_IO', 'The NPU was reset while the job was under way'))
+    this.#queues.failAll(accelError('ERR_ACCEL_IO', 'The NPU was reset while the job was under way'))
     try {
       await this.#disable()
     } catch (error) {
@@ -339,7 +204,7 @@ export class Npu {
 
   async #recover(): Promise<void> {
     this.#dev.checkPresent()
-    this.#failAll(accelError('ERR_ACCEL_IO', 'The NPU was reset while the job was under way'))
+    this.#queues.failAll(accelError('ERR_ACCEL_IO', 'The NPU was reset while the job was under way'))
     try {
       await this.#disable()
     } catch (error) {
@@ -351,255 +216,9 @@ export class Npu {
 
   /** Brings the controller up, with the contexts that there are. */
   async #bringBack(): Promise<void> {
-    for (const tenant of this.#tenants) tenant?.control.wasReset()
+    this.#queues.wereReset()
     await this.#enable()
-    for (const tenant of this.#tenants) await tenant?.restart(() => this.#startQueue(tenant))
-  }
-
-  /** Takes a free queue and memory for it; `take` starts it for its user, `undo` gives all back. */
-  #takeQueue<S extends TenantStore>(
-    ringEntries: number,
-    separate: boolean,
-    makeStore: (control: QueueControl) => S,
-  ) {
-    const { minRingEntries, maxRingEntries, queues } = this.capabilities
-    const entriesLog2 = Math.log2(ringEntries)
-    if (!Number.isInteger(entriesLog2) || ringEntries < minRingEntries || ringEntries > maxRingEntries) {
-      throw accelError(
-        'ERR_ACCEL_OUT_OF_RANGE',
-        `A ring of ${ringEntries} entries: wanted a power of two in ${minRingEntries}..${maxRingEntries}`,
-      )
-    }
-    const index = this.#tenants.indexOf(undefined)
-    if (index < 0)
-      throw accelError('ERR_ACCEL_BUSY', `All ${queues} queues of the NPU are in use: close a context first`)
-    const control = new QueueControl(index, this.#bar, this.#dma, entriesLog2, separate)
-    let store: S
-    try {
-      store = makeStore(control)
-    } catch (error) {
-      control.destroy()
-      throw error
-    }
-    const take = async (tenant: Tenant) => {
-      this.#put(index, tenant)
-      await this.#startQueue(tenant)
-    }
-    const undo = async () => {
-      this.#put(index, undefined)
-      // One that did not say that it started may do so late: only a reset takes the memory from the device.
-      if (!control.off) {
-        if (this.#dev.signal.aborted) return
-        await this.recover()
-      }
-      store.destroy()
-      control.destroy()
-    }
-    return { control, store, take, undo }
-  }
-
-  #storeFor(control: QueueControl, { cardBytes = 0 }: ContextOptions): ContextStore {
-    return new ContextStore(this.#dma, this.#card, cardBytes, this.capabilities.windows, (at, window) =>
-      control.allow(at, window),
-    )
-  }
-
-  #put(index: number, tenant: Tenant | undefined): void {
-    if (this.#tenants[index] === tenant) return
-    this.#tenants[index] = tenant
-    this.#listeners.queues?.()
-  }
-
-  /** Opens exactly the windows of the tenant's memory, then starts its queue. */
-  async #startQueue({ control, store }: Tenant): Promise<void> {
-    for (let at = 0; at < this.capabilities.windows; at++) control.allow(at)
-    for (const [at, window] of store.windows()) control.allow(at, window)
-    await control.start(this.#vectorOf(control.index), this.#dev.signal)
-  }
-
-  #hostOf(control: QueueControl, close: () => Promise<void>): ContextHost {
-    return {
-      interrupts: this.irqMode !== 'poll',
-      changed: false,
-      sync() {},
-      irqCounts: () => (this.#ownsVector ? this.#irqs!.counts(this.#vectorOf(control.index)!) : undefined),
-      diagnose: () => {
-        const broken = this.#diagnose(control)
-        if (broken !== undefined) this.#listeners.broke?.(broken)
-        return broken
-      },
-      heartbeat: () => this.#bar.HEARTBEAT.read(),
-      allow: (at, window) => control.allow(at, window),
-      broke: (error) => this.#listeners.broke?.(error),
-      close,
-    }
-  }
-
-  /** A client woke its queue; where the device cannot be reached, whoever makes it so tells the client. */
-  #wake(control: QueueControl): void {
-    try {
-      if (!control.off) control.wake()
-    } catch (error) {
-      if (!isAccelError(error, 'ERR_ACCEL_NO_DEVICE')) throw error
-    }
-  }
-
-  #watchRemote(): void {
-    this.#watch ??= setInterval(() => this.#lookAtRemote(), WATCH_MS).unref()
-  }
-
-  /** In place of workers and clients, which cannot read registers. */
-  #lookAtRemote(): void {
-    const tenants = this.#tenants.filter((tenant) => tenant?.showHeartbeat !== undefined) as Tenant[]
-    if (tenants.length === 0) {
-      clearInterval(this.#watch)
-      this.#watch = undefined
-      return
-    }
-    if (this.#recovering !== undefined || this.#dev.signal.aborted) return
-    try {
-      const beat = this.#bar.HEARTBEAT.read()
-      for (const tenant of tenants) {
-        tenant.showHeartbeat?.(beat)
-        this.#failIfBroken(tenant)
-      }
-    } catch (error) {
-      if (!isAccelError(error)) throw error
-      // While the device cannot be reached, whoever makes it so tells them.
-      if (error.code === 'ERR_ACCEL_NO_DEVICE') return
-      for (const tenant of tenants) if (tenant.failure === undefined) tenant.fail(error)
-    }
-  }
-
-  /** Whether each queue has a vector of its own. */
-  get #ownsVector(): boolean {
-    return this.irqMode === 'msix' && this.#irqs!.count > this.capabilities.queues
-  }
-
-  #vectorOf(queue: number): number | undefined {
-    if (this.#irqs === undefined) return undefined
-    // With fewer vectors than queues, queues share; INTx has a bit for each.
-    const vectors = this.irqMode === 'intx' ? this.capabilities.queues + 1 : this.#irqs.count
-    return 1 + (queue % (vectors - 1))
-  }
-
-  #handleInterrupts(): void {
-    const irqs = this.#irqs
-    if (irqs === undefined) return
-    if (irqs.type === 'intx') {
-      irqs.handle(0, () => {
-        const fired = this.#bar.INTX_STATUS.read()
-        this.#bar.INTX_ACK.write(fired)
-        for (let vector = 0; fired >>> vector !== 0; vector++) {
-          if (((fired >>> vector) & 1) !== 0) this.#fired(vector)
-        }
-      })
-      return
-    }
-    this.#handleVector(0)
-  }
-
-  #fired(vector: number): void {
-    if (vector === 0) {
-      this.#handleEvents()
-      return
-    }
-    for (let queue = 0; queue < this.#tenants.length; queue++) {
-      if (this.#tenants[queue] !== undefined && this.#vectorOf(queue) === vector) this.#tenants[queue]!.poll()
-    }
-  }
-
-  #handleEvents(): void {
-    const events = this.#bar.EVENTS.read()
-    this.#bar.EVENTS.clear(events)
-    this.#bar.QUEUE_EVENTS.read()
-    for (const tenant of this.#tenants) if (tenant !== undefined) this.#failIfBroken(tenant)
-  }
-
-  #failIfBroken(tenant: Tenant): void {
-    if (tenant.failure !== undefined || tenant.control.off) return
-    const broken = this.#diagnose(tenant.control)
-    if (broken === undefined) return
-    tenant.poll() // what was completed before is not lost
-    tenant.fail(broken)
-    this.#listeners.broke?.(broken)
-  }
-
-  #diagnose(queue: QueueControl): AccelError | undefined {
-    const status = this.#bar.CSTS.read()
-    if (status === 0xffff_ffff) {
-      this.#dev.checkPresent()
-      return accelError('ERR_ACCEL_IO', 'CSTS of the NPU reads all ones: it has to be recovered')
-    }
-    if (this.#bar.CSTS.extract(status, 'fatal')) {
-      const { cause, queue: at } = this.#bar.FATAL.get()
-      return accelError(
-        'ERR_ACCEL_IO',
-        `The NPU reports a fatal error, ${cause}, queue ${at}: it has to be recovered`,
-        {
-          details: { cause, queue: at },
-        },
-      )
-    }
-    const { state, cause } = queue.state
-    if (state !== 'error') return undefined
-    return accelError(
-      'ERR_ACCEL_IO',
-      `NPU queue ${queue.index} is in error, ${cause}: it has to be recovered`,
-      { details: { cause } },
-    )
-  }
-
-  async #close(tenant: Tenant): Promise<void> {
-    await this.#recovering?.catch(() => {}) // who asked for it gets the error
-    await tenant.settled()
-    const { control, store } = tenant
-    const { signal } = this.#dev
-    if (this.#tenants[control.index] !== tenant) return
-    // A client may break its queue as it likes: that one is stopped (5.6), and nobody else is to lose by it.
-    const mayStop = tenant.failure === undefined || tenant instanceof UserTenant
-    const stopped = control.off || (mayStop && (await this.#stopped(tenant)))
-    const ended = tenant.end(accelError('ERR_ACCEL_CLOSED', 'The NPU context was closed'))
-    if (!stopped) {
-      // Of a broken queue nothing says that its descriptors have ended: only a reset takes the memory from the device.
-      this.#put(control.index, undefined)
-      if (!signal.aborted)
-        await this.recover().catch((error) => {
-          if (!signal.aborted) throw error
-        })
-    }
-    await ended
-    if (stopped) this.#put(control.index, undefined)
-    // A device that goes takes its memory with it, once it was brought to rest.
-    else if (signal.aborted) {
-      if (tenant instanceof UserTenant) {
-        throw accelError(
-          'ERR_ACCEL_NO_DEVICE',
-          `NPU queue ${control.index} did not stop before its device went`,
-        )
-      }
-      return
-    }
-    store.destroy()
-    control.destroy()
-  }
-
-  #handleVector(vector: number): void {
-    this.#irqs!.handle(vector, () => this.#fired(vector))
-  }
-
-  /** Stops a queue; false where the device does not do so, or answers what cannot be. */
-  async #stopped(tenant: Tenant): Promise<boolean> {
-    try {
-      if (this.fatal !== undefined) return false
-      await tenant.control.stop(() => {
-        if (tenant instanceof LocalTenant) tenant.context.queue.poll()
-      })
-      return true
-    } catch (error) {
-      if (!isAccelError(error)) throw error
-      return false
-    }
+    await this.#queues.restart()
   }
 
   async #enable(): Promise<void> {
@@ -607,10 +226,7 @@ export class Npu {
     if (bar.CC.get().enable || bar.CSTS.get().ready) await this.#disable()
     bar.CC.write({ enable: true })
     await this.#ready(true)
-    if (this.#irqs === undefined) return
-    bar.EVENTS.clear({ fatal: true, queue: true })
-    bar.EVENTS_ENABLE.write({ fatal: true, queue: true })
-    if (this.irqMode === 'intx') bar.INTX_ENABLE.write(ALL_VECTORS)
+    this.#interrupts.enable()
   }
 
   async #disable(): Promise<void> {
@@ -626,34 +242,12 @@ export class Npu {
     )
   }
 
-  #failAll(error: AccelError): void {
-    for (const tenant of this.#tenants) tenant?.fail(error)
-  }
-
   /** Before the device is released: nothing of it may reach memory any more. */
   async #shutDown(): Promise<void> {
-    this.#failAll(accelError('ERR_ACCEL_NO_DEVICE', 'The NPU was released by its driver'))
-    clearInterval(this.#watch)
-    this.#bar.EVENTS_ENABLE.write({})
-    this.#bar.INTX_ENABLE.write(0)
+    this.#queues.failAll(accelError('ERR_ACCEL_NO_DEVICE', 'The NPU was released by its driver'))
+    this.#queues.stopWatching()
+    this.#interrupts.disable()
     await this.#disable()
-  }
-}
-
-async function allocVectors(dev: Device, mode: IrqMode): Promise<IrqVectors | undefined> {
-  if (mode === 'poll') return undefined
-  if (mode !== 'intx') {
-    try {
-      return await dev.allocIrqVectors({ min: 2, max: 17, types: ['msix'] })
-    } catch (error) {
-      if (mode === 'msix' || !isAccelError(error, 'ERR_ACCEL_UNSUPPORTED')) throw error
-    }
-  }
-  try {
-    return await dev.allocIrqVectors({ min: 1, max: 1, types: ['intx'] })
-  } catch (error) {
-    if (mode === 'intx' || !isAccelError(error, 'ERR_ACCEL_UNSUPPORTED')) throw error
-    return undefined
   }
 }
 

@@ -56,6 +56,36 @@ t.test('a completion ring knows new entries by their phase', async (t) => {
   )
 })
 
+t.test('several entries at once, across the turn of both rings', async (t) => {
+  const sq = new ProducerRing({ words: words(8, 64), entries: 8, entryBytes: 64 })
+  const memory = words(8, 24)
+  const cq = new CompletionRing({ words: memory, entries: 8, entryBytes: 24, phaseWord: 5, phaseBit: 31 })
+  let completed = 0
+  const complete = (n: number) => {
+    for (let i = 0; i < n; i++, completed++)
+      memory[(completed & 7) * 6 + 5] = (completed & 8) === 0 ? 1 << 31 : 0
+  }
+  t.equal(cq.ready(8), 0)
+  for (let turn = 0; turn < 9; turn++) {
+    const first = (turn * 5) % 8
+    t.same([sq.at(0), sq.at(4)], [first * 16, ((first + 4) % 8) * 16])
+    t.equal(sq.push(5), first)
+    t.same([sq.pending, sq.free, sq.tail], [5, 2, (first + 5) % 8])
+    complete(5)
+    t.same([cq.ready(3), cq.ready(5), cq.ready(8)], [3, 5, 5], 'no more than there are, nor than the limit')
+    t.same([cq.at(0), cq.at(4)], [first * 6, ((first + 4) % 8) * 6])
+    cq.advance(2)
+    t.equal(cq.ready(8), 3)
+    cq.advance(3)
+    t.same([cq.head, cq.peek(), cq.ready(8)], [sq.tail, -1, 0])
+    sq.consumed(cq.head)
+  }
+  complete(8)
+  t.equal(cq.ready(9), 8, 'a ring that is full of new entries')
+  cq.advance(8)
+  t.equal(cq.ready(8), 0)
+})
+
 t.test('layouts that do not work', async (t) => {
   const bad = [
     { words: words(3, 64), entries: 3, entryBytes: 64 },
