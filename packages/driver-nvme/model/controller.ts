@@ -186,9 +186,14 @@ export class Controller implements ModelBehaviour, RegisterHost {
 
   #fetchAll(queue: SubmissionQueue): void {
     if (this.#status & FATAL) return
-    for (let command = queue.fetch(this.#context); command; command = queue.fetch(this.#context)) {
-      const taken = command
-      this.#later(this.#options.commandNs ?? 2_000, () => this.#execute(queue, taken))
+    try {
+      for (let command = queue.fetch(this.#context); command; command = queue.fetch(this.#context)) {
+        const taken = command
+        this.#later(this.#options.commandNs ?? 2_000, () => this.#execute(queue, taken))
+      }
+    } catch (error) {
+      if (!isAccelError(error, 'ERR_ACCEL_DMA_FAULT')) throw error
+      this.#fail() // a queue that cannot be read is no longer one (7.1)
     }
   }
 

@@ -6,7 +6,7 @@ export interface ReceivedCommand {
   readonly nsid: number
 }
 
-/** Which commands a fault is for; all where nothing is said. */
+/** Which commands a fault is for; all of I/O queues where nothing is said. */
 export interface FaultFilter {
   readonly queue?: number
   readonly opcode?: number
@@ -75,7 +75,7 @@ export class NvmeFaults {
     const found = this.#faults.find(
       ({ filter, left }) =>
         left > 0 &&
-        (filter.queue === undefined || filter.queue === command.queue) &&
+        (filter.queue === undefined ? command.queue !== 0 : filter.queue === command.queue) &&
         (filter.opcode === undefined || filter.opcode === command.opcode),
     )
     if (found) found.left--
