@@ -13,11 +13,8 @@ export class Failure extends Error {
 }
 
 /** The pieces of memory that PRP1 and PRP2 of a command name (base specification 1.4, 4.3 and 4.4). */
-export function pieces(
-  { dma, violation }: ModelContext,
-  command: DataView,
-  sizeBytes: number,
-): [bigint, number][] {
+export function pieces(context: ModelContext, command: DataView, sizeBytes: number): [bigint, number][] {
+  const { dma } = context
   const [first, second] = [command.getBigUint64(24, true), command.getBigUint64(32, true)]
   if (first % 4n !== 0n) throw new Failure(INVALID_PRP_OFFSET)
   const found: [bigint, number][] = []
@@ -29,7 +26,7 @@ export function pieces(
   }
   add(first)
   if (left === 0) {
-    if (second !== 0n) violation('PRP2 is not 0 in a command whose data ends within the page of PRP1')
+    if (second !== 0n) context.violation('PRP2 is not 0 in a command whose data ends within the page of PRP1')
     return found
   }
   if (left <= Number(PAGE)) {

@@ -74,7 +74,7 @@ export function nvmeDriver({ onReady, ...options }: NvmeDriverOptions = {}) {
             namespaces: nvme.namespaces.filter(({ nsid }) => nsid > after).slice(0, NAMESPACES_AT_ONCE),
           }),
           async health() {
-            const { criticalWarning: warning, ...health } = await nvme.health()
+            const { criticalWarning: warning, ...health } = await nvme.admin.health()
             const set = (bit: number) => (warning & (1 << bit)) !== 0
             const [spare, temperature, reliability, readOnly, backup, persistentRegion] = [
               0, 1, 2, 3, 4, 5,
@@ -92,12 +92,12 @@ export function nvmeDriver({ onReady, ...options }: NvmeDriverOptions = {}) {
               )
             const { toDevice, sizeBytes } = checkAdmin(command, data.length)
             if (toDevice) {
-              const result = await nvme.adminWrite(command, data)
+              const result = await nvme.admin.write(command, data)
               await nvme.identifyNamespaces() // it may have made or removed one
               return { result, data: new Uint8Array() }
             }
-            if (sizeBytes > 0) return nvme.adminRead(command, sizeBytes)
-            return { result: await nvme.admin(command), data: new Uint8Array() }
+            if (sizeBytes > 0) return nvme.admin.read(command, sizeBytes)
+            return { result: await nvme.admin.run(command), data: new Uint8Array() }
           },
           reset: () =>
             nvme.reset(

@@ -58,10 +58,9 @@ export class NvmeJobs {
   }
 
   #room(): void {
-    for (const run of this.#waiting) {
-      this.#waiting.delete(run)
-      run.pump()
-    }
+    const waiting = [...this.#waiting] // who still finds none waits again
+    this.#waiting.clear()
+    for (const run of waiting) run.pump()
   }
 
   /**
@@ -223,6 +222,7 @@ class JobRun implements CommandListener {
   /** Submits what can be. */
   pump(): void {
     try {
+      this.#nvme.checkUp()
       this.#submit()
       this.#nvme.kick(this.#queue)
     } catch (error) {

@@ -1,31 +1,12 @@
 import { type Bar, type Device, type IrqVectors, type Mmio, poll } from '@uaccel/core'
 import type { DmaRegion } from '@uaccel/memory'
 import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
-import {
-  Admin,
-  type AdminCommand,
-  ALL_NAMESPACES,
-  Cns,
-  COMMAND_BYTES,
-  COMMAND_WORDS,
-  COMPLETION_BYTES,
-  Feature,
-  LogPage,
-  PAGE_BYTES,
-} from './command.js'
-import {
-  type ControllerIdentity,
-  decodeController,
-  decodeHealth,
-  decodeNamespace,
-  decodeNamespaceList,
-  HEALTH_BYTES,
-  type Health,
-  type NamespaceIdentity,
-} from './identify.js'
-import { type CommandListener, listBytes, NvmeQueue } from './queue.js'
+import { AdminQueue } from './admin.js'
+import { Admin, COMMAND_BYTES, COMPLETION_BYTES, Feature, LogPage, PAGE_BYTES } from './command.js'
+import { type ControllerIdentity, HEALTH_BYTES, type NamespaceIdentity } from './identify.js'
+import { createPair, makePair, maxEntries, type Pair } from './pair.js'
+import type { NvmeQueue } from './queue.js'
 import { DOORBELL_BYTES, DOORBELLS_OFFSET, NvmeRegisters } from './registers.js'
-import { statusError } from './status.js'
 
 export type NvmeBar = Bar<typeof NvmeRegisters>
 /** How completions are learnt of. */
@@ -81,18 +62,12 @@ const EVENT_TYPES = { 0: 'error', 1: 'health', 2: 'notice' } as const
 const HEALTH_WARNINGS = 0x1f
 const NAMESPACE_NOTICES = 0x100
 
-/** One queue pair and where its memory is. */
-interface Pair {
-  readonly queue: NvmeQueue
-  readonly entries: number
-  readonly submissions: DmaRegion
-  readonly completions: DmaRegion
-}
-
 /** An NVMe controller that was brought up. All that it takes comes from its `Device` and is released with it. */
 export class Nvme {
   readonly irqMode: IrqMode
   readonly timeoutMs: number
+  /** Admin commands: identification, log pages, raw ones. */
+  readonly admin: AdminQueue
   readonly #dev: Device
   readonly #bar: NvmeBar
   readonly #irqs: IrqVectors | undefined
@@ -100,7 +75,7 @@ export class Nvme {
   readonly #listeners: NvmeListeners
   readonly #readyTimeoutMs: number
   readonly #doorbellStride: number
-  readonly #admin: Pair
+  readonly #pair: Pair
   #io: Pair[] = []
   #identity!: ControllerIdentity
   #namespaces: readonly NamespaceIdentity[] = []
@@ -136,7 +111,8 @@ export class Nvme {
     const cap = bar.CAP.get()
     this.#readyTimeoutMs = (cap.readyTimeout + 1) * READY_UNIT_MS
     this.#doorbellStride = DOORBELL_BYTES << cap.doorbellStride
-    this.#admin = this.#makePair(0, Math.min(ADMIN_ENTRIES, maxEntries(cap.maxQueueEntries)), 0)
+    this.#pair = this.#makePair(0, Math.min(ADMIN_ENTRIES, maxEntries(cap.maxQueueEntries)), 0)
+    this.admin = new AdminQueue(this.#pair.queue, dev.dma, this)
   }
 
   /**
@@ -227,16 +203,25 @@ export class Nvme {
     this.#room = listener
   }
 
+  /** Throws where nothing is to be submitted: `ERR_ACCEL_AGAIN` during a reset, `ERR_ACCEL_WEDGED` where it did not come back from one. */
+  checkUp(): void {
+    if (this.#up) return
+    throw (
+      this.#dead ??
+      accelError('ERR_ACCEL_AGAIN', 'The NVMe controller is being reset: try again when it is up')
+    )
+  }
+
   /** The I/O queue for the next user: one after the other. `ERR_ACCEL_AGAIN` during a reset, `ERR_ACCEL_WEDGED`. */
   pickQueue(): NvmeQueue {
-    this.#checkUp()
+    this.checkUp()
     this.#next = (this.#next + 1) % this.#io.length
     return this.#io[this.#next].queue
   }
 
   /** To be called after submissions to an I/O queue, in place of its `ring`: rings, and where nothing interrupts polls until all has ended. */
   kick(queue: NvmeQueue): void {
-    this.#checkUp()
+    this.checkUp()
     queue.ring()
     if (this.#irqs === undefined) this.#spin ??= setImmediate(() => this.#spinOnce())
   }
@@ -244,30 +229,9 @@ export class Nvme {
   /** Asks the controller to abort a command (5.1); whether it can, the command's own end tells. */
   abort(queue: NvmeQueue, cid: number): void {
     if (!this.#up || !queue.abort(cid)) return
-    const asked = this.admin({ opcode: Admin.abort, cdw10: queue.id | (cid << 16) })
+    const asked = this.admin.run({ opcode: Admin.abort, cdw10: queue.id | (cid << 16) })
     // A controller takes few at once, and may not find the command: then its time, or a reset, ends it.
     asked.catch(() => {})
-  }
-
-  /** Runs an admin command without data. Answers DW0 of its completion. Errors: those of its status, `ERR_ACCEL_AGAIN` where too many are under way. */
-  admin(command: AdminCommand): Promise<number> {
-    return this.#run(command, undefined, false)
-  }
-
-  /** The same with a page of data from the device. */
-  adminRead(command: AdminCommand, sizeBytes: number): Promise<{ result: number; data: Uint8Array }> {
-    return this.#withPage(sizeBytes, async (page) => {
-      const result = await this.#run(command, page, false)
-      return { result, data: page.u8.slice(0, sizeBytes) }
-    })
-  }
-
-  /** The same with a page of data for the device. */
-  adminWrite(command: AdminCommand, data: Uint8Array): Promise<number> {
-    return this.#withPage(data.length, (page) => {
-      page.u8.set(data)
-      return this.#run(command, page, false)
-    })
   }
 
   /** Memory that an I/O command of the driver's own names, such as a list of ranges. Free it when the command has ended. */
@@ -275,23 +239,9 @@ export class Nvme {
     return this.#dev.dma.alloc(sizeBytes, { name: 'NVMe command data' })
   }
 
-  /** Reads the health log page of the controller. */
-  async health(): Promise<Health> {
-    return decodeHealth(await this.#logPage(LogPage.health, HEALTH_BYTES))
-  }
-
   /** Reads anew which namespaces there are. */
   async identifyNamespaces(): Promise<void> {
-    const namespaces: NamespaceIdentity[] = []
-    const identify = async (cns: number, nsid: number) =>
-      (await this.adminRead({ opcode: Admin.identify, nsid, cdw10: cns }, PAGE_BYTES)).data
-    for (let after = 0; ; ) {
-      const list = decodeNamespaceList(await identify(Cns.activeNamespaces, after), after)
-      for (const nsid of list) namespaces.push(decodeNamespace(nsid, await identify(Cns.namespace, nsid)))
-      if (list.length < PAGE_BYTES / 4) break
-      after = list.at(-1)!
-    }
-    this.#namespaces = namespaces
+    this.#namespaces = await this.admin.namespaces()
   }
 
   /**
@@ -300,7 +250,7 @@ export class Nvme {
    */
   async recover(): Promise<void> {
     await this.#recovering?.catch(() => {})
-    const pairs = [this.#admin, ...this.#io]
+    const pairs = [this.#pair, ...this.#io]
     if (this.#up && !pairs.some(({ queue }) => queue.stuck)) return
     await this.reset(accelError('ERR_ACCEL_IO', 'commands were given up and did not end'))
   }
@@ -374,7 +324,7 @@ export class Nvme {
 
   async #bringUp(queues: number, entries: number): Promise<void> {
     this.#settled = false
-    const { submissions, completions, entries: adminEntries } = this.#admin
+    const { submissions, completions, entries: adminEntries } = this.#pair
     const bar = this.#bar
     bar.AQA.write({ submissionEntries: adminEntries - 1, completionEntries: adminEntries - 1 })
     bar.ASQ.write(submissions.iova)
@@ -396,8 +346,7 @@ export class Nvme {
   }
 
   async #configure(wanted: number, wantedEntries: number): Promise<void> {
-    const { data } = await this.adminRead({ opcode: Admin.identify, cdw10: Cns.controller }, PAGE_BYTES)
-    const found = decodeController(data)
+    const found = await this.admin.controller()
     const [first] = this.#io
     // The lists of queues that are there were made for so much.
     const most = first === undefined ? found.maxTransferBytes : this.#identity.maxTransferBytes
@@ -405,7 +354,11 @@ export class Nvme {
     const { maxQueueEntries } = this.#bar.CAP.get()
     const entries = Math.min(wantedEntries, maxEntries(maxQueueEntries))
     const asked = (wanted - 1) | ((wanted - 1) << 16)
-    const got = await this.admin({ opcode: Admin.setFeatures, cdw10: Feature.numberOfQueues, cdw11: asked })
+    const got = await this.admin.run({
+      opcode: Admin.setFeatures,
+      cdw10: Feature.numberOfQueues,
+      cdw11: asked,
+    })
     const count = Math.min(wanted, (got & 0xffff) + 1, (got >>> 16) + 1)
     // They are kept over resets: users hold them.
     while (this.#io.length < count) {
@@ -417,9 +370,9 @@ export class Nvme {
         `The controller had ${this.#io.length} I/O queues and offers ${count} after a reset`,
       )
     }
-    for (const pair of this.#io) await this.#create(pair)
+    for (const pair of this.#io) await createPair(this.admin, pair, this.#vectorOf(pair.queue.id))
     await this.identifyNamespaces()
-    await this.admin({
+    await this.admin.run({
       opcode: Admin.setFeatures,
       cdw10: Feature.asyncEvents,
       cdw11: HEALTH_WARNINGS | (this.#identity.namespaceNotices ? NAMESPACE_NOTICES : 0),
@@ -427,96 +380,14 @@ export class Nvme {
     this.#requestEvent()
   }
 
-  /** Creates completion and submission queue of a pair (5.3, 5.4). */
-  async #create({ queue, entries, submissions, completions }: Pair): Promise<void> {
-    const CONTIGUOUS = 1
-    const INTERRUPTS = 2
-    const cdw10 = queue.id | ((entries - 1) << 16)
-    const vector = this.#vectorOf(queue.id)
-    const irq = vector === undefined ? 0 : INTERRUPTS | (vector << 16)
-    await this.#run(
-      { opcode: Admin.createCompletionQueue, cdw10, cdw11: CONTIGUOUS | irq },
-      completions,
-      false,
-    )
-    await this.#run(
-      { opcode: Admin.createSubmissionQueue, cdw10, cdw11: CONTIGUOUS | (queue.id << 16) },
-      submissions,
-      false,
-    )
-  }
-
   #makePair(id: number, entries: number, maxTransferBytes: number): Pair {
-    const { dma } = this.#dev
-    const alloc = (sizeBytes: number, name: string) =>
-      dma.alloc(sizeBytes, { alignBytes: PAGE_BYTES, name: `${name} of NVMe queue ${id}` })
-    const submissions = alloc(entries * COMMAND_BYTES, 'submissions')
-    const completions = alloc(entries * COMPLETION_BYTES, 'completions')
-    const lists =
-      maxTransferBytes === 0 ? {} : { lists: alloc(entries * listBytes(maxTransferBytes), 'PRP lists') }
-    const queue = new NvmeQueue({
-      id,
-      entries,
-      memory: { submissions, completions, ...lists },
-      doorbells: this.#doorbells,
-      submissionDoorbell: 2 * id * this.#doorbellStride,
-      completionDoorbell: (2 * id + 1) * this.#doorbellStride,
-    })
-    return { queue, entries, submissions, completions }
-  }
-
-  /** Submits an admin command; `data` is one page, or a queue's memory. */
-  #run(command: AdminCommand, data: DmaRegion | undefined, endless: boolean): Promise<number> {
-    const { opcode, nsid = 0, cdw10 = 0, cdw11 = 0, cdw12 = 0, cdw13 = 0, cdw14 = 0, cdw15 = 0 } = command
-    const words = new Int32Array(COMMAND_WORDS)
-    words.set([opcode, nsid])
-    words.set([data?.iovaLow ?? 0, data?.iovaHigh ?? 0], 6)
-    words.set([cdw10, cdw11, cdw12, cdw13, cdw14, cdw15], 10)
-    return new Promise((resolve, reject) => {
-      this.#checkUp()
-      const listener: CommandListener = {
-        completed: (_, status, result) => {
-          if (status === 0) resolve(result >>> 0)
-          else reject(statusError(`admin command 0x${opcode.toString(16)}`, status))
-        },
-        failed: (_, error) => reject(error),
-      }
-      const { queue } = this.#admin
-      if (queue.submitWords(words, listener, { endless }) < 0) {
-        throw accelError('ERR_ACCEL_AGAIN', `${queue.inFlight} admin commands are under way: wait for one`)
-      }
-      this.kick(queue)
-    })
-  }
-
-  async #withPage<T>(sizeBytes: number, work: (page: DmaRegion) => Promise<T>): Promise<T> {
-    if (!(sizeBytes >= 0 && sizeBytes <= PAGE_BYTES)) {
-      throw accelError(
-        'ERR_ACCEL_OUT_OF_RANGE',
-        `An admin command moves ${sizeBytes} bytes, wanted at most ${PAGE_BYTES}`,
-      )
-    }
-    // All of a page, so that a device that writes more than was asked for hits nothing else.
-    const page = this.#dev.dma.alloc(PAGE_BYTES, { alignBytes: PAGE_BYTES, name: 'NVMe admin data' })
-    try {
-      const answer = await work(page)
-      page.free()
-      return answer
-    } catch (error) {
-      if (!isAccelError(error) || error.details?.idle !== false) page.free() // else the device may still write there
-      throw error
-    }
-  }
-
-  async #logPage(page: number, sizeBytes: number): Promise<Uint8Array> {
-    const cdw10 = page | ((sizeBytes / 4 - 1) << 16)
-    return (await this.adminRead({ opcode: Admin.getLogPage, nsid: ALL_NAMESPACES, cdw10 }, sizeBytes)).data
+    return makePair(this.#dev.dma, this.#doorbells, this.#doorbellStride, { id, entries, maxTransferBytes })
   }
 
   /** One request for an event is always with the controller (5.2); the next goes at a turn of the watchdog, however many events there are. */
   #requestEvent(): void {
     this.#eventsWanted = false
-    this.#run({ opcode: Admin.asyncEventRequest }, undefined, true).then(
+    this.admin.run({ opcode: Admin.asyncEventRequest }, { endless: true }).then(
       (result) => this.#tellEvent(result),
       () => {}, // a reset ended it, and makes another
     )
@@ -527,7 +398,7 @@ export class Nvme {
     const logPage = (result >>> 16) & 0xff
     try {
       const sizeBytes = EVENT_LOG_BYTES[logPage]
-      if (sizeBytes !== undefined) await this.#logPage(logPage, sizeBytes)
+      if (sizeBytes !== undefined) await this.admin.logPage(logPage, sizeBytes)
       if (logPage === LogPage.changedNamespaces) await this.identifyNamespaces()
       this.#eventsWanted = true
       this.#listeners.event?.({ type, info: (result >>> 8) & 0xff, logPage })
@@ -536,14 +407,6 @@ export class Nvme {
       if (isAccelError(error)) this.#listeners.broke?.(error)
       else throw error
     }
-  }
-
-  #checkUp(): void {
-    if (this.#up) return
-    throw (
-      this.#dead ??
-      accelError('ERR_ACCEL_AGAIN', 'The NVMe controller is being reset: try again when it is up')
-    )
   }
 
   #vectorOf(id: number): number | undefined {
@@ -560,7 +423,7 @@ export class Nvme {
   #serve(vector: number): void {
     let count = 0
     try {
-      if (this.#vectorOf(0) === vector) count += this.#admin.queue.poll()
+      if (this.#vectorOf(0) === vector) count += this.admin.queue.poll()
       for (const { queue } of this.#io) if (this.#vectorOf(queue.id) === vector) count += queue.poll()
     } catch (error) {
       this.#breaks(error)
@@ -571,7 +434,7 @@ export class Nvme {
   /** Polls all queues; what cannot be trusted is for the caller, or passed over before a reset. */
   #poll(before: boolean): number {
     let count = 0
-    for (const { queue } of [this.#admin, ...this.#io]) {
+    for (const { queue } of [this.#pair, ...this.#io]) {
       try {
         count += queue.poll()
       } catch (error) {
@@ -590,7 +453,7 @@ export class Nvme {
       this.#breaks(error)
       return
     }
-    const busy = this.#admin.queue.busy || this.#io.some(({ queue }) => queue.busy)
+    const busy = this.admin.queue.busy || this.#io.some(({ queue }) => queue.busy)
     if (busy) this.#spin ??= setImmediate(() => this.#spinOnce())
   }
 
@@ -603,7 +466,7 @@ export class Nvme {
       if (this.#bar.CSTS.extract(status, 'fatal'))
         throw accelError('ERR_ACCEL_IO', 'The NVMe controller failed: CSTS.CFS is set')
       if (this.#poll(false) > 0) this.#room()
-      for (const { queue } of [this.#admin, ...this.#io]) this.#endLate(queue)
+      for (const { queue } of [this.#pair, ...this.#io]) this.#endLate(queue)
       if (this.#eventsWanted) this.#requestEvent()
     } catch (error) {
       this.#breaks(error)
@@ -612,8 +475,8 @@ export class Nvme {
 
   #endLate(queue: NvmeQueue): void {
     for (const { cid, aborting } of queue.turn(TURNS)) {
-      if (queue === this.#admin.queue) queue.abort(cid) // only marked: nothing aborts on the queue that is stuck
-      if (aborting || queue === this.#admin.queue) {
+      if (queue === this.admin.queue) queue.abort(cid) // only marked: nothing aborts on the queue that is stuck
+      if (aborting || queue === this.admin.queue) {
         throw accelError(
           'ERR_ACCEL_TIMEOUT',
           `NVMe command ${cid} of queue ${queue.id} did not end within ${this.timeoutMs} ms, nor after it was to be aborted`,
@@ -652,7 +515,7 @@ export class Nvme {
 
   /** The device is at rest: ends what was under way. A command that was late ends with that, all others may be repeated. */
   #failAll(why: AccelError): void {
-    for (const { queue } of [this.#admin, ...this.#io]) {
+    for (const { queue } of [this.#pair, ...this.#io]) {
       const late = new Set(queue.stuck ? queue.abortingCids : [])
       queue.fail((cid) => {
         if (why.code !== 'ERR_ACCEL_TIMEOUT' && why.code !== 'ERR_ACCEL_IO') return why
@@ -712,11 +575,6 @@ export class Nvme {
       this.#failAll(gone)
     }
   }
-}
-
-/** Entries of the largest ring that is a power of two. CAP.MQES counts from 0 and is at least 1 (3.1.1). */
-function maxEntries(maxQueueEntries: number): number {
-  return 2 ** Math.floor(Math.log2(Math.max(2, maxQueueEntries + 1)))
 }
 
 function checkOptions(queues: number, entries: number, timeoutMs: number): void {

@@ -158,7 +158,7 @@ export function nvmeContract<T extends Transport>(
     await run({ operation: 'write', buffer: 0, lba, blocks: count })
     if (features.compare) {
       await run({ operation: 'compare', buffer: 0, lba, blocks: count })
-      buffer.u8[100]! ^= 1
+      buffer.u8[100] ^= 1
       await t.rejects(run({ operation: 'compare', buffer: 0, lba, blocks: count }), {
         code: 'ERR_ACCEL_IO',
         message: /COMPARE_FAILURE/,

@@ -47,10 +47,7 @@ t.test('every status is told by its name', async (t) =>
     for (const status of knownStatuses) {
       faults.status(status, { opcode: 2 })
       const name = statusName(status)
-      await t.rejects(run(read()), {
-        message: new RegExp(`read ended with ${name} `),
-        details: { status: name },
-      })
+      await t.rejects(run(read()), { message: new RegExp(`read ended with ${name} `) })
     }
     await run(read())
     t.equal(statusName(0x2ff), 'media 0xff')
@@ -87,7 +84,7 @@ t.test('a lost completion ends in a reset; others under way are told to repeat',
     })
     t.equal(nvme.resets, 1)
     await run(read())
-    t.match(await nvme.health(), { temperatureKelvin: 310 })
+    t.match(await nvme.admin.health(), { temperatureKelvin: 310 })
   }),
 )
 
@@ -101,7 +98,6 @@ t.test('a lost interrupt costs time, and nothing else', async (t) =>
 
 t.test('a controller that fails is reset', async (t) =>
   withFaults(t, async ({ faults, run, nvme, client }) => {
-    faults.stick({ opcode: 2, count: 2 })
     const under = [run(read()), run(read(1))]
     faults.fatal()
     for (const each of under) await t.rejects(each, { code: 'ERR_ACCEL_AGAIN', message: /CSTS.CFS/ })

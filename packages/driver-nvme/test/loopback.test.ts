@@ -1,10 +1,10 @@
-import { loopback } from '@uaccel/model'
+import { type LoopbackOptions, loopback } from '@uaccel/model'
 import t from 'tap'
-import { nvmeModel } from '../model/index.js'
+import { type NvmeOptions, nvmeModel } from '../model/index.js'
 import { nvmeContract } from './contract.js'
 
 const verify = (transport: ReturnType<typeof open>) => transport.assertClean()
-const open = (model: Parameters<typeof loopback>[1] = {}) => loopback(nvmeModel, model)
+const open = (options: LoopbackOptions<NvmeOptions> = {}) => loopback(nvmeModel, options)
 
 t.test('NVMe over loopback', async (t) =>
   nvmeContract(t, async () => open(), { verify, ios: 2000, irqs: ['msix', 'intx', 'poll'] }),
