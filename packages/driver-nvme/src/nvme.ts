@@ -112,7 +112,10 @@ export class Nvme {
     this.#readyTimeoutMs = (cap.readyTimeout + 1) * READY_UNIT_MS
     this.#doorbellStride = DOORBELL_BYTES << cap.doorbellStride
     this.#pair = this.#makePair(0, Math.min(ADMIN_ENTRIES, maxEntries(cap.maxQueueEntries)), 0)
-    this.admin = new AdminQueue(this.#pair.queue, dev.dma, this)
+    this.admin = new AdminQueue(this.#pair.queue, dev.dma, {
+      checkUp: () => this.#checkListens(),
+      kick: (queue) => this.kick(queue),
+    })
   }
 
   /**
@@ -205,11 +208,16 @@ export class Nvme {
 
   /** Throws where nothing is to be submitted: `ERR_ACCEL_AGAIN` during a reset, `ERR_ACCEL_WEDGED` where it did not come back from one. */
   checkUp(): void {
-    if (this.#up) return
+    if (this.#up && this.#settled) return
     throw (
       this.#dead ??
       accelError('ERR_ACCEL_AGAIN', 'The NVMe controller is being reset: try again when it is up')
     )
+  }
+
+  /** As {@link checkUp}, for the admin queue, which works before the others do. */
+  #checkListens(): void {
+    if (!this.#up) this.checkUp()
   }
 
   /** The I/O queue for the next user: one after the other. `ERR_ACCEL_AGAIN` during a reset, `ERR_ACCEL_WEDGED`. */
@@ -221,7 +229,7 @@ export class Nvme {
 
   /** To be called after submissions to an I/O queue, in place of its `ring`: rings, and where nothing interrupts polls until all has ended. */
   kick(queue: NvmeQueue): void {
-    this.checkUp()
+    this.#checkListens()
     queue.ring()
     if (this.#irqs === undefined) this.#spin ??= setImmediate(() => this.#spinOnce())
   }

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Accel } from '@uaccel/accel'
 import { type Loopback, loopback } from '@uaccel/model'
 import t, { type Test } from 'tap'
@@ -98,7 +99,10 @@ t.test('a lost interrupt costs time, and nothing else', async (t) =>
 
 t.test('a controller that fails is reset', async (t) =>
   withFaults(t, async ({ faults, run, nvme, client }) => {
+    faults.stick({ opcode: 2, count: 2 })
     const under = [run(read()), run(read(1))]
+    while (nvme.queues.reduce((sum, { inFlight }) => sum + inFlight, 0) < 2) await sleep(1)
+    await sleep(5) // they have reached the controller
     faults.fatal()
     for (const each of under) await t.rejects(each, { code: 'ERR_ACCEL_AGAIN', message: /CSTS.CFS/ })
     t.equal(nvme.resets, 1)
@@ -149,11 +153,10 @@ t.test('a job that is given up is aborted', async (t) =>
     faults.stick({ opcode: 2 })
     const given = run(read())
     const failed = t.rejects(given)
-    await new Promise((resolve) => setTimeout(resolve, 10))
+    await sleep(10)
     await client.close()
     await failed
-    while (nvme.queues.some(({ inFlight }) => inFlight > 0))
-      await new Promise((resolve) => setTimeout(resolve, 5))
+    while (nvme.queues.some(({ inFlight }) => inFlight > 0)) await sleep(5)
     t.equal(nvme.resets, 0)
     t.equal(faults.received.get(0x108), 1)
   }),
