@@ -173,7 +173,7 @@ t.test('32 commands submitted together are one doorbell', async (t) =>
   }),
 )
 
-t.test('raw admin commands are the owner’s', async (t) => {
+t.test('raw admin commands are for the owner', async (t) => {
   const transport = loopback(nvmeModel)
   await using accel = new Accel()
   accel.register(nvmeDriver())
