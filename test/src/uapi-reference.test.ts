@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { eduUapi } from '@uaccel/driver-edu/uapi'
 import { npuUapi } from '@uaccel/driver-npu'
+import { nvmeUapi } from '@uaccel/driver-nvme/uapi'
 import {
   added,
   array,
@@ -39,6 +40,7 @@ const known: Readonly<Record<string, Uapi>> = {
   control: controlUapi,
   edu: eduUapi,
   npu: npuUapi,
+  nvme: nvmeUapi,
 }
 
 /** Structures by their tags, as the header names them. */

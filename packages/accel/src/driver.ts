@@ -10,6 +10,7 @@ import type { AttributeDefinitions } from './attributes.js'
 import type { AccelDevice } from './device.js'
 import { checkId, type DeviceId } from './ids.js'
 import type { Job } from './job.js'
+import type { OpenRights } from './open.js'
 import type { Telemetry } from './telemetry.js'
 import type { UserQueues } from './user-queue.js'
 
@@ -26,6 +27,8 @@ export interface OpenContext {
   readonly id: number
   /** Whose open it is; absent for one of the driver's own process. */
   readonly peer?: PeerCredentials | undefined
+  /** What it may do: a driver asks for commands that are not for everybody. */
+  readonly rights: OpenRights
   /** Aborted when the open closes. */
   readonly signal: AbortSignal
   /** Runs `release` when the open goes, after the open's commands have ended: last registered, first run. */

@@ -4,6 +4,8 @@ import edu from '@uaccel/driver-edu'
 import { Bar0 as eduBar0 } from '@uaccel/driver-edu/registers'
 import npu from '@uaccel/driver-npu'
 import { NpuRegisters } from '@uaccel/driver-npu/registers'
+import nvme from '@uaccel/driver-nvme'
+import { NvmeRegisters } from '@uaccel/driver-nvme/registers'
 import type { ModelDefinition } from '@uaccel/model'
 import { accelError } from '@uaccel/uapi'
 
@@ -26,6 +28,11 @@ export const known: Readonly<Record<string, Known>> = {
     driver: npu,
     loadModel: async () => (await import('@uaccel/driver-npu/model')).npuModel,
     bars: { 0: NpuRegisters },
+  },
+  nvme: {
+    driver: nvme,
+    loadModel: async () => (await import('@uaccel/driver-nvme/model')).nvmeModel,
+    bars: { 0: NvmeRegisters },
   },
 }
 

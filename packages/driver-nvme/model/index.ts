@@ -1,0 +1,43 @@
+import { defineModel } from '@uaccel/model'
+import { Controller } from './controller.js'
+import type { NvmeFaults } from './faults.js'
+
+export { type FaultFilter, NvmeFaults } from './faults.js'
+
+/** What the model is like. */
+export interface NvmeOptions {
+  /** Namespaces from number 1 on. Default: one of 16,384 blocks of 512 bytes. */
+  readonly namespaces?: readonly { readonly blocks: number; readonly blockBytes: number }[]
+  /** I/O queue pairs that it grants. Default 4, at most 16. */
+  readonly queues?: number
+  /** Entries of the largest queue. Default 256. */
+  readonly maxEntries?: number
+  /** Pages of the largest transfer, as a power of two; 0 is no limit. Default 5: 128 KiB. */
+  readonly mdts?: number
+  /** Doublings of the distance of the doorbells (CAP.DSTRD). Default 0. */
+  readonly doorbellStride?: number
+  /** Time of a command. Default 2,000. */
+  readonly commandNs?: number
+  readonly faults?: NvmeFaults
+}
+
+/** An NVMe controller as the base specification 1.4 describes it, strict where that leaves the outcome open. */
+export const nvmeModel = defineModel<NvmeOptions>({
+  identity: {
+    name: 'nvme',
+    vendor: 0x1b36, // as QEMU's (docs/specs/pci-ids.rst)
+    device: 0x0010,
+    revision: 0x02,
+    classCode: 0x010802,
+    subsystemVendor: 0x1af4,
+    subsystem: 0x1100,
+  },
+  bars: [
+    { index: 0, sizeBytes: 0x4000, kind: 'mem64' },
+    { index: 4, sizeBytes: 0x1000, kind: 'mem32' },
+  ],
+  capabilities: { express: true },
+  interrupts: { intx: true, msix: { vectors: 17, bar: 4, tableOffset: 0, pbaOffset: 0x800 } },
+  create: (context, options) => new Controller(context, options),
+})
+export default nvmeModel

@@ -1,0 +1,213 @@
+import { readFileSync } from 'node:fs'
+import { PerformanceObserver } from 'node:perf_hooks'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { DmaRegion } from '@uaccel/memory'
+import t from 'tap'
+import { type CommandListener, listBytes, NvmeQueue } from '../src/queue.js'
+
+const ENTRIES = 64
+const LISTS = 0x10_0000
+const WRAP = 0x7_ffff_f000n // its next page is in the next 4 GiB
+
+/** A queue over plain memory; the test is the device. */
+function bench() {
+  const region = (bytes: number, iova: bigint) => {
+    const memory = new ArrayBuffer(bytes)
+    return { i32: new Int32Array(memory), iova } as unknown as DmaRegion
+  }
+  const bytes = ENTRIES * listBytes(128 * 1024)
+  const memory = {
+    submissions: region(ENTRIES * 64, 0n),
+    completions: region(ENTRIES * 16, 0n),
+    lists: region(bytes, BigInt(LISTS)),
+  }
+  const rung: [number, number][] = []
+  const state = { silent: false, writes: 0 }
+  const doorbells = {
+    write32(offset: number, value: number) {
+      state.writes++
+      if (!state.silent) rung.push([offset, value])
+    },
+  }
+  const cq = memory.completions.i32
+  const queue = new NvmeQueue({
+    id: 3,
+    entries: ENTRIES,
+    memory,
+    doorbells,
+    submissionDoorbell: 24,
+    completionDoorbell: 28,
+  })
+  let [tail, phase] = [0, 1]
+  return {
+    queue,
+    rung,
+    state,
+    sq: memory.submissions.i32,
+    lists: memory.lists.i32,
+    /** Writes a completion as the device would. */
+    complete(cid: number, head: number, status = 0, result = 0, id = 3) {
+      const at = tail * 4
+      cq[at] = result
+      cq[at + 2] = (id << 16) | head
+      cq[at + 3] = cid | (phase << 16) | (status << 17)
+      tail = (tail + 1) % ENTRIES
+      if (tail === 0) phase ^= 1
+    },
+  }
+}
+
+const ended: [number, number, number][] = []
+const listener: CommandListener = {
+  completed: (cid, status, result) => void ended.push([cid, status, result]),
+  failed: (cid, error) => {
+    throw new Error(`${cid}: ${error.message}`)
+  },
+}
+
+t.test('words of a command, PRP1 and PRP2, and lists', async (t) => {
+  const { queue, sq, lists, rung } = bench()
+  const address = (at: number) => (BigInt(sq[at + 1]!) << 32n) | BigInt(sq[at]! >>> 0)
+  const submit = (at: bigint, bytes: number) =>
+    queue.submit(2, 1, Number(BigInt.asIntN(32, at)), Number(at >> 32n), bytes, 5, 6, 7, listener)
+  for (const [i, [at, bytes, second]] of (
+    [
+      [0x1000n, 4096, 0n],
+      [0x1004n, 4092, 0n],
+      [0x1004n, 4096, 0x2000n],
+      [0x1000n, 8192, 0x2000n],
+      [WRAP, 8192, 0x8_0000_0000n],
+    ] as const
+  ).entries()) {
+    const cid = submit(at, bytes)
+    t.same([...sq.subarray(16 * i, 16 * i + 6)], [2 | (cid << 16), 1, 0, 0, 0, 0])
+    t.equal(address(16 * i + 6), at)
+    t.equal(address(16 * i + 8), second)
+    t.same([...sq.subarray(16 * i + 10, 16 * i + 16)], [5, 6, 7, 0, 0, 0])
+  }
+  const cid = submit(WRAP + 4n, 4 * 4096)
+  const words = listBytes(128 * 1024) / 4
+  t.equal(address(5 * 16 + 8), BigInt(LISTS + cid * words * 4))
+  t.same(
+    [...lists.subarray(cid * words, cid * words + 8)],
+    [0, 8, 0x1000, 8, 0x2000, 8, 0x3000, 8],
+    'the list goes over a border of 4 GiB',
+  )
+  t.same(rung, [])
+  queue.ring()
+  queue.ring()
+  t.same(rung, [[24, 6]], 'one doorbell for all')
+})
+
+t.test('completions in any order, over many turns', async (t) => {
+  const { queue, complete, rung } = bench()
+  let head = 0
+  for (let round = 0; round < 20; round++) {
+    const cids: number[] = []
+    while (queue.free > 0) cids.push(queue.submit(0, 1, 0, 0, 0, 0, 0, 0, listener))
+    t.equal(queue.submit(0, 1, 0, 0, 0, 0, 0, 0, listener), -1, 'full')
+    t.equal(new Set(cids).size, ENTRIES - 1)
+    queue.ring()
+    head = (head + cids.length) % ENTRIES
+    for (const cid of cids.reverse()) complete(cid, head, 1, -1)
+    rung.length = ended.length = 0
+    t.equal(queue.poll(), ENTRIES - 1)
+    t.equal(rung.length, 1)
+    t.same(ended[0], [cids[0], 1, -1])
+    t.equal(queue.inFlight, 0)
+  }
+})
+
+t.test('hostile completions', async (t) => {
+  for (const [name, lie] of [
+    ['CID of nothing', (b: ReturnType<typeof bench>) => b.complete(1, 1)],
+    ['CID out of range', (b: ReturnType<typeof bench>) => b.complete(0xffff, 1)],
+    ['another queue', (b: ReturnType<typeof bench>, cid: number) => b.complete(cid, 1, 0, 0, 4)],
+    ['head of what nobody wrote', (b: ReturnType<typeof bench>, cid: number) => b.complete(cid, 2)],
+    ['head beyond the ring', (b: ReturnType<typeof bench>, cid: number) => b.complete(cid, 0xffff)],
+  ] as const) {
+    const b = bench()
+    const cid = b.queue.submit(0, 1, 0, 0, 0, 0, 0, 0, listener)
+    lie(b, cid)
+    t.throws(() => b.queue.poll(), { code: 'ERR_ACCEL_IO' }, name)
+    t.equal(b.queue.inFlight, 1, 'it is still under way')
+  }
+  const b = bench()
+  const cid = b.queue.submit(0, 1, 0, 0, 0, 0, 0, 0, listener)
+  b.complete(cid, 1)
+  b.complete(cid, 1)
+  t.throws(() => b.queue.poll(), { code: 'ERR_ACCEL_IO' }, 'twice the same')
+  t.same(b.rung, [[28, 1]], 'the true one was taken')
+})
+
+t.test('a listener that submits: its doorbell comes after that of the completions', async (t) => {
+  const { queue, complete, rung } = bench()
+  const again: CommandListener = {
+    completed() {
+      queue.submit(0, 1, 0, 0, 0, 0, 0, 0, listener)
+      queue.ring()
+      t.equal(queue.poll(), 0, 'no poll in a poll')
+    },
+    failed() {},
+  }
+  const cid = queue.submit(0, 1, 0, 0, 0, 0, 0, 0, again)
+  queue.ring()
+  complete(cid, 1)
+  queue.poll()
+  t.same(rung, [
+    [24, 1],
+    [28, 1],
+    [24, 2],
+  ])
+})
+
+t.test('a million operations allocate nothing', async (t) => {
+  const { queue, complete, state } = bench()
+  state.silent = true
+  let done = 0
+  const count: CommandListener = {
+    completed() {
+      done++
+    },
+    failed() {},
+  }
+  const BATCH = 32
+  const cids = new Int32Array(BATCH)
+  let head = 0
+  const batches = (rounds: number) => {
+    for (let round = 0; round < rounds; round++) {
+      for (let i = 0; i < BATCH; i++) cids[i] = queue.submit(2, 1, -4096, 7, 16384, -1 - i, 0, 7, count)
+      queue.ring()
+      head = (head + BATCH) % ENTRIES
+      for (let i = 0; i < BATCH; i++) complete(cids[i]!, head)
+      queue.poll()
+    }
+  }
+  batches(5000)
+  let collections = 0
+  const observer = new PerformanceObserver((list) => {
+    collections += list.getEntries().length
+  })
+  observer.observe({ entryTypes: ['gc'] })
+  await sleep(20)
+  collections = 0
+  const rounds = 1_000_000 / BATCH
+  const [before, began, writes] = [process.memoryUsage().heapUsed, performance.now(), state.writes]
+  batches(rounds)
+  const ns = ((performance.now() - began) * 1e6) / (rounds * BATCH)
+  const grown = process.memoryUsage().heapUsed - before
+  await sleep(20)
+  observer.disconnect()
+  t.comment(
+    `heap grew by ${grown} bytes, ${collections} collections, ${ns.toFixed(0)} ns a command, with the device`,
+  )
+  t.equal(done, (5000 + rounds) * BATCH)
+  t.equal(state.writes - writes, 2 * rounds, 'a doorbell for 32 commands, one for 32 completions')
+  t.equal(collections, 0)
+  t.ok(grown < 500_000, 'less than half a byte a command')
+})
+
+t.test('the driver knows nothing of its model', async (t) => {
+  for (const file of ['queue', 'nvme', 'jobs', 'identify', 'command', 'driver'])
+    t.notMatch(readFileSync(new URL(`../../src/${file}.ts`, import.meta.url), 'utf8'), /model\//, file)
+})
