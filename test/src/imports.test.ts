@@ -18,10 +18,12 @@ const mayUse: Readonly<Record<string, readonly string[]>> = {
   'vfio-user': ['model'],
   'driver-edu': ['accel', 'model'],
   'driver-npu': ['accel', 'model'],
+  virtio: ['model'],
+  'driver-virtio-crypto': ['accel', 'virtio'],
   inference: ['driver-npu'],
   lab: ['uapi'],
   testkit: ['accel', 'vfio-user', 'driver-edu', 'lab'],
-  cli: ['inference', 'driver-edu', 'driver-npu', 'vfio-user', 'server', 'client', 'lab'],
+  cli: ['inference', 'driver-edu', 'driver-npu', 'driver-virtio-crypto', 'vfio-user', 'server', 'client', 'lab'],
 }
 
 const packages = new URL('../../packages/', import.meta.url)
@@ -64,7 +66,7 @@ t.test('packages depend downwards only, in lockstep', async (t) => {
 })
 
 t.test('what no driver file may import', async (t) => {
-  for (const name of ['driver-edu', 'driver-npu']) {
+  for (const name of ['driver-edu', 'driver-npu', 'driver-virtio-crypto', 'virtio']) {
     const folder = fileURLToPath(new URL(`${name}/`, packages))
     const files = readdirSync(`${folder}src`, { recursive: true, encoding: 'utf8' }).filter((file) =>
       file.endsWith('.ts'),

@@ -4,6 +4,7 @@ import edu from '@uaccel/driver-edu'
 import { Bar0 as eduBar0 } from '@uaccel/driver-edu/registers'
 import npu from '@uaccel/driver-npu'
 import { NpuRegisters } from '@uaccel/driver-npu/registers'
+import virtioCrypto from '@uaccel/driver-virtio-crypto'
 import type { ModelDefinition } from '@uaccel/model'
 import { accelError } from '@uaccel/uapi'
 
@@ -26,6 +27,11 @@ export const known: Readonly<Record<string, Known>> = {
     driver: npu,
     loadModel: async () => (await import('@uaccel/driver-npu/model')).npuModel,
     bars: { 0: NpuRegisters },
+  },
+  'virtio-crypto': {
+    driver: virtioCrypto,
+    loadModel: async () => (await import('@uaccel/driver-virtio-crypto/model')).virtioCryptoModel,
+    bars: {}, // where its registers are, its capabilities say
   },
 }
 
