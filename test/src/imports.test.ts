@@ -23,7 +23,16 @@ const mayUse: Readonly<Record<string, readonly string[]>> = {
   inference: ['driver-npu'],
   lab: ['uapi'],
   testkit: ['accel', 'vfio-user', 'driver-edu', 'lab'],
-  cli: ['inference', 'driver-edu', 'driver-npu', 'driver-virtio-crypto', 'vfio-user', 'server', 'client', 'lab'],
+  cli: [
+    'inference',
+    'driver-edu',
+    'driver-npu',
+    'driver-virtio-crypto',
+    'vfio-user',
+    'server',
+    'client',
+    'lab',
+  ],
 }
 
 const packages = new URL('../../packages/', import.meta.url)

@@ -135,7 +135,8 @@ function cipher(session: Session, view: DataView, input: Uint8Array): Uint8Array
   const encrypt = view.getUint8(0) === 0
   const [ivBytes, sourceBytes] = [view.getUint32(24, true), view.getUint32(28, true)]
   const data = input.subarray(OPERATION_BYTES + ivBytes)
-  if (view.getUint32(64, true) !== 1 || encrypt !== session.encrypt || data.length !== sourceBytes) return undefined
+  if (view.getUint32(64, true) !== 1 || encrypt !== session.encrypt || data.length !== sourceBytes)
+    return undefined
   const name = `aes-${8 * session.key.length}-${CIPHERS[session.algorithm]}`
   const iv = input.subarray(OPERATION_BYTES, OPERATION_BYTES + ivBytes)
   try {

@@ -73,9 +73,13 @@ export class ControlQueue {
       return new DataView(u8.slice(ANSWER_AT, ANSWER_AT + answerBytes).buffer)
     } catch (cause) {
       const message = cause instanceof Error ? cause.message : String(cause)
-      this.#failure ??= accelError('ERR_ACCEL_TIMEOUT', `The virtio-crypto device has to be reset: ${message}`, {
-        cause,
-      })
+      this.#failure ??= accelError(
+        'ERR_ACCEL_TIMEOUT',
+        `The virtio-crypto device has to be reset: ${message}`,
+        {
+          cause,
+        },
+      )
       throw cause
     } finally {
       u8.fill(0, 0, request.length)

@@ -11,14 +11,14 @@ import {
   CONTROL_OP_TYPE,
   CONTROL_PARAMETERS,
   createOpcode,
-  destroyOpcode,
   DIRECTION,
+  destroyOpcode,
   HARDWARE_READY,
   OK,
   SERVICE,
   type Service,
-  statusError,
   SYM_OP_CIPHER,
+  statusError,
 } from './protocol.js'
 import { CryptoSession, type SessionKind } from './session.js'
 import { MAX_KEY_BYTES } from './uapi.js'
@@ -177,7 +177,10 @@ export class VirtioCrypto {
   submit(operation: CryptoOperation, done: CryptoDone): void {
     if (this.#failure !== undefined) throw this.#failure
     if (operation.session.closed)
-      throw accelError('ERR_ACCEL_CLOSED', 'The session of a crypto operation was destroyed, or went with a reset')
+      throw accelError(
+        'ERR_ACCEL_CLOSED',
+        'The session of a crypto operation was destroyed, or went with a reset',
+      )
     if (this.#waiting.length === 0 && this.#push(operation, done)) return
     operation.session.operations++ // it keeps its session while it waits
     this.#waiting.push({ operation, done })
@@ -338,7 +341,10 @@ function readCapabilities({ config }: VirtioDevice): CryptoCapabilities {
   }))
   // Its control queue comes behind them, and queues have numbers of 16 bits.
   if (found.dataQueues >= 1 && found.dataQueues < 0xffff) return found
-  throw accelError('ERR_ACCEL_IO', `The virtio-crypto device says that it has ${found.dataQueues} data queues`)
+  throw accelError(
+    'ERR_ACCEL_IO',
+    `The virtio-crypto device says that it has ${found.dataQueues} data queues`,
+  )
 }
 
 function digestKind(service: 'hash' | 'mac', algorithm: number, resultBytes: number): SessionKind {

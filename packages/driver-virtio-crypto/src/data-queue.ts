@@ -2,7 +2,7 @@ import type { DmaRegion } from '@uaccel/memory'
 import type { AccelError } from '@uaccel/uapi'
 import type { SplitQueue } from '@uaccel/virtio'
 import type { CryptoOperation } from './operation.js'
-import { DATA_BYTES, DATA_OP_TYPE, NO_STATUS, OK, statusError, SYM_OP_CIPHER } from './protocol.js'
+import { DATA_BYTES, DATA_OP_TYPE, NO_STATUS, OK, SYM_OP_CIPHER, statusError } from './protocol.js'
 import type { CryptoSession } from './session.js'
 import { MAX_PARTS } from './uapi.js'
 

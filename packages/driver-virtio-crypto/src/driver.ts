@@ -29,7 +29,13 @@ export default accelDriver({
     const output = dev.dma.alloc(MAX_INLINE_BYTES, { name: 'crypto command output' })
 
     /** For commands, which run one at a time. Where the device does not end it, `recover` comes before the next. */
-    async function run(session: CryptoSession, data: Uint8Array, resultBytes: number, iv: Uint8Array, signal: AbortSignal) {
+    async function run(
+      session: CryptoSession,
+      data: Uint8Array,
+      resultBytes: number,
+      iv: Uint8Array,
+      signal: AbortSignal,
+    ) {
       const from = { iova: input.iova, sizeBytes: data.length }
       const to = { iova: output.iova, sizeBytes: resultBytes }
       const operation = new CryptoOperation(session, [from], [to], iv, Number(has.maxRequestBytes))
@@ -55,8 +61,8 @@ export default accelDriver({
         `wanted a session of a ${cipher ? 'cipher' : 'hash or MAC'}, found one of a ${session.kind.service}`,
       )
     }
-    function named<N extends string>(name: N | 'none', what: string): N {
-      if (name !== 'none') return name as N
+    function named<N extends string>(name: N, what: string): Exclude<N, 'none'> {
+      if (name !== 'none') return name as Exclude<N, 'none'>
       throw accelError('ERR_ACCEL_INVALID_ARGUMENT', `a session wants a ${what}, found none`)
     }
 
@@ -86,10 +92,7 @@ export default accelDriver({
           sessions.add(open, () => crypto.createHash(named(algorithm, 'hash'))),
         createMacSession: ({ algorithm, key }, { open }) =>
           sessions.add(open, () => crypto.createMac(named(algorithm, 'MAC'), key)),
-        async destroySession({ session }, { open }) {
-          await sessions.destroy(open, session)
-          return {}
-        },
+        destroySession: ({ session }, { open }) => sessions.destroy(open, session),
         async cipher({ session, iv, data }, { open, signal }) {
           const found = require(sessions.get(open, session), true)
           return { data: await run(found, data, data.length, iv, signal) }

@@ -18,7 +18,10 @@ export class OpenSessions {
   }
 
   /** Keeps what `create` makes for an open, until it is destroyed or the open goes. `ERR_ACCEL_AGAIN` where the open has too many. */
-  async add(open: OpenContext, create: () => Promise<CryptoSession>): Promise<{ session: Handle<'session'> }> {
+  async add(
+    open: OpenContext,
+    create: () => Promise<CryptoSession>,
+  ): Promise<{ session: Handle<'session'> }> {
     let mine = this.#opens.get(open)
     if (mine === undefined) {
       mine = { sessions: new Map(), last: 0 }

@@ -153,6 +153,7 @@ export function encodeOperations(steps: readonly CryptoStep[]): Uint8Array {
 }
 
 function encodePart({ buffer, offset = 0, sizeBytes }: CryptoPart) {
-  if (Number.isSafeInteger(offset) && offset >= 0) return { buffer: buffer + 1, offset: BigInt(offset), sizeBytes }
+  if (Number.isSafeInteger(offset) && offset >= 0)
+    return { buffer: buffer + 1, offset: BigInt(offset), sizeBytes }
   throw accelError('ERR_ACCEL_OUT_OF_RANGE', `A part of a buffer wants an offset in bytes, found ${offset}`)
 }

@@ -172,8 +172,7 @@ function createVirtio<Options>(
         offset,
         width: 4,
         access: 'rw',
-        read: (): number =>
-          Number(((selected()?.[name] ?? 0n) >> (high ? 32n : 0n)) & 0xffff_ffffn),
+        read: (): number => Number(((selected()?.[name] ?? 0n) >> (high ? 32n : 0n)) & 0xffff_ffffn),
         write: (value: number): void => selected()?.setHalf(name, high, value),
       }) as const
     return [
@@ -186,13 +185,20 @@ function createVirtio<Options>(
         access: 'rw',
         read: (): number => (selected()?.enabled ? 1 : 0),
         write(value: number): void {
-          if (value !== 1) context.violation(`${value} was written to queue_enable; only 1 may be (4.1.4.3.2).`)
+          if (value !== 1)
+            context.violation(`${value} was written to queue_enable; only 1 may be (4.1.4.3.2).`)
           else if ((common.get('deviceStatus') & FEATURES_OK) === 0)
             context.violation('a queue was enabled before FEATURES_OK (3.1.1).')
           else selected()?.enable()
         },
       },
-      { name: 'queueNotifyOff', offset: 0x1e, width: 2, access: "ro", read: (): number => common.get("queueSelect") },
+      {
+        name: 'queueNotifyOff',
+        offset: 0x1e,
+        width: 2,
+        access: 'ro',
+        read: (): number => common.get('queueSelect'),
+      },
       half('descriptors', false, 0x20),
       half('descriptors', true, 0x24),
       half('driver', false, 0x28),
@@ -223,7 +229,8 @@ function createVirtio<Options>(
       return
     }
     const before = common.get('deviceStatus')
-    if ((before & ~value & ~NEEDS_RESET) !== 0) context.violation('a bit of the device status was cleared (2.1.1).')
+    if ((before & ~value & ~NEEDS_RESET) !== 0)
+      context.violation('a bit of the device status was cleared (2.1.1).')
     let now = value | (before & NEEDS_RESET)
     const added = now & ~before
     const steps = [ACKNOWLEDGE, DRIVER, FEATURES_OK, DRIVER_OK] as const
@@ -257,7 +264,8 @@ function createVirtio<Options>(
     const queue = queues[index]
     if (queue === undefined) return false
     onNotify?.(value)
-    if (value !== index) context.violation(`queue ${value} was notified at the place of queue ${index} (4.1.5.2).`)
+    if (value !== index)
+      context.violation(`queue ${value} was notified at the place of queue ${index} (4.1.5.2).`)
     else if ((common.get('deviceStatus') & DRIVER_OK) === 0)
       context.violation(`queue ${index} was notified before DRIVER_OK (3.1.1).`)
     else if (!queue.enabled) context.violation(`queue ${index} was notified and is not enabled.`)

@@ -96,7 +96,9 @@ export class DeviceQueue {
     if (this.#stopped) return
     const available = this.#u16(this.driver + 2n)
     if (((available - this.#seen) & 0xffff) > this.size) {
-      this.#break(`its available index went from ${this.#seen} to ${available}, and it has ${this.size} entries (2.7.13).`)
+      this.#break(
+        `its available index went from ${this.#seen} to ${available}, and it has ${this.size} entries (2.7.13).`,
+      )
       return
     }
     while (this.#seen !== available && !this.#stopped) {
@@ -151,7 +153,8 @@ export class DeviceQueue {
 
   /** The segments of a chain; undefined where it breaks a rule. */
   #chain(head: number): Segment[] | undefined {
-    if (head >= this.size) return this.#break(`descriptor ${head} was made available, and it has ${this.size}.`)
+    if (head >= this.size)
+      return this.#break(`descriptor ${head} was made available, and it has ${this.size}.`)
     if (this.#busy.has(head)) return this.#break(`descriptor ${head} was made available while it is in use.`)
     let table = this.descriptors
     let entries = this.size
@@ -167,9 +170,13 @@ export class DeviceQueue {
         return this.#break(`a descriptor has flags ${flags} (2.7.5).`)
       if ((flags & DESC_F_INDIRECT) !== 0) {
         if (indirect || segments.length > 0 || flags !== DESC_F_INDIRECT)
-          return this.#break('an indirect descriptor is in a table, behind others, or has other flags (2.7.5.3).')
-        if (!this.#host.has(INDIRECT_DESC)) return this.#break('it has indirect descriptors, which were not agreed on.')
-        if (length === 0 || length % DESC_BYTES !== 0) return this.#break(`a table of ${length} bytes (2.7.5.3).`)
+          return this.#break(
+            'an indirect descriptor is in a table, behind others, or has other flags (2.7.5.3).',
+          )
+        if (!this.#host.has(INDIRECT_DESC))
+          return this.#break('it has indirect descriptors, which were not agreed on.')
+        if (length === 0 || length % DESC_BYTES !== 0)
+          return this.#break(`a table of ${length} bytes (2.7.5.3).`)
         indirect = true
         table = address
         entries = length / DESC_BYTES
@@ -181,7 +188,8 @@ export class DeviceQueue {
       if (!writable && segments.at(-1)?.writable)
         return this.#break('a segment to be read comes behind one to be written (2.7.4.2).')
       segments.push({ address, length, writable })
-      if (segments.length > this.size) return this.#break('a chain is longer than the queue, or a loop (2.7.5.2).')
+      if (segments.length > this.size)
+        return this.#break('a chain is longer than the queue, or a loop (2.7.5.2).')
       if ((flags & DESC_F_NEXT) === 0) return segments
       at = view.getUint16(14, true)
       if (at >= entries) return this.#break(`a chain goes to descriptor ${at} of ${entries}.`)

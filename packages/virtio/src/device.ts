@@ -140,7 +140,11 @@ export class VirtioDevice {
    */
   async openQueues(requests: readonly QueueRequest[]): Promise<SplitQueue[]> {
     // MSI-X or INTx: virtio has no MSI (4.1.5.1).
-    this.#irqs = await this.#dev.allocIrqVectors({ min: 1, max: requests.length + 1, types: ['msix', 'intx'] })
+    this.#irqs = await this.#dev.allocIrqVectors({
+      min: 1,
+      max: requests.length + 1,
+      types: ['msix', 'intx'],
+    })
     this.#queues = requests.map((request) => this.#open(request))
     this.#handleInterrupts(this.#irqs)
     for (const opened of this.#queues) this.#enable(opened)

@@ -103,11 +103,19 @@ function put(queue: SplitQueue, segments: readonly [bigint, number, boolean][]):
 for (const shape of shapes) {
   const name = `${shape.indirect ? 'indirect' : 'direct'}, ${shape.eventIndex ? 'event index' : 'flags'}`
 
-  t.test(`any sequence of chains, answered in any order: ${name}`, async (t) => {
+  t.test(`any sequence of chains, answered in any order: ${name}`, async () => {
     const step = fc.oneof(
-      fc.record({ do: fc.constant('put' as const), reads: fc.integer({ min: 0, max: 3 }), writes: fc.integer({ min: 0, max: 3 }) }),
+      fc.record({
+        do: fc.constant('put' as const),
+        reads: fc.integer({ min: 0, max: 3 }),
+        writes: fc.integer({ min: 0, max: 3 }),
+      }),
       fc.record({ do: fc.constant('flush' as const) }),
-      fc.record({ do: fc.constant('use' as const), which: fc.nat(100), part: fc.double({ min: 0, max: 1, noNaN: true }) }),
+      fc.record({
+        do: fc.constant('use' as const),
+        which: fc.nat(100),
+        part: fc.double({ min: 0, max: 1, noNaN: true }),
+      }),
       fc.record({ do: fc.constant('drain' as const) }),
     )
     fc.assert(
@@ -123,7 +131,11 @@ for (const shape of shapes) {
           if (each.do === 'put') {
             const segments = [...Array(each.reads).fill(false), ...Array(each.writes).fill(true)]
               .slice(0, shape.maxSegments)
-              .map((writable): [bigint, number, boolean] => [BigInt(serial) * 0x1_2345_6781n, serial++, writable])
+              .map((writable): [bigint, number, boolean] => [
+                BigInt(serial) * 0x1_2345_6781n,
+                serial++,
+                writable,
+              ])
             if (segments.length === 0) continue
             const fits = queue.fits(segments.length)
             const slot = put(queue, segments)
@@ -151,7 +163,9 @@ for (const shape of shapes) {
           } else if (each.do === 'use') {
             if (withDevice.length === 0) continue
             const [head] = withDevice.splice(each.which % withDevice.length, 1)
-            const room = published.get(head!)!.reduce((sum, [, length, writable]) => sum + (writable ? length : 0), 0)
+            const room = published
+              .get(head!)!
+              .reduce((sum, [, length, writable]) => sum + (writable ? length : 0), 0)
             const written = Math.floor(room * each.part)
             const wanted = peer.use(head!, written)
             if (answered.length === 0 && !wanted) throw new Error('no interrupt for the first')
@@ -159,7 +173,8 @@ for (const shape of shapes) {
           } else {
             for (const [head, written] of answered.splice(0)) {
               const slot = queue.next()
-              if (slot !== head || queue.written !== written) throw new Error(`${slot} in the place of ${head}`)
+              if (slot !== head || queue.written !== written)
+                throw new Error(`${slot} in the place of ${head}`)
               published.delete(slot)
               queue.release(slot)
             }
@@ -177,7 +192,10 @@ for (const shape of shapes) {
     const queue = peer.queue()
     let interrupts = 0
     for (let i = 0; i < 140_000; i++) {
-      const slot = put(queue, [[BigInt(i), 4, false], [BigInt(i) << 20n, 4, true]])
+      const slot = put(queue, [
+        [BigInt(i), 4, false],
+        [BigInt(i) << 20n, 4, true],
+      ])
       if (!queue.flush()) t.fail(`chain ${i}: not notified`)
       const [head, ...more] = peer.take()
       if (head !== slot || more.length > 0) t.fail(`chain ${i}: ${head}`)
@@ -245,7 +263,10 @@ t.test('what a hostile device says breaks the queue, and a reset mends it', asyn
     for (const [what, lie] of lies) {
       const peer = new Peer(shape)
       const queue = peer.queue()
-      const slot = put(queue, [[1n, 16, false], [2n, 16, true]])
+      const slot = put(queue, [
+        [1n, 16, false],
+        [2n, 16, true],
+      ])
       queue.flush()
       peer.take()
       lie(peer, slot)
