@@ -4,7 +4,7 @@ import { MAX_PARTS } from './uapi.js'
 
 /** The most data of one operation: QEMU's device takes as much memory as it has, and ends where there is none. */
 const MAX_OPERATION_BYTES = 16 * 1024 * 1024
-const NO_IV = new Uint8Array()
+const NO_IV: Uint8Array = new Uint8Array()
 
 /** A stretch of memory at an I/O address. */
 export interface Stretch {
@@ -32,7 +32,7 @@ export class CryptoOperation {
     session: CryptoSession,
     source: readonly Stretch[],
     destination: readonly Stretch[],
-    iv = NO_IV,
+    iv: Uint8Array = NO_IV,
     maxRequestBytes = Number.POSITIVE_INFINITY,
   ) {
     const { blockBytes, ivBytes, service, resultBytes } = session.kind

@@ -102,7 +102,7 @@ export const virtioCryptoUapi = uapi({
 })
 
 /** A part of a buffer: `buffer` is its place in the list of the job, counted from 1; `offset` is within that range. */
-const part = struct({ buffer: u32, offset: u64, sizeBytes: u32 })
+const part = struct({ offset: u64, buffer: u32, sizeBytes: u32 })
 
 /**
  * One operation of a job. Parts stand for one stretch of bytes each side: what is read, and where the result goes. A payload is one such
