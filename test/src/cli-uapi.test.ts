@@ -38,7 +38,8 @@ t.test('one form goes to stdout', async (t) => {
   t.strictSame(await run('edu', '--json'), { code: 0, stdout: formatAbi(abiOf(eduUapi)), stderr: '' })
   t.match(await run('--help'), {
     code: 0,
-    stdout: /common, control, node, query, edu, npu, nvme, or a module.*Examples:\n {2}uaccel uapi/s,
+    stdout:
+      /common, control, node, query, edu, npu,\s+nvme,\s+virtio-crypto,\s+or\s+a\s+module.*Examples:\n {2}uaccel uapi/s,
   })
   t.same(readdirSync(folder), [], 'nothing was written')
 })
@@ -84,7 +85,8 @@ t.test('a snapshot grows, and is not broken unless asked', async (t) => {
 t.test('what is no uAPI', async (t) => {
   t.match(await run('nothing'), {
     code: 3,
-    stderr: /no uAPI "nothing"; there are common, control, node, query, edu, npu, nvme\. .*NOT_FOUND/,
+    stderr:
+      /no uAPI "nothing"; there are common, control, node, query, edu, npu, nvme, virtio-crypto\. .*NOT_FOUND/,
   })
   t.match(await run('./nothing.js'), { code: 3, stderr: /cannot be imported.*NOT_FOUND/ })
   t.match(await run('.'), { code: 3, stderr: /NOT_FOUND/ })

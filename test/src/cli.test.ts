@@ -216,7 +216,10 @@ t.test('devices that are not there, and sockets that are something else', async 
     code: 1,
     stderr: /neither a PCI address .* nor a path: .* \.\/none\.sock.*ERR_ACCEL_INVALID_ARGUMENT/,
   })
-  failed(t, await run('model', 'frobnicate', '-s', './x.sock'), { code: 3, stderr: /there are edu, npu, nvme/ })
+  failed(t, await run('model', 'frobnicate', '-s', './x.sock'), {
+    code: 3,
+    stderr: /there are edu, npu, nvme/,
+  })
 
   failed(t, await run('model', 'edu', '-s', './none/x.sock'), {
     code: 3,

@@ -19,10 +19,22 @@ const mayUse: Readonly<Record<string, readonly string[]>> = {
   'driver-edu': ['accel', 'model'],
   'driver-npu': ['accel', 'model'],
   'driver-nvme': ['accel', 'model'],
+  virtio: ['model'],
+  'driver-virtio-crypto': ['accel', 'virtio'],
   inference: ['driver-npu'],
   lab: ['uapi'],
   testkit: ['accel', 'vfio-user', 'driver-edu', 'lab'],
-  cli: ['inference', 'driver-edu', 'driver-npu', 'driver-nvme', 'vfio-user', 'server', 'client', 'lab'],
+  cli: [
+    'inference',
+    'driver-edu',
+    'driver-npu',
+    'driver-nvme',
+    'driver-virtio-crypto',
+    'vfio-user',
+    'server',
+    'client',
+    'lab',
+  ],
 }
 
 const packages = new URL('../../packages/', import.meta.url)
@@ -65,7 +77,7 @@ t.test('packages depend downwards only, in lockstep', async (t) => {
 })
 
 t.test('what no driver file may import', async (t) => {
-  for (const name of ['driver-edu', 'driver-npu', 'driver-nvme']) {
+  for (const name of ['driver-edu', 'driver-npu', 'driver-nvme', 'driver-virtio-crypto', 'virtio']) {
     const folder = fileURLToPath(new URL(`${name}/`, packages))
     const files = readdirSync(`${folder}src`, { recursive: true, encoding: 'utf8' }).filter((file) =>
       file.endsWith('.ts'),

@@ -6,6 +6,7 @@ import npu from '@uaccel/driver-npu'
 import { NpuRegisters } from '@uaccel/driver-npu/registers'
 import nvme from '@uaccel/driver-nvme'
 import { NvmeRegisters } from '@uaccel/driver-nvme/registers'
+import virtioCrypto from '@uaccel/driver-virtio-crypto'
 import type { ModelDefinition } from '@uaccel/model'
 import { accelError } from '@uaccel/uapi'
 
@@ -33,6 +34,11 @@ export const known: Readonly<Record<string, Known>> = {
     driver: nvme,
     loadModel: async () => (await import('@uaccel/driver-nvme/model')).nvmeModel,
     bars: { 0: NvmeRegisters },
+  },
+  'virtio-crypto': {
+    driver: virtioCrypto,
+    loadModel: async () => (await import('@uaccel/driver-virtio-crypto/model')).virtioCryptoModel,
+    bars: {}, // where its registers are, its capabilities say
   },
 }
 

@@ -27,6 +27,7 @@ const FIRST_CAPABILITY = 0x40
 // Capability ids: PCI Code and ID Assignment 1.11, section 2.
 const CAP_POWER = 0x01
 const CAP_MSI = 0x05
+const CAP_VENDOR = 0x09
 const CAP_EXPRESS = 0x10
 const CAP_MSIX = 0x11
 
@@ -64,6 +65,10 @@ const POWER_CONTROL = 0x04
 const POWER_STATE = 0b11
 const POWER_NO_SOFT_RESET = 1 << 3
 const POWER_BYTES = 0x08
+
+// Vendor-specific: PCI 3.0, 6.8 and appendix H. The length counts all bytes of the capability.
+const VENDOR_LENGTH = 0x02
+const VENDOR_BODY = 0x03
 
 /** What a function does when its configuration space is written. */
 export interface ConfigSpaceEvents {
@@ -113,6 +118,11 @@ export class ConfigSpace {
     this.#msi = interrupts.msi ? this.#addMsi(add(CAP_MSI, MSI_BYTES), interrupts.msi) : 0
     this.#msix = interrupts.msix ? this.#addMsix(add(CAP_MSIX, MSIX_BYTES), interrupts.msix) : 0
     this.#express = capabilities.express ? this.#addExpress(add(CAP_EXPRESS, EXPRESS_BYTES)) : 0
+    for (const body of capabilities.vendor ?? []) {
+      const here = add(CAP_VENDOR, VENDOR_BODY + body.length)
+      this.#view.setUint8(here + VENDOR_LENGTH, VENDOR_BODY + body.length)
+      this.#bytes.set(body, here + VENDOR_BODY)
+    }
     if (at > FIRST_CAPABILITY) this.#view.setUint16(STATUS, STATUS_CAPABILITIES, true)
     this.#powerOn = this.#bytes.slice()
   }

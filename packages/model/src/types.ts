@@ -90,8 +90,15 @@ export interface ModelDefinition<Options = object> {
   readonly interrupts: ModelInterrupts
   /** Physical address bits that the device can put on the bus; DMA beyond them is a violation. Default 64. */
   readonly addressBits?: number
-  /** Capabilities besides MSI and MSI-X. With `express` the function has 4096 bytes of configuration space and function-level reset. */
-  readonly capabilities?: { readonly powerManagement?: boolean; readonly express?: boolean }
+  /**
+   * Capabilities besides MSI and MSI-X. With `express` the function has 4096 bytes of configuration space and function-level reset.
+   * `vendor` are the bytes of vendor-specific ones, from behind their length on: read-only.
+   */
+  readonly capabilities?: {
+    readonly powerManagement?: boolean
+    readonly express?: boolean
+    readonly vendor?: readonly Uint8Array[]
+  }
   create(context: ModelContext, options: Options): ModelBehaviour
 }
 
