@@ -93,7 +93,7 @@ function reads(queue: NvmeQueue, controller: InstantController, perDoorbell: num
 
 /** Fills the queue. Answers the block after the last. */
 function build(queue: NvmeQueue, listener: CommandListener, perDoorbell: number, first: number): number {
-  let lba = first
+  let lba = first | 0
   for (let from = 0; from < DEPTH; from += perDoorbell) {
     const end = Math.min(from + perDoorbell, DEPTH)
     for (let i = from; i < end; i++) {
