@@ -133,7 +133,10 @@ export async function nvme(measure: Measure): Promise<void> {
         completionDoorbell: COMPLETION_DOORBELL,
       })
       const controller = new InstantController(memory.submissions.i32, memory.completions.i32)
-      const baseline = startBaseline('nvme-queue', [String(perDoorbell), String(IO_BYTES), '0x100000000'])
+      const baseline = startBaseline(
+        'nvme-queue',
+        [ENTRIES, perDoorbell, IO_BYTES, '0x100000000'].map(String),
+      )
       try {
         await measure({
           // Polling is the same for both.
