@@ -55,6 +55,8 @@ t.test('a quick run has every row, and nothing but JSON on stdout', needsCompile
       'NVMe: build a 4 KiB read and ring its doorbell, 1 per doorbell',
       'NVMe: build a 4 KiB read and ring its doorbell, 32 per doorbell',
       'NVMe: poll a completion',
+      'NVMe: build a 4 KiB read and ring its doorbell, 32 per doorbell, four queues in turn',
+      'NVMe: poll a completion, four queues in turn',
       "submit and complete a job: queue of a client / of the driver's process",
       "round trip of a job, 1 per doorbell: queue of a client / of the driver's process",
       "round trip of a job, 64 per doorbell: queue of a client / of the driver's process",
