@@ -96,6 +96,7 @@ export {
   type Width,
 } from './registers.js'
 export { type Disposer, Scope } from './scope.js'
+export { scratchMmio } from './scratch.js'
 export { attachDevice, type SharedBar, type SharedDevice, type SharedMemory } from './share/borrower.js'
 export type { EventLine } from './share/event-line.js'
 export type { DeviceShare, ShareBarOptions } from './share/owner.js'

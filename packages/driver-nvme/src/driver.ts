@@ -8,9 +8,10 @@ import { NAMESPACES_AT_ONCE, nvmeUapi } from './uapi.js'
 export type { AdminCommand } from './command.js'
 export type { ControllerIdentity, Health, NamespaceIdentity } from './identify.js'
 export { type IrqMode, Nvme, type NvmeEvent, type NvmeListeners, type NvmeStartOptions } from './nvme.js'
-export type { CommandListener, NvmeQueue } from './queue.js'
+export type { CommandListener, NvmeQueue, QueueCalls } from './queue.js'
 export { knownStatuses, statusError, statusName } from './status.js'
 export { encodeSteps, type NvmeStep, nvmeUapi } from './uapi.js'
+export { warmUp } from './warm-up.js'
 
 export interface NvmeDriverOptions extends NvmeStartOptions {
   /** Gets the controller each time that it was brought up: at probe, and anew after a reset by the subsystem that probed again. */

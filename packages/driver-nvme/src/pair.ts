@@ -3,6 +3,7 @@ import type { AdminQueue } from './admin.js'
 import { Admin, COMMAND_BYTES, COMPLETION_BYTES, PAGE_BYTES } from './command.js'
 import { listBytes } from './prp.js'
 import { type Doorbells, NvmeQueue } from './queue.js'
+import { warmUp } from './warm-up.js'
 
 /** A queue pair and where its rings are. */
 export interface Pair {
@@ -33,6 +34,7 @@ export function makePair(
   stride: number,
   { id, entries, maxTransferBytes }: PairOptions,
 ): Pair {
+  warmUp()
   const alloc = (sizeBytes: number, name: string) =>
     dma.alloc(sizeBytes, { alignBytes: PAGE_BYTES, name: `${name} of NVMe queue ${id}` })
   const submissions = alloc(entries * COMMAND_BYTES, 'submissions')
