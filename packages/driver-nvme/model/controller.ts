@@ -63,6 +63,7 @@ export class Controller implements ModelBehaviour, RegisterHost {
       context,
       options.namespaces ?? [{ blocks: 16_384, blockBytes: 512 }],
       options.mdts ?? 5,
+      options.copy ?? { ranges: 4, rangeBlocks: 128, blocks: 256 },
     )
     this.#faults = options.faults ?? new NvmeFaults()
     this.#faults.onFatal = () => this.#fail()

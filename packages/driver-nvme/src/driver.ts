@@ -64,16 +64,19 @@ export function nvmeDriver({ onReady, ...options }: NvmeDriverOptions = {}) {
         commands: {
           identify() {
             const { vendor, serial, model, firmware, version, maxTransferBytes, ...has } = nvme.identity
-            const { compare, writeZeroes, datasetManagement: deallocate, volatileWriteCache } = has
+            const { compare, writeZeroes, datasetManagement: deallocate, volatileWriteCache, copy } = has
             return {
               ...{ vendor, serial, model, firmware, version, maxTransferBytes },
               queues: nvme.queues.length,
               queueDepth: nvme.queues[0].depth,
-              features: { compare, writeZeroes, deallocate, volatileWriteCache },
+              features: { compare, writeZeroes, deallocate, volatileWriteCache, copy },
             }
           },
           namespaces: ({ after }) => ({
-            namespaces: nvme.namespaces.filter(({ nsid }) => nsid > after).slice(0, NAMESPACES_AT_ONCE),
+            namespaces: nvme.namespaces
+              .filter(({ nsid }) => nsid > after)
+              .slice(0, NAMESPACES_AT_ONCE)
+              .map(({ copy: _, ...namespace }) => namespace),
           }),
           async health() {
             const { criticalWarning: warning, ...health } = await nvme.admin.health()

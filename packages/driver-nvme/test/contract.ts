@@ -172,6 +172,42 @@ export function nvmeContract<T extends Transport>(
     if (features.deallocate) await run({ operation: 'deallocate', lba, blocks: count })
   })
 
+  test('copies, longer than one command may be', async ({ buffers, blockBytes, client, nvme }, t) => {
+    const { features } = await client.call('identify', {})
+    const count = Math.floor(blocks / 2) - 3
+    const buffer = await buffers.create(count * blockBytes)
+    const run = (...steps: NvmeStep[]) => buffers.run({ buffers: [{ buffer }], payload: encodeSteps(steps) })
+    const copy = {
+      operation: 'copy',
+      source: 1,
+      lba: count + 5,
+      blocks: count,
+      forceUnitAccess: true,
+    } as const
+    if (!features.copy) {
+      await t.rejects(run(copy), { code: 'ERR_ACCEL_UNSUPPORTED' })
+      return
+    }
+    const bytes = buffer.u8.subarray(0, count * blockBytes)
+    fill(bytes, 19)
+    await run({ operation: 'write', buffer: 0, lba: 1, blocks: count }, { operation: 'flush' }, copy)
+    const written = Uint8Array.from(bytes)
+    for (const lba of [copy.source, copy.lba]) {
+      bytes.fill(0)
+      await run({ operation: 'read', buffer: 0, lba, blocks: count })
+      t.ok(Buffer.compare(bytes, written) === 0, `${count} blocks from ${lba} on`)
+    }
+    const { copy: most } = nvme.namespace(1)
+    t.comment(`one copy: ${most.ranges} ranges of ${most.rangeBlocks} blocks, ${most.blocks} blocks`)
+    const end = nvme.namespace(1).blocks
+    await t.rejects(run({ ...copy, lba: count }), { code: 'ERR_ACCEL_INVALID_ARGUMENT' }, 'they overlap')
+    await t.rejects(run({ ...copy, source: end }), { code: 'ERR_ACCEL_OUT_OF_RANGE' })
+    await t.rejects(run({ ...copy, lba: end }), { code: 'ERR_ACCEL_OUT_OF_RANGE' })
+    await t.rejects(run({ operation: 'read', buffer: 0, lba: 0, blocks: 1, source: 1 }), {
+      code: 'ERR_ACCEL_RESERVED',
+    })
+  })
+
   test('what is refused, and nothing begun', async ({ buffers, client, blockBytes, nvme }, t) => {
     const buffer = await buffers.create(4096)
     const end = nvme.namespace(1).blocks
