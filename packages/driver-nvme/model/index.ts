@@ -19,6 +19,8 @@ export interface NvmeOptions {
   readonly doorbellStride?: number
   /** What one copy may be: source ranges (MSRC, counted from 1), blocks of each (MSSRL), blocks of all (MCL). Default 4, 128, 256. */
   readonly copy?: CopyLimits
+  /** Whether it offers shadow doorbells (Doorbell Buffer Config). Default true. */
+  readonly shadowDoorbells?: boolean
   /** Time of a command. Default 2,000. */
   readonly commandNs?: number
   readonly faults?: NvmeFaults

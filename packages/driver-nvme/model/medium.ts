@@ -28,6 +28,7 @@ export class Medium {
   readonly #namespaces: readonly Namespace[]
   readonly #mdts: number
   readonly #copyLimits: CopyLimits
+  readonly #offersShadow: boolean
   #reads = 0
   #writes = 0
 
@@ -36,10 +37,12 @@ export class Medium {
     namespaces: readonly Omit<Namespace, 'bytes'>[],
     mdts: number,
     copyLimits: CopyLimits,
+    offersShadow: boolean,
   ) {
     this.#context = context
     this.#mdts = mdts
     this.#copyLimits = copyLimits
+    this.#offersShadow = offersShadow
     this.#namespaces = namespaces.map((each) => ({
       ...each,
       bytes: new Uint8Array(each.blocks * each.blockBytes),
@@ -158,6 +161,7 @@ export class Medium {
     view.setUint8(77, this.#mdts)
     view.setUint32(80, 0x0001_0400, true)
     view.setUint32(92, 0x100, true)
+    view.setUint16(256, this.#offersShadow ? 0x100 : 0, true) // OACS
     view.setUint8(258, 3)
     view.setUint8(512, 0x66)
     view.setUint8(513, 0x44)

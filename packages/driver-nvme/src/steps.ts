@@ -76,7 +76,10 @@ function check(step: Step, index: number, ranges: readonly JobRange[], host: Ste
   const namespace = host.namespace(nsid)
   const chunk = chunkOf(kind, operation, namespace, host.identity)
   if (chunk === 0 || (kind.feature !== undefined && !host.identity[kind.feature]))
-    throw accelError('ERR_ACCEL_UNSUPPORTED', `${what}: the controller has no such command`)
+    throw accelError(
+      'ERR_ACCEL_UNSUPPORTED',
+      `${what}: the controller has no such command, or none for namespace ${nsid}`,
+    )
   if (forceUnitAccess && !kind.forceUnitAccess)
     throw accelError('ERR_ACCEL_BAD_FLAGS', `${what} does not take forceUnitAccess`)
   if (kind.access === undefined && (buffer !== 0 || offset !== 0n))
