@@ -27,6 +27,7 @@ const QUEUE_SIZE = 0x102
 const EVENT_LIMIT = 0x105
 const VECTOR_INVALID = 0x108
 const LOG_PAGE_INVALID = 0x109
+const QUEUE_DELETION_INVALID = 0x10c
 
 /** A command that was taken and has not ended. */
 interface Pending {
@@ -226,7 +227,7 @@ export class Controller implements ModelBehaviour, RegisterHost {
   }
 
   #execute(queue: SubmissionQueue, command: DataView): void {
-    if (this.#status & FATAL) return
+    if (this.#status & FATAL || this.#submissions.get(queue.id) !== queue) return
     queue.scheduled--
     if (this.#shadowOf(queue.id) !== undefined) this.#later(0, () => this.#fetchAll(queue))
     const opcode = command.getUint8(0)
@@ -291,6 +292,10 @@ export class Controller implements ModelBehaviour, RegisterHost {
   #admin(command: DataView, pending: Pending): number | undefined {
     const [cdw10, cdw11] = [command.getUint32(40, true), command.getUint32(44, true)]
     switch (command.getUint8(0)) {
+      case 0x00:
+        return this.#deleteSubmission(cdw10)
+      case 0x04:
+        return this.#deleteCompletion(cdw10)
       case 0x01:
         return this.#createSubmission(command, cdw10, cdw11)
       case 0x02:
@@ -368,6 +373,25 @@ export class Controller implements ModelBehaviour, RegisterHost {
     const completions = this.#completions.get(cdw11 >>> 16)
     if (completions === undefined || completions.id === 0) throw new Failure(COMPLETION_QUEUE_INVALID)
     this.#submissions.set(id, new SubmissionQueue(id, base, entries, completions))
+    return 0
+  }
+
+  /** What of it is under way ends without a completion (5.6). */
+  #deleteSubmission(id: number): number {
+    const queue = this.#submissions.get(id)
+    if (id === 0 || queue === undefined) throw new Failure(QUEUE_ID_INVALID)
+    this.#submissions.delete(id)
+    for (const pending of this.#stuck) if (pending.queue === queue) this.#stuck.delete(pending)
+    return 0
+  }
+
+  #deleteCompletion(id: number): number {
+    const queue = this.#completions.get(id)
+    if (id === 0 || queue === undefined) throw new Failure(QUEUE_ID_INVALID)
+    if ([...this.#submissions.values()].some(({ completions }) => completions === queue))
+      throw new Failure(QUEUE_DELETION_INVALID)
+    this.#completions.delete(id)
+    this.#driveIntx()
     return 0
   }
 

@@ -9,10 +9,12 @@ export type { AdminCommand } from './command.js'
 export type { NvmeEvent } from './events.js'
 export type { ControllerIdentity, Health, NamespaceIdentity } from './identify.js'
 export type { IrqMode } from './interrupts.js'
+export type { NvmeLease, NvmeQueueToken, ShareQueueOptions } from './lease.js'
 export { Nvme, type NvmeListeners, type NvmeStartOptions } from './nvme.js'
 export type { CommandListener, NvmeQueue } from './queue.js'
 export { knownStatuses, statusError, statusName } from './status.js'
 export { encodeSteps, type NvmeStep, nvmeUapi } from './uapi.js'
+export { attachNvmeQueue, type NvmeWorkerQueue, type Transfer } from './worker-queue.js'
 
 export interface NvmeDriverOptions extends NvmeStartOptions {
   /** Gets the controller each time that it was brought up: at probe, and anew after a reset by the subsystem that probed again. */

@@ -21,6 +21,8 @@ export class NvmeInterrupts {
   readonly #irqs: IrqVectors | undefined
   readonly #queues: NvmeQueues
   readonly #listeners: InterruptListeners
+  /** Whether each queue pair has a vector of its own. */
+  readonly #own: boolean
   #spin: NodeJS.Immediate | undefined
   readonly #spinOnce = () => {
     this.#spin = undefined
@@ -34,8 +36,15 @@ export class NvmeInterrupts {
     if (this.#queues.busy) this.spin()
   }
 
-  constructor(irqs: IrqVectors | undefined, queues: NvmeQueues, listeners: InterruptListeners) {
+  /** @param pairs Queue pairs that there may be. */
+  constructor(
+    irqs: IrqVectors | undefined,
+    pairs: number,
+    queues: NvmeQueues,
+    listeners: InterruptListeners,
+  ) {
     this.#irqs = irqs
+    this.#own = irqs !== undefined && irqs.type !== 'intx' && irqs.count >= pairs
     this.mode = irqs?.type ?? 'poll'
     this.#queues = queues
     this.#listeners = listeners
@@ -44,6 +53,11 @@ export class NvmeInterrupts {
   /** The vector of a queue pair. */
   vectorOf(queue: number): number | undefined {
     return this.#irqs === undefined ? undefined : queue % this.#irqs.count
+  }
+
+  /** The vector of a queue pair that shares it with none. */
+  ownOf(queue: number): { readonly irqs: IrqVectors; readonly vector: number } | undefined {
+    return this.#own ? { irqs: this.#irqs!, vector: queue } : undefined
   }
 
   /** Takes completions from now on. */
@@ -67,6 +81,7 @@ export class NvmeInterrupts {
     let count = 0
     try {
       for (const queue of this.#queues.all) if (this.vectorOf(queue.id) === vector) count += queue.poll()
+      for (const lease of this.#queues.lent.values()) if (this.vectorOf(lease.id) === vector) lease.signal()
     } catch (error) {
       this.#listeners.broke(error)
     }

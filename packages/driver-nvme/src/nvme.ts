@@ -7,6 +7,8 @@ import { Controller } from './controller.js'
 import { Events, type NvmeEvent } from './events.js'
 import type { ControllerIdentity, NamespaceIdentity } from './identify.js'
 import { allocVectors, type IrqMode, NvmeInterrupts } from './interrupts.js'
+import type { NvmeLease, ShareQueueOptions } from './lease.js'
+import { type LeaseHost, lendQueue, startQueue } from './leases.js'
 import { createPair } from './pair.js'
 import type { NvmeQueue } from './queue.js'
 import { NvmeQueues } from './queues.js'
@@ -20,6 +22,8 @@ export interface NvmeStartOptions {
   readonly queues?: number
   /** Entries of each I/O queue, a power of two, as far as the controller takes so many. Default 128. */
   readonly queueEntries?: number
+  /** Further queue pairs that are kept for worker threads (`shareQueue`), as far as the controller has so many. Default 0. */
+  readonly workerQueues?: number
   /** Default `auto`: MSI-X, else MSI, else INTx, else polled. */
   readonly irq?: IrqMode | 'auto'
   /** After so long a command is aborted, and after as long again the controller is reset. Default 10,000. */
@@ -39,6 +43,8 @@ interface Parts {
   readonly dev: Device
   readonly controller: Controller
   readonly queues: NvmeQueues
+  /** Queue pairs that BAR 0 has doorbells for, of those that are wanted. */
+  readonly pairs: number
   readonly irqs: Awaited<ReturnType<typeof allocVectors>>
   readonly options: Required<NvmeStartOptions>
   readonly listeners: NvmeListeners
@@ -57,17 +63,19 @@ export class Nvme {
   readonly #recovery: Recovery
   readonly #events: Events
   readonly #options: Required<NvmeStartOptions>
+  readonly #pairs: number
   #watchdog: NodeJS.Timeout | undefined
   #identity!: ControllerIdentity
   #namespaces: readonly NamespaceIdentity[] = []
   #next = 0
   #room: () => void = () => {}
 
-  private constructor({ dev, controller, queues, irqs, options, listeners }: Parts) {
+  private constructor({ dev, controller, queues, pairs, irqs, options, listeners }: Parts) {
     this.#dev = dev
     this.#controller = controller
     this.#queues = queues
     this.#options = options
+    this.#pairs = pairs
     this.timeoutMs = options.timeoutMs
     const broke = (error: AccelError) => listeners.broke?.(error)
     const room = () => this.#room()
@@ -77,7 +85,7 @@ export class Nvme {
       broke,
     })
     this.#recovery = recovery
-    this.#interrupts = new NvmeInterrupts(irqs, queues, {
+    this.#interrupts = new NvmeInterrupts(irqs, pairs, queues, {
       up: () => recovery.up,
       served: room,
       broke: (error) => recovery.breaks(error),
@@ -100,22 +108,28 @@ export class Nvme {
    */
   static async start(
     dev: Device,
-    { queues = 4, queueEntries = 128, irq = 'auto', timeoutMs = 10_000 }: NvmeStartOptions = {},
+    {
+      queues = 4,
+      workerQueues = 0,
+      queueEntries = 128,
+      irq = 'auto',
+      timeoutMs = 10_000,
+    }: NvmeStartOptions = {},
     listeners: NvmeListeners = {},
   ): Promise<Nvme> {
-    const options = { queues, queueEntries, irq, timeoutMs }
+    const options = { queues, workerQueues, queueEntries, irq, timeoutMs }
     checkOptions(options)
     await dev.enable({ busMaster: true })
     const controller = new Controller(dev, await dev.mapBar(0, NvmeRegisters))
     const { doorbellStride, maxEntries } = controller
-    const pairs = controller.pairs(queues + 1)
+    const pairs = controller.pairs(1 + queues + workerQueues)
     const sizeBytes = pairs * 2 * doorbellStride
     const doorbells = await dev.mapMemory(0, { offset: DOORBELLS_OFFSET, sizeBytes })
     const irqs = await allocVectors(dev, irq, pairs)
     const nvme = new Nvme({
-      ...{ dev, controller, irqs, listeners },
+      ...{ dev, controller, irqs, pairs, listeners },
       queues: new NvmeQueues(dev.dma, doorbells, doorbellStride, maxEntries),
-      options: { ...options, queues: pairs - 1 },
+      options: { ...options, queues: Math.min(queues, pairs - 1) },
     })
     dev.defer(() => nvme.#shutDown())
     await controller.disable()
@@ -207,6 +221,15 @@ export class Nvme {
     return this.#dev.dma.alloc(sizeBytes, { name: 'NVMe command data' })
   }
 
+  /**
+   * A queue pair for a worker thread, which drives it without this thread: give it `token` of what this answers, and transfer `transfer`. A reset reaches it
+   * there; when it ends, its queue is deleted and can be lent again. Errors: `ERR_ACCEL_BUSY` where all `workerQueues` are in use,
+   * `ERR_ACCEL_UNSUPPORTED` where the doorbells are not mapped.
+   */
+  shareQueue(options: ShareQueueOptions = {}): Promise<NvmeLease> {
+    return lendQueue(this.#leaseHost(), options)
+  }
+
   /** Reads anew which namespaces there are. */
   async identifyNamespaces(): Promise<void> {
     this.#namespaces = await this.admin.namespaces()
@@ -235,6 +258,23 @@ export class Nvme {
     return this.#recovery.afterReset()
   }
 
+  #leaseHost(): LeaseHost {
+    return {
+      dev: this.#dev,
+      admin: this.admin,
+      queues: this.#queues,
+      interrupts: this.#interrupts,
+      recovery: this.#recovery,
+      doorbellStride: this.#controller.doorbellStride,
+      timeoutMs: this.timeoutMs,
+      shadow: undefined,
+      entries: this.#options.queueEntries,
+      maxEntries: this.#controller.maxEntries,
+      maxTransferBytes: this.#identity.maxTransferBytes,
+      namespaces: this.#namespaces,
+    }
+  }
+
   /** Gives a controller that was enabled its queues, and learns what it is. */
   async #configure(): Promise<void> {
     const found = await this.admin.controller()
@@ -242,19 +282,26 @@ export class Nvme {
     // The lists of queues that are there were made for so much.
     const most = io.length === 0 ? found.maxTransferBytes : this.#identity.maxTransferBytes
     this.#identity = { ...found, maxTransferBytes: Math.min(found.maxTransferBytes, most) }
-    const wanted = io.length === 0 ? this.#options.queues : io.length
-    const count = await this.#requestQueues(wanted)
-    const entries = Math.min(this.#options.queueEntries, this.#controller.maxEntries)
-    this.#queues.grow(count, entries, this.#identity.maxTransferBytes)
-    if (count < io.length) {
+    const count = await this.#requestQueues(this.#pairs - 1)
+    if (io.length === 0) {
+      const entries = Math.min(this.#options.queueEntries, this.#controller.maxEntries)
+      this.#queues.grow(Math.min(count, this.#options.queues), entries, this.#identity.maxTransferBytes)
+      this.#queues.lendable = count - io.length
+    }
+    const had = io.length + this.#queues.lendable
+    if (count < had)
       throw accelError(
         'ERR_ACCEL_IO',
-        `The controller had ${io.length} I/O queues and offers ${count} after a reset`,
+        `The controller had ${had} I/O queues and offers ${count} after a reset`,
       )
+    for (const pair of io) {
+      const { id } = pair.queue
+      await createPair(this.admin, id, pair, this.#interrupts.vectorOf(id))
     }
-    for (const pair of io) await createPair(this.admin, pair, this.#interrupts.vectorOf(pair.queue.id))
     await this.identifyNamespaces()
     await this.#events.configure(this.#identity.namespaceNotices)
+    for (const lease of this.#queues.lent.values())
+      void lease.restart(() => startQueue(this.#leaseHost(), lease))
   }
 
   /** Asks for I/O queue pairs (5.21.1.7), and answers how many of them there may be. */
@@ -288,10 +335,12 @@ export class Nvme {
   }
 }
 
-function checkOptions({ queues, queueEntries, timeoutMs }: Required<NvmeStartOptions>): void {
+function checkOptions({ queues, workerQueues, queueEntries, timeoutMs }: Required<NvmeStartOptions>): void {
   const refuse = (what: string) => accelError('ERR_ACCEL_INVALID_ARGUMENT', `NVMe: ${what}`)
   if (!Number.isInteger(queues) || queues < 1 || queues > 0xffff)
     throw refuse(`${queues} I/O queues, wanted 1 to 65,535`)
+  if (!Number.isInteger(workerQueues) || workerQueues < 0 || workerQueues + queues > 0xffff)
+    throw refuse(`${workerQueues} queues for workers, wanted 0 to 65,535 with the others`)
   if (!Number.isInteger(Math.log2(queueEntries)) || queueEntries < 2 || queueEntries > 4096)
     throw refuse(`queues of ${queueEntries} entries, wanted a power of two from 2 to 4,096`)
   if (!(timeoutMs >= 1 && timeoutMs <= 3_600_000))

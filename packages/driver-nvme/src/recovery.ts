@@ -102,6 +102,7 @@ export class Recovery {
   async beforeReset(): Promise<void> {
     this.#up = false
     try {
+      await this.#queues.pauseLent()
       await this.#controller.disable()
       this.#queues.failAll(resetError())
     } catch (error) {
@@ -162,6 +163,7 @@ export class Recovery {
     this.#up = false
     this.resets++
     try {
+      await this.#queues.pauseLent()
       this.#queues.pollLast()
       try {
         await this.#controller.disable()

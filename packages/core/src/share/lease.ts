@@ -5,6 +5,8 @@ import type { DeviceShare } from './owner.js'
 
 /** To the worker. */
 type LeaseMessage =
+  /** The device is not touched until `revived`; work is still under way. Answered with `quiet`. */
+  | { readonly kind: 'paused'; readonly epoch: number }
   /** Work ends; the device is not touched until `revived`. Answered with `quiet`. */
   | { readonly kind: 'failed'; readonly epoch: number; readonly code: ErrorCode; readonly message: string }
   /** What was lent was started anew. */
@@ -18,7 +20,7 @@ type HolderMessage =
   /** Of the driver. */
   | { readonly kind: 'said'; readonly value: unknown }
 
-/** Longest time that a worker gets to take its last completions before its memory is taken from it. */
+/** Longest time that a worker gets to take its last completions before the device, or its memory, is taken from it. */
 const LAST_WORDS_MS = 1000
 
 /** What the driver does for a lease. */
@@ -75,6 +77,17 @@ export class DeviceLease {
     await this.close()
   }
 
+  /**
+   * Has the worker touch the device no more, before that is brought to rest; {@link fail} or {@link end} then ends the work. Resolves when the worker
+   * has said so, has ended, or does not answer.
+   */
+  async pause(): Promise<void> {
+    if (this.#failure !== undefined) return
+    this.#quiet = false
+    this.#share.post({ kind: 'paused', epoch: ++this.#epoch } satisfies LeaseMessage)
+    await this.#answered()
+  }
+
   /** Ends the work; more is refused with `error` until a restart. */
   fail(error: AccelError): void {
     this.#failure = error
@@ -101,16 +114,19 @@ export class DeviceLease {
   /** The device does nothing more of what was lent. Resolves when its memory can be given back. */
   async end(error: AccelError): Promise<void> {
     this.fail(error)
-    if (this.#share.taken) {
-      const said = new Promise<void>((resolve) => {
-        this.#said = resolve
-      })
-      const limit = new AbortController()
-      const late = sleep(LAST_WORDS_MS, undefined, limit).catch(() => {})
-      await Promise.race([said, this.#share.detached, late])
-      limit.abort()
-    }
+    await this.#answered()
     this.#share.close()
+  }
+
+  async #answered(): Promise<void> {
+    if (!this.#share.taken) return
+    const said = new Promise<void>((resolve) => {
+      this.#said = resolve
+    })
+    const limit = new AbortController()
+    const late = sleep(LAST_WORDS_MS, undefined, limit).catch(() => {})
+    await Promise.race([said, this.#share.detached, late])
+    limit.abort()
   }
 
   #restartIfQuiet(): void {
@@ -147,6 +163,8 @@ export class DeviceLease {
 
 /** Who uses what was lent, in the worker. */
 export interface LeaseUser {
+  /** The device is about to be brought to rest: takes what it has answered, and touches it no more until {@link revive}. */
+  pause?(): void
   /**
    * Ends all work with `error`: the device does nothing more of it, and is not to be touched until {@link revive}. `ERR_ACCEL_CLOSED` where
    * the lease has ended: what the device has answered before can still be taken.
@@ -176,7 +194,8 @@ export class LeaseHolder {
         user.revive()
         return
       }
-      user.fail(accelError(message.code, message.message))
+      if (message.kind === 'paused') user.pause?.()
+      else user.fail(accelError(message.code, message.message))
       this.#post({ kind: 'quiet', epoch: message.epoch })
     }
   }
