@@ -21,6 +21,7 @@ export const Admin = {
   namespaceManagement: 0x0d,
   namespaceAttachment: 0x15,
   deviceSelfTest: 0x14,
+  doorbellBufferConfig: 0x7c,
   sanitize: 0x84,
 } as const
 

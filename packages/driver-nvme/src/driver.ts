@@ -61,6 +61,7 @@ export function nvmeDriver({ onReady, ...options }: NvmeDriverOptions = {}) {
           serial: { show: () => nvme.identity.serial },
           irqMode: { show: () => nvme.irqMode },
           'queues/total': { show: () => nvme.queues.length, type: 'integer' },
+          'queues/shadowDoorbells': { show: () => nvme.shadowDoorbells, type: 'boolean' },
           resets: { show: () => nvme.resets, type: 'integer' },
         },
         commands: {

@@ -22,6 +22,8 @@ export interface ControllerIdentity {
   readonly datasetManagement: boolean
   /** Copy with source ranges of format 0 (TP 4065). */
   readonly copy: boolean
+  /** Shadow doorbells: Doorbell Buffer Config, of controllers in software. */
+  readonly doorbellBufferConfig: boolean
   /** Whether it tells of changed namespaces. */
   readonly namespaceNotices: boolean
 }
@@ -91,6 +93,7 @@ export function decodeController(bytes: Uint8Array): ControllerIdentity {
       mdts === 0 || mdts > 20 ? MAX_TRANSFER_BYTES : Math.min(MAX_TRANSFER_BYTES, PAGE_BYTES * 2 ** mdts),
     abortLimit: bytes[258] + 1,
     namespaces: view.getUint32(516, true),
+    doorbellBufferConfig: (view.getUint16(256, true) & 0x100) !== 0,
     volatileWriteCache: (bytes[525] & 1) !== 0,
     compare: (oncs & 1) !== 0,
     datasetManagement: (oncs & 4) !== 0,

@@ -14,6 +14,7 @@ import type { NvmeQueue } from './queue.js'
 import { NvmeQueues } from './queues.js'
 import { Recovery } from './recovery.js'
 import { DOORBELLS_OFFSET, NvmeRegisters } from './registers.js'
+import { allocShadow, configureShadow, shadowFits, shadowFrom } from './shadow.js'
 import { endLate, endLateAdmin, startWatchdog } from './watchdog.js'
 
 /** How a controller is brought up. */
@@ -24,6 +25,8 @@ export interface NvmeStartOptions {
   readonly queueEntries?: number
   /** Further queue pairs that are kept for worker threads (`shareQueue`), as far as the controller has so many. Default 0. */
   readonly workerQueues?: number
+  /** Announce in memory where the controller offers that, and write doorbells where it asks for it alone. Default true. */
+  readonly shadowDoorbells?: boolean
   /** Default `auto`: MSI-X, else MSI, else INTx, else polled. */
   readonly irq?: IrqMode | 'auto'
   /** After so long a command is aborted, and after as long again the controller is reset. Default 10,000. */
@@ -65,6 +68,7 @@ export class Nvme {
   readonly #options: Required<NvmeStartOptions>
   readonly #pairs: number
   #watchdog: NodeJS.Timeout | undefined
+  #shadow: DmaRegion | undefined
   #identity!: ControllerIdentity
   #namespaces: readonly NamespaceIdentity[] = []
   #next = 0
@@ -112,12 +116,13 @@ export class Nvme {
       queues = 4,
       workerQueues = 0,
       queueEntries = 128,
+      shadowDoorbells = true,
       irq = 'auto',
       timeoutMs = 10_000,
     }: NvmeStartOptions = {},
     listeners: NvmeListeners = {},
   ): Promise<Nvme> {
-    const options = { queues, workerQueues, queueEntries, irq, timeoutMs }
+    const options = { queues, workerQueues, queueEntries, shadowDoorbells, irq, timeoutMs }
     checkOptions(options)
     await dev.enable({ busMaster: true })
     const controller = new Controller(dev, await dev.mapBar(0, NvmeRegisters))
@@ -152,6 +157,11 @@ export class Nvme {
   /** The I/O queues. Whoever submits to one itself rings and, with `irqMode` poll or for speed, polls it. */
   get queues(): readonly NvmeQueue[] {
     return this.#queues.io.map(({ queue }) => queue)
+  }
+
+  /** Queues announce in memory, and write doorbells where the controller asks for it. */
+  get shadowDoorbells(): boolean {
+    return this.#shadow !== undefined
   }
 
   /** Controller resets since it was brought up. */
@@ -258,6 +268,14 @@ export class Nvme {
     return this.#recovery.afterReset()
   }
 
+  get #wantsShadow(): boolean {
+    return (
+      this.#options.shadowDoorbells &&
+      this.#identity.doorbellBufferConfig &&
+      shadowFits(this.#pairs, this.#controller.doorbellStride)
+    )
+  }
+
   #leaseHost(): LeaseHost {
     return {
       dev: this.#dev,
@@ -267,7 +285,7 @@ export class Nvme {
       recovery: this.#recovery,
       doorbellStride: this.#controller.doorbellStride,
       timeoutMs: this.timeoutMs,
-      shadow: undefined,
+      shadow: this.#shadow,
       entries: this.#options.queueEntries,
       maxEntries: this.#controller.maxEntries,
       maxTransferBytes: this.#identity.maxTransferBytes,
@@ -294,9 +312,14 @@ export class Nvme {
         'ERR_ACCEL_IO',
         `The controller had ${had} I/O queues and offers ${count} after a reset`,
       )
+    if (this.#wantsShadow) {
+      this.#shadow ??= allocShadow(this.#dev.dma)
+      await configureShadow(this.admin, this.#shadow)
+    }
     for (const pair of io) {
       const { id } = pair.queue
       await createPair(this.admin, id, pair, this.#interrupts.vectorOf(id))
+      if (this.#shadow !== undefined) pair.queue.useShadow(shadowFrom(this.#shadow, 0))
     }
     await this.identifyNamespaces()
     await this.#events.configure(this.#identity.namespaceNotices)

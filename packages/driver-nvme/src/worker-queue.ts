@@ -12,6 +12,7 @@ import type { NamespaceIdentity } from './identify.js'
 import type { AbortRequest, NvmeQueueToken } from './lease.js'
 import { type CommandListener, NvmeQueue } from './queue.js'
 import { failQueue } from './queues.js'
+import { shadowFrom } from './shadow.js'
 import { statusError } from './status.js'
 import { endLate, startWatchdog } from './watchdog.js'
 
@@ -70,12 +71,14 @@ export class NvmeWorkerQueue {
       submissionDoorbell: 0,
       completionDoorbell: stride,
     })
+    this.#useShadow()
     this.#watchdog = startWatchdog(token.timeoutMs, () => this.#watch())
     this.#holder.serve({
       pause: () => this.#pause(),
       fail: (error) => this.#fail(error),
       revive: () => {
         this.#failure = undefined
+        this.#useShadow()
       },
     })
   }
@@ -188,6 +191,11 @@ export class NvmeWorkerQueue {
   /** Not from a listener: a poll still writes the doorbell of what it has taken. */
   #sync(): void {
     if (this.#device.changed && !this.#polling) this.#device.sync()
+  }
+
+  #useShadow(): void {
+    const { shadow, id, stride } = this.#token
+    if (shadow !== undefined) this.queue.useShadow(shadowFrom(this.#device.memory(shadow), 2 * id * stride))
   }
 
   #spinOn(): void {
