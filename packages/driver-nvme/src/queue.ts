@@ -31,14 +31,17 @@ export interface Doorbells {
   write32(offset: number, value: number): void
 }
 
+/** DMA memory, of this thread or of one that shares it. */
+export type QueueRegion = Pick<DmaRegion, 'i32' | 'iova'>
+
 /** The memory of a queue pair. */
 export interface QueueMemory {
   /** `entries` of 64 bytes, page-aligned, zeroed. */
-  readonly submissions: DmaRegion
+  readonly submissions: QueueRegion
   /** `entries` of 16 bytes, page-aligned, zeroed. */
-  readonly completions: DmaRegion
+  readonly completions: QueueRegion
   /** For each command a list of PRP entries, none of which crosses a page. Absent where commands move two pages at most. */
-  readonly lists?: DmaRegion
+  readonly lists?: QueueRegion
 }
 
 /**

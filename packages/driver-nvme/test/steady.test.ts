@@ -3,6 +3,8 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import t from 'tap'
 
+t.setTimeout(300_000)
+
 const program = fileURLToPath(new URL('./steady.program.js', import.meta.url))
 const flags = ['--trace-deopt', '--allow-natives-syntax', '--expose-gc']
 /** Half a byte for a command, where the smallest object has 16: the rest of the program, and V8, may make a few. */
