@@ -103,6 +103,7 @@ export { DeviceLease, LeaseHolder, type LeaseListeners, type LeaseUser } from '.
 export type { DeviceShare, ShareBarOptions } from './share/owner.js'
 export type { SharedBarToken, SharedEventToken, SharedMemoryToken, ShareToken } from './share/tokens.js'
 export type { DeviceSource } from './source.js'
+export { Spin, type SpinOptions } from './spin.js'
 export * from './transport.js'
 export { openUio, type UioOptions } from './uio/open.js'
 export { openPlatform, type PlatformOptions } from './uio/platform.js'

@@ -1,4 +1,4 @@
-import type { Device, IrqVectors } from '@uaccel/core'
+import { type Device, type IrqVectors, Spin } from '@uaccel/core'
 import { isAccelError } from '@uaccel/uapi'
 import type { NvmeQueues } from './queues.js'
 
@@ -23,26 +23,21 @@ export class NvmeInterrupts {
   readonly #listeners: InterruptListeners
   /** Whether each queue pair has a vector of its own. */
   readonly #own: boolean
-  #spin: NodeJS.Immediate | undefined
-  readonly #spinOnce = () => {
-    this.#spin = undefined
-    if (!this.#listeners.up()) return
-    try {
-      if (this.#queues.poll() > 0) this.#listeners.served()
-    } catch (error) {
-      this.#listeners.broke(error)
-      return
-    }
-    if (this.#queues.busy) this.spin()
-  }
+  readonly #spin: Spin
 
-  /** @param pairs Queue pairs that there may be. */
+  /** @param pairs Queue pairs that there may be. @param spinUs How long to look before an interrupt is waited for. */
   constructor(
     irqs: IrqVectors | undefined,
     pairs: number,
+    spinUs: number,
     queues: NvmeQueues,
     listeners: InterruptListeners,
   ) {
+    this.#spin = new Spin({
+      forUs: irqs === undefined ? Infinity : spinUs,
+      look: () => this.#look(),
+      busy: () => this.#listeners.up() && this.#queues.busy,
+    })
     this.#irqs = irqs
     this.#own = irqs !== undefined && irqs.type !== 'intx' && irqs.count >= pairs
     this.mode = irqs?.type ?? 'poll'
@@ -68,13 +63,25 @@ export class NvmeInterrupts {
     for (let vector = 0; vector < irqs.count; vector++) irqs.handle(vector, () => this.#serve(vector))
   }
 
-  /** Where nothing interrupts: polls, once in each turn of the event loop, until all has ended. */
+  /** After submissions: polls, once in each turn of the event loop, as long as is wished; where nothing interrupts until all has ended. */
   spin(): void {
-    if (this.#irqs === undefined) this.#spin ??= setImmediate(this.#spinOnce)
+    this.#spin.start()
   }
 
   stop(): void {
-    clearImmediate(this.#spin)
+    this.#spin.stop()
+  }
+
+  #look(): number {
+    if (!this.#listeners.up()) return 0
+    try {
+      const count = this.#queues.poll()
+      if (count > 0) this.#listeners.served()
+      return count
+    } catch (error) {
+      this.#listeners.broke(error)
+      return 0
+    }
   }
 
   #serve(vector: number): void {

@@ -29,6 +29,11 @@ export interface NvmeStartOptions {
   readonly shadowDoorbells?: boolean
   /** Default `auto`: MSI-X, else MSI, else INTx, else polled. */
   readonly irq?: IrqMode | 'auto'
+  /**
+   * After a submission look for completions so long, in microseconds, once in each turn of the event loop, before they are left to the interrupt;
+   * shorter while that is in vain. Default 0. Without interrupts it polls until all has ended.
+   */
+  readonly spinUs?: number
   /** After so long a command is aborted, and after as long again the controller is reset. Default 10,000. */
   readonly timeoutMs?: number
 }
@@ -89,7 +94,7 @@ export class Nvme {
       broke,
     })
     this.#recovery = recovery
-    this.#interrupts = new NvmeInterrupts(irqs, pairs, queues, {
+    this.#interrupts = new NvmeInterrupts(irqs, pairs, options.spinUs, queues, {
       up: () => recovery.up,
       served: room,
       broke: (error) => recovery.breaks(error),
@@ -118,11 +123,12 @@ export class Nvme {
       queueEntries = 128,
       shadowDoorbells = true,
       irq = 'auto',
+      spinUs = 0,
       timeoutMs = 10_000,
     }: NvmeStartOptions = {},
     listeners: NvmeListeners = {},
   ): Promise<Nvme> {
-    const options = { queues, workerQueues, queueEntries, shadowDoorbells, irq, timeoutMs }
+    const options = { queues, workerQueues, queueEntries, shadowDoorbells, irq, spinUs, timeoutMs }
     checkOptions(options)
     await dev.enable({ busMaster: true })
     const controller = new Controller(dev, await dev.mapBar(0, NvmeRegisters))
@@ -358,7 +364,13 @@ export class Nvme {
   }
 }
 
-function checkOptions({ queues, workerQueues, queueEntries, timeoutMs }: Required<NvmeStartOptions>): void {
+function checkOptions({
+  queues,
+  workerQueues,
+  queueEntries,
+  spinUs,
+  timeoutMs,
+}: Required<NvmeStartOptions>): void {
   const refuse = (what: string) => accelError('ERR_ACCEL_INVALID_ARGUMENT', `NVMe: ${what}`)
   if (!Number.isInteger(queues) || queues < 1 || queues > 0xffff)
     throw refuse(`${queues} I/O queues, wanted 1 to 65,535`)
@@ -366,6 +378,7 @@ function checkOptions({ queues, workerQueues, queueEntries, timeoutMs }: Require
     throw refuse(`${workerQueues} queues for workers, wanted 0 to 65,535 with the others`)
   if (!Number.isInteger(Math.log2(queueEntries)) || queueEntries < 2 || queueEntries > 4096)
     throw refuse(`queues of ${queueEntries} entries, wanted a power of two from 2 to 4,096`)
+  if (!(spinUs >= 0 && spinUs <= 1e6)) throw refuse(`spinUs ${spinUs}, wanted 0 to 1,000,000`)
   if (!(timeoutMs >= 1 && timeoutMs <= 3_600_000))
     throw refuse(`timeoutMs ${timeoutMs}, wanted 1 to 3,600,000`)
 }
