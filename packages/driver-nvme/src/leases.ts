@@ -10,6 +10,7 @@ import { allocPair, createPair, deletePair, maxEntries } from './pair.js'
 import type { NvmeQueues } from './queues.js'
 import type { Recovery } from './recovery.js'
 import { DOORBELLS_OFFSET } from './registers.js'
+import { clearShadow } from './shadow.js'
 
 const DEFAULT_MEMORY_BYTES = 4 * 1024 * 1024
 
@@ -103,8 +104,12 @@ function abortFor({ admin, recovery }: LeaseHost, id: number, cid: number): void
 }
 
 /** Has the controller make the queue of a lease. */
-export async function startQueue({ admin, interrupts }: LeaseHost, lease: NvmeLease): Promise<void> {
+export async function startQueue(
+  { admin, interrupts, shadow, doorbellStride }: LeaseHost,
+  lease: NvmeLease,
+): Promise<void> {
   lease.on = true
+  if (shadow !== undefined) clearShadow(shadow, 2 * lease.id * doorbellStride, 2 * doorbellStride)
   await createPair(admin, lease.id, lease.pair, interrupts.vectorOf(lease.id))
 }
 

@@ -46,3 +46,6 @@ export function fill(bytes: Uint8Array, seed: number): void {
   const next = numbers(seed)
   for (let i = 0; i < bytes.length; i++) bytes[i] = next(256)
 }
+
+/** Words that worker threads of the suite share with it: commands that ended well; 1 to end a load. */
+export const Word = { DONE: 0, STOP: 1 } as const

@@ -5,6 +5,7 @@ import { type Bench, fill, withNvme } from './bench.js'
 import { resetsUnderLoad, soak } from './soak.js'
 
 export { type Bench, fill, numbers, withNvme } from './bench.js'
+export { type NvmeWorkersContractOptions, nvmeWorkersContract } from './workers.js'
 
 /** How the suite reaches a controller. Its namespace 1 is written to. */
 export interface NvmeContractOptions<T extends Transport> {
