@@ -29,6 +29,7 @@ t.test("QEMU's NVMe controller on kernel VFIO, in the lab", async (t) => {
       ...['-device', 'nvme-ns,drive=disk,bus=device0,mssrl=32,mcl=96,msrc=3'],
     ],
     args: [`${ios}`],
+    cpus: 2,
     limitMs,
   })
   if (exitCode !== 0) t.comment(`${stdout}\n${stderr}`)
@@ -36,7 +37,9 @@ t.test("QEMU's NVMe controller on kernel VFIO, in the lab", async (t) => {
   keepPrinted(stdout)
   for (const [line] of stdout.matchAll(/# .*(verified|acknowledged|one copy).*$/gm)) t.comment(line)
   await repeatResults(t, stdout, [
-    ...iommuKinds.map((iommu) => `${suites.nvme}: ${columns[iommu]}`),
+    ...iommuKinds.flatMap((iommu) =>
+      [suites.nvme, suites.nvmeQueues].map((suite) => `${suite}: ${columns[iommu]}`),
+    ),
     "our driver and the kernel's read what the other wrote",
   ])
 })
