@@ -11,7 +11,7 @@ import { repeatResults } from './iommufd-lane.js'
 /** Reads and writes of the soak, on each interface to the IOMMU: UACCEL_NVME_IOS for a long one. */
 const ios = Number(process.env.UACCEL_NVME_IOS ?? 200)
 /** An emulated processor does some hundred a second, and verifies each. */
-const limitMs = 500_000 + 20 * ios
+const limitMs = 900_000 + 20 * ios
 
 t.setTimeout(limitMs + 100_000)
 

@@ -18,7 +18,7 @@ const kernelHasNvme = existsSync('/sys/bus/pci/drivers/nvme')
 /** Reads and writes of the soak, on each interface to the IOMMU. */
 const ios = Number(process.argv[2] ?? 200)
 
-t.setTimeout(400_000 + 20 * ios)
+t.setTimeout(900_000 + 20 * ios)
 
 /** The disk of the controller, some time after the kernel's driver took it. */
 async function disk(): Promise<string> {

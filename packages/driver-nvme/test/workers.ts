@@ -4,7 +4,7 @@ import { type Device, openDevice, type Transport } from '@uaccel/core'
 import { accelError } from '@uaccel/uapi'
 import type { Test } from 'tap'
 import { type IrqMode, Nvme, type NvmeLease, type NvmeStartOptions } from '../src/driver.js'
-import { Word } from './bench.js'
+import { Word } from './numbers.js'
 import type { Actions, LoadEnd, Place, Reply, Request } from './workers.worker.js'
 
 /** How the suite reaches a controller whose doorbells can be mapped. Its namespace 1 is written to. */

@@ -1,8 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parentPort } from 'node:worker_threads'
 import { isAccelError } from '@uaccel/uapi'
-import { attachNvmeQueue, type NvmeQueueToken, type NvmeWorkerQueue } from '../src/driver.js'
-import { fill, numbers, Word } from './bench.js'
+import type { NvmeQueueToken } from '../src/lease.js'
+// Not by way of the driver: a worker thread needs neither that nor the subsystem, and starts faster without.
+import { attachNvmeQueue, type NvmeWorkerQueue } from '../src/worker-queue.js'
+import { fill, numbers, Word } from './numbers.js'
 
 /** What {@link actions} do is asked for by these messages. */
 export interface Request {
