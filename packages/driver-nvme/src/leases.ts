@@ -46,6 +46,7 @@ export async function lendQueue(host: LeaseHost, options: ShareQueueOptions): Pr
       `A queue of ${wanted} entries with ${memoryBytes} bytes of memory: wanted a power of two from 2 on, and a positive whole number`,
     )
   await recovery.ready()
+  recovery.checkUp()
   const id = queues.freeId()
   const entries = Math.min(wanted, host.maxEntries)
   const regions: DmaRegion[] = []
