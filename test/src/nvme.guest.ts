@@ -37,7 +37,7 @@ const runners = {
   nvme: (t: Test, iommu: IommuKind) => nvmeContract(t, () => openVfio(bdf, { iommu }), { ios, blocks: 1024 }),
   nvmeQueues: (t: Test, iommu: IommuKind) =>
     nvmeWorkersContract(t, () => openVfio(bdf, { iommu }), {
-      ios: Math.ceil(ios / 4),
+      ios: Math.min(500, Math.ceil(ios / 4)),
       blocks: 1024,
       // An interrupt is an interrupt whichever way memory is mapped: one lane has all kinds.
       irqs: iommu === 'iommufd' ? ['msix'] : ['msix', 'intx', 'poll'],

@@ -1,6 +1,7 @@
 import type { ModelBehaviour, ModelContext, RegisterBank, Width } from '@uaccel/model'
 import { isAccelError } from '@uaccel/uapi'
 import { DoorbellMemory } from './doorbell-memory.js'
+import { EventQueue } from './events.js'
 import { NvmeFaults } from './faults.js'
 import type { NvmeOptions } from './index.js'
 import { Medium } from './medium.js'
@@ -22,7 +23,6 @@ const INVALID_FIELD = 0x02
 const DATA_TRANSFER_ERROR = 0x04
 const ABORT_REQUESTED = 0x07
 const INVALID_NAMESPACE = 0x0b
-const EVENT_LIMIT = 0x105
 const LOG_PAGE_INVALID = 0x109
 
 /** A command that was taken and has not ended. */
@@ -44,9 +44,7 @@ export class Controller implements ModelBehaviour, RegisterHost {
   #cancel: (() => void)[] = []
   #enabled = false
   #status = 0
-  #eventRequest: Pending | undefined
-  #events: number[] = []
-  #masked = new Set<number>()
+  readonly #events: EventQueue<Pending>
   #shadow: ShadowDoorbells | undefined
   /** Where doorbells are memory. */
   readonly #memory: DoorbellMemory | undefined
@@ -68,11 +66,9 @@ export class Controller implements ModelBehaviour, RegisterHost {
     )
     this.#faults = options.faults ?? new NvmeFaults()
     this.#faults.onFatal = () => this.#fail()
-    this.#faults.onEvent = (result) => {
-      this.#events.push(result)
-      this.#tellEvents()
-    }
+    this.#faults.onEvent = (result) => this.#events.add(result)
     this.#queues = new QueueTable(options)
+    this.#events = new EventQueue((request, event) => this.#later(0, () => this.#complete(request, event, 0)))
     this.#memory = polled
       ? new DoorbellMemory(context, 2 * (MOST_QUEUES + 1), 4 << doorbellStride, (index, value) =>
           this.#ring(index, value),
@@ -162,9 +158,7 @@ export class Controller implements ModelBehaviour, RegisterHost {
     this.#queues.clear()
     this.#memory?.stop()
     this.#stuck.clear()
-    this.#masked.clear()
-    this.#events = []
-    this.#eventRequest = undefined
+    this.#events.clear()
     this.#shadow = undefined
     this.#context.setIntx(false)
   }
@@ -342,9 +336,7 @@ export class Controller implements ModelBehaviour, RegisterHost {
       case 0x7c:
         return this.#shareDoorbells(command)
       case 0x0c:
-        if (this.#eventRequest) throw new Failure(EVENT_LIMIT)
-        this.#eventRequest = pending
-        this.#tellEvents()
+        this.#events.request(pending)
         return undefined
       default:
         throw new Failure(INVALID_OPCODE)
@@ -402,18 +394,7 @@ export class Controller implements ModelBehaviour, RegisterHost {
     const bytes = new Uint8Array(sizeBytes)
     bytes.set(page === 2 ? this.#medium.health().subarray(0, sizeBytes) : [])
     toHost(this.#context, command, bytes)
-    this.#masked.clear()
+    this.#events.logWasRead()
     return 0
-  }
-
-  /** One event of a type at a time: the next comes after its log page was read. */
-  #tellEvents(): void {
-    const request = this.#eventRequest
-    const at = this.#events.findIndex((event) => !this.#masked.has(event & 7))
-    if (request === undefined || at < 0) return
-    const [event] = this.#events.splice(at, 1)
-    this.#eventRequest = undefined
-    this.#masked.add(event! & 7)
-    this.#later(0, () => this.#complete(request, event!, 0))
   }
 }
