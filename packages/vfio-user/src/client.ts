@@ -16,6 +16,7 @@ import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
 import { Connection } from './connection.js'
 import { DmaTable } from './dma-table.js'
 import { closeRegions, type Inquiry, inquire, type Region } from './inquiry.js'
+import { enableInterrupts } from './interrupt-enable.js'
 import { placeBars } from './place.js'
 import { ACCESS_BYTES, broken, Command, DmaFlag, IrqSet, Size } from './protocol.js'
 import { refuseOwnSocket } from './same-thread.js'
@@ -112,6 +113,21 @@ class VfioUserTransport implements Transport {
         accelError('ERR_ACCEL_IO', `the device on ${path} reported an uncorrectable PCI Express error`),
       ),
     )
+    this.#disarmAll()
+  }
+
+  /**
+   * libvfio-user of before June 2023, which QEMU's server has, keeps the eventfd of ERR and REQ where that of vector 0 is, and signals it for
+   * the device's own interrupts. Disarming any of those, none of which is armed yet, has it forget; to other servers it says nothing new.
+   */
+  #disarmAll(): void {
+    const type = irqTypes.find((type) => this.irqs[type].count > 0)
+    if (type === undefined || type === 'err' || type === 'req') return
+    try {
+      this.#connection.request(Command.DEVICE_SET_IRQS, irqSet(type, IrqSet.DATA_NONE | IrqSet.TRIGGER, 0, 0))
+    } catch (error) {
+      if (!isAccelError(error, 'ERR_ACCEL_IO')) throw error
+    }
   }
 
   read(region: number, offset: number, width: AccessWidth): number {
@@ -236,6 +252,7 @@ class VfioUserTransport implements Transport {
       this.#armed.add(type)
       start = end
     }
+    enableInterrupts(this, type, fds.length)
     if (type === 'msix') this.#unmaskAll(fds.length)
   }
 
@@ -255,6 +272,7 @@ class VfioUserTransport implements Transport {
     if (!this.#armed.has(type)) return
     this.#connection.request(Command.DEVICE_SET_IRQS, irqSet(type, IrqSet.DATA_NONE | IrqSet.TRIGGER, 0, 0))
     this.#armed.delete(type)
+    enableInterrupts(this, type, 0)
   }
 
   maskIrq(type: IrqType, vector: number): void {
