@@ -38,6 +38,7 @@ const words = (...values: number[]) => {
 /** A device of nothing but a config space, and 1, 8 and 4 vectors of INTx, MSI and MSI-X. */
 function script(config: Buffer): ScriptedReply[] {
   const CONFIG_READ = words(0, 0, PciRegion.CONFIG, config.length)
+  const STATUS_READ = words(6, 0, PciRegion.CONFIG, 2)
   return [
     {
       command: Command.VERSION,
@@ -55,6 +56,11 @@ function script(config: Buffer): ScriptedReply[] {
       key: words(16, 0, index),
       reply: words(16, 1, index, count),
     })),
+    {
+      command: Command.REGION_READ,
+      key: STATUS_READ,
+      reply: STATUS_READ + config.subarray(6, 8).toString('hex'),
+    },
     { command: Command.REGION_READ, key: CONFIG_READ, reply: CONFIG_READ + config.toString('hex') },
     { command: Command.REGION_READ, key: '', reply: 'zeros' },
     { command: Command.REGION_WRITE, key: '', reply: 'echo' },
@@ -160,3 +166,27 @@ t.test('vectors without their capability are armed all the same', async (t) => {
   await device.close()
   fd.close()
 })
+
+t.test(
+  'a server that tells only of an INTx that rises: after its handler the line is looked at',
+  async (t) => {
+    for (const asserted of [true, false]) {
+      const config = configSpace()
+      config.writeUInt16LE(config.readUInt16LE(6) | (asserted ? 1 << 3 : 0), 6)
+      const { device, take } = await connect(config)
+      t.equal(device.irqs.intx.autoMasked, true, 'as the kernel has it')
+      const fd = new EventFd()
+      device.setIrqs('intx', [fd.fd])
+      t.equal(fd.drain(), 0)
+      await take()
+      device.unmaskIrq('intx', 0)
+      t.equal(fd.drain(), asserted ? 1 : 0, asserted ? 'still up: signalled again' : 'down: not')
+      t.same(await take(), [], 'a server without a mask is asked for none')
+      device.disableIrqs('intx')
+      device.unmaskIrq('intx', 0)
+      t.equal(fd.drain(), 0, 'disarmed')
+      await device.close()
+      fd.close()
+    }
+  },
+)
