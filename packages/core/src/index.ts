@@ -98,6 +98,7 @@ export {
 export { type Disposer, Scope } from './scope.js'
 export { attachDevice, type SharedBar, type SharedDevice, type SharedMemory } from './share/borrower.js'
 export type { EventLine } from './share/event-line.js'
+export { DeviceLease, LeaseHolder, type LeaseListeners, type LeaseUser } from './share/lease.js'
 export type { DeviceShare, ShareBarOptions } from './share/owner.js'
 export type { SharedBarToken, SharedEventToken, SharedMemoryToken, ShareToken } from './share/tokens.js'
 export type { DeviceSource } from './source.js'
