@@ -1,7 +1,7 @@
 /* Reads from an NVMe controller behind vfio-user whose doorbells can be mapped. Arguments: SOCKET LOOK_AHEAD SPIN_LIMIT DEPTH... */
 #define _GNU_SOURCE
 #include <sys/mman.h>
-#include "nvme-queue.h"
+#include "nvme-reads.h"
 #include "vfio-user.h"
 
 #define CONFIG 7

@@ -1,6 +1,7 @@
 /*
- * A null NVMe controller behind vfio-user, for one client at a time: its doorbells are a page of shared memory that a busy loop reads,
- * and every I/O command succeeds at once. No data moves. Arguments: the path of the socket.
+ * A null NVMe controller behind vfio-user, for one client at a time: its doorbells are a page of shared memory that a busy loop reads.
+ * An I/O command is checked (namespace, blocks, the memory that it names) and succeeds: no data moves. Each takes PACE_NS, or no longer
+ * than it does where that is 0. Arguments: SOCKET [PACE_NS].
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -25,15 +26,24 @@
 #define BLOCK_LOG2 9
 
 /* Status fields (4.6.1), without the phase. 0x4000 is "do not retry". */
-enum { SUCCESS = 0, INVALID_OPCODE = 0x4001, INVALID_FIELD = 0x4002, INVALID_QUEUE = 0x4101 };
+enum {
+	SUCCESS = 0,
+	INVALID_OPCODE = 0x4001,
+	INVALID_FIELD = 0x4002,
+	DATA_TRANSFER_ERROR = 0x4004,
+	INVALID_NAMESPACE = 0x400b,
+	OUT_OF_RANGE = 0x4080,
+	INVALID_QUEUE = 0x4101,
+};
 
 static struct mapping {
 	uint64_t iova, size;
 	char *memory;
 } mappings[MAPPINGS];
+static int mapping_count;
 
 static struct queue {
-	volatile struct command *commands;
+	const struct command *commands;
 	volatile struct completion *completions;
 	uint32_t commands_count, completions_count;
 	uint32_t head, tail, phase; /* of the commands, of the completions */
@@ -42,6 +52,8 @@ static struct queue {
 static uint8_t config[256], registers[PAGE];
 static volatile uint32_t *doorbells;
 static int bar_fd;
+/* The time that a command takes, and when the last has it. */
+static uint64_t pace_ns, busy_until;
 
 static uint32_t *reg(int offset)
 {
@@ -56,9 +68,8 @@ static uint64_t reg64(int offset)
 /* The client's memory, or NULL where not all of it is mapped in one piece. */
 static void *memory_at(uint64_t iova, uint64_t size)
 {
-	for (struct mapping *mapping = mappings; mapping < mappings + MAPPINGS; mapping++)
-		if (mapping->memory != NULL && iova >= mapping->iova && size <= mapping->size &&
-		    iova - mapping->iova <= mapping->size - size)
+	for (struct mapping *mapping = mappings; mapping < mappings + mapping_count; mapping++)
+		if (iova >= mapping->iova && size <= mapping->size && iova - mapping->iova <= mapping->size - size)
 			return mapping->memory + (iova - mapping->iova);
 	return NULL;
 }
@@ -137,7 +148,7 @@ static uint32_t create(const uint32_t *words, int submission)
 {
 	uint32_t id = words[10] & 0xffff, count = (words[10] >> 16) + 1;
 	void *memory = memory_at(words[6] | (uint64_t)words[7] << 32, count * (submission ? sizeof(struct command) : sizeof(struct completion)));
-	struct queue *queue = &queues[id];
+	struct queue *queue = &queues[id % QUEUES];
 
 	if (id == 0 || id >= QUEUES || count > MAX_ENTRIES || (submission && words[11] >> 16 != id))
 		return INVALID_QUEUE; /* commands complete to the queue of their own number */
@@ -192,11 +203,45 @@ static void run_admin(const uint32_t *words)
 	complete(&queues[0], 0, words[0] >> 16, status, result);
 }
 
+/* What an I/O command's completion says. Reads, writes and the like: namespace, first block, count of blocks, memory. */
+static uint32_t status_of(const struct command *command)
+{
+	const uint32_t *words = command->words;
+	uint64_t first = words[10] | (uint64_t)words[11] << 32, count = (words[12] & 0xffff) + 1;
+	uint64_t data = words[6] | (uint64_t)words[7] << 32, size = PAGE - data % PAGE;
+
+	if ((words[0] & 0xff) > READ && (words[0] & 0xff) != COMPARE)
+		return INVALID_OPCODE;
+	if (words[1] != 1)
+		return INVALID_NAMESPACE;
+	if ((words[0] & 0xff) == FLUSH)
+		return SUCCESS;
+	if (first >= BLOCKS || count > BLOCKS - first)
+		return OUT_OF_RANGE;
+	if (memory_at(data, count << BLOCK_LOG2 < size ? count << BLOCK_LOG2 : size) == NULL)
+		return DATA_TRANSFER_ERROR;
+	/* PRP2 names the second page, or a list of the others */
+	if (count << BLOCK_LOG2 > size && memory_at(words[8] | (uint64_t)words[9] << 32, 8) == NULL)
+		return DATA_TRANSFER_ERROR;
+	return SUCCESS;
+}
+
+/* Works on a command as long as it is to take. */
+static void work(void)
+{
+	uint64_t now = now_ns();
+
+	busy_until = (busy_until > now ? busy_until : now) + pace_ns;
+	while (now < busy_until)
+		now = now_ns();
+}
+
 /* Takes commands as far as their completions have room. Answers how many there were. */
 static uint32_t turn(uint32_t id)
 {
 	struct queue *queue = &queues[id];
-	uint32_t tail = doorbells[2 * id], words[BATCH], count, room;
+	uint32_t tail = doorbells[2 * id], count, room;
+	uint32_t cids[BATCH], statuses[BATCH];
 
 	if (tail == queue->head || queue->commands == NULL || queue->completions == NULL)
 		return 0;
@@ -207,43 +252,45 @@ static uint32_t turn(uint32_t id)
 	room = (doorbells[2 * id + 1] + queue->completions_count - queue->tail - 1) % queue->completions_count;
 	/* All are read before one is answered: the processor fetches them at once, and the client's polling disturbs only once. */
 	for (count = 0; count < BATCH && count < room && queue->head != tail; count++) {
-		volatile struct command *command = &queue->commands[queue->head];
+		const struct command command = queue->commands[queue->head];
 
 		if (++queue->head == queue->commands_count)
 			queue->head = 0;
-		words[count] = command->words[0];
-		if (id == 0) {
-			struct command copy = *command;
-
-			run_admin(copy.words);
-		}
+		cids[count] = command.words[0] >> 16;
+		if (id == 0)
+			run_admin(command.words);
+		else
+			statuses[count] = status_of(&command);
 	}
-	for (uint32_t i = 0; id > 0 && i < count; i++)
-		complete(queue, id, words[i] >> 16, SUCCESS, 0);
+	for (uint32_t i = 0; id > 0 && i < count; i++) {
+		if (pace_ns > 0)
+			work();
+		complete(queue, id, cids[i], statuses[i], 0);
+	}
 	return count;
 }
 
 static void unmap(struct mapping *mapping)
 {
 	munmap(mapping->memory, mapping->size);
-	mapping->memory = NULL;
+	*mapping = mappings[--mapping_count];
 }
 
 static int map(const struct dma_map *request, int fd)
 {
-	for (struct mapping *mapping = mappings; fd >= 0 && mapping < mappings + MAPPINGS; mapping++) {
-		if (mapping->memory != NULL)
-			continue;
-		mapping->memory = mmap(NULL, request->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, request->offset);
-		if (mapping->memory == MAP_FAILED) {
-			mapping->memory = NULL;
-			return -errno;
-		}
-		mapping->iova = request->address;
-		mapping->size = request->size;
-		return 0;
-	}
-	return fd < 0 ? -EINVAL : -ENOSPC; /* memory without a descriptor would have to be asked for by message */
+	struct mapping *mapping = &mappings[mapping_count];
+
+	if (fd < 0)
+		return -EINVAL; /* that memory would have to be asked for by message */
+	if (mapping_count == MAPPINGS)
+		return -ENOSPC;
+	mapping->memory = mmap(NULL, request->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, request->offset);
+	if (mapping->memory == MAP_FAILED)
+		return -errno;
+	mapping->iova = request->address;
+	mapping->size = request->size;
+	mapping_count++;
+	return 0;
 }
 
 static int access_region(uint16_t command, const struct access *access, uint8_t *data)
@@ -279,12 +326,11 @@ static int handle(uint16_t command, uint8_t *payload, int size, int passed)
 		memcpy(payload + 4, capabilities, sizeof(capabilities));
 		return 4 + sizeof(capabilities);
 	case DMA_MAP:
-		size = size == sizeof(struct dma_map) ? map((struct dma_map *)payload, passed) : -EINVAL;
-		return size;
+		return size == sizeof(struct dma_map) ? map((struct dma_map *)payload, passed) : -EINVAL;
 	case DMA_UNMAP:
-		for (struct mapping *mapping = mappings; mapping < mappings + MAPPINGS; mapping++)
-			if (mapping->memory != NULL && mapping->iova == going->address && mapping->size == going->size)
-				unmap(mapping);
+		for (int i = mapping_count - 1; i >= 0; i--)
+			if (mappings[i].iova == going->address && mappings[i].size == going->size)
+				unmap(&mappings[i]);
 		return sizeof(*going);
 	case GET_INFO:
 		words[1] = 1 | 2; /* can be reset, a PCI device */
@@ -363,9 +409,8 @@ static void serve_client(int fd)
 	close(fd);
 	disable();
 	memset(registers + CC, 0, PAGE - CC);
-	for (struct mapping *mapping = mappings; mapping < mappings + MAPPINGS; mapping++)
-		if (mapping->memory != NULL)
-			unmap(mapping);
+	while (mapping_count > 0)
+		unmap(&mappings[0]);
 }
 
 int main(int argc, char **argv)
@@ -377,6 +422,7 @@ int main(int argc, char **argv)
 	/* CAP: entries of a queue from 0, contiguous queues, 500 ms to get ready; NVM command set */
 	const uint32_t cap[] = {(MAX_ENTRIES - 1) | 1 << 16 | 1 << 24, 1 << 5}, version = 0x00010400;
 
+	pace_ns = argc > 2 ? atoi(argv[2]) : 0;
 	memcpy(config, header, sizeof(header));
 	memcpy(reg(CAP), cap, sizeof(cap));
 	memcpy(reg(VS), &version, sizeof(version));

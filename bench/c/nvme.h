@@ -31,7 +31,7 @@ enum {
 	GET_FEATURES = 0x0a,
 	ASYNC_EVENT = 0x0c,
 };
-#define READ 0x02
+enum { FLUSH = 0x00, WRITE = 0x01, READ = 0x02, COMPARE = 0x05 };
 #define NUMBER_OF_QUEUES 0x07 /* a feature */
 
 /* A submission queue entry (4.2). Word 0 is the opcode, with the command's identifier (CID) in the upper half; 6 to 9 name memory. */

@@ -2,8 +2,8 @@
  * Reads at random from an NVMe controller, as many under way as the depth says: what `src/nvme-reader.ts` does through the driver, step by
  * step. A transport comes first: it defines what is declared below, and calls `serve_reads`.
  */
-#ifndef UACCEL_BENCH_NVME_QUEUE_H
-#define UACCEL_BENCH_NVME_QUEUE_H
+#ifndef UACCEL_BENCH_NVME_READS_H
+#define UACCEL_BENCH_NVME_READS_H
 
 #include <string.h>
 #include "bench.h"
@@ -13,9 +13,13 @@
 #define DEPTH_LIMIT (ENTRIES - 1)
 #define ADMIN_ENTRIES 32
 #define READ_BYTES 4096
+/* A depth has as many times the reads as it has under way, up to so many. */
+#define MOST_TIMES 8
 /* Reads are within so many places at most, as the other side's. */
 #define MAX_PLACES (1u << 24)
-#define CALIBRATION_SPINS 200000
+/* A look is timed so often, so many at once: the shortest counts, which nothing interrupted. */
+#define CALIBRATIONS 8
+#define CALIBRATION_SPINS 20000
 
 /* Memory that the device reaches, from MEMORY_IOVA on, zeroed. */
 #define MEMORY_BYTES (2u << 20)
@@ -207,6 +211,10 @@ static void stop(void)
 	close_device();
 }
 
+/* How long to wait for completions: for so many, but not for more than so many looks. */
+static long look_ahead;
+static uint64_t spin_limit;
+
 /* The reads. Where each is timed: when those of a poll began that ended, and which were submitted since. */
 static long left, done, failures;
 static uint32_t random_state = 0x2545f491, buffer_of[ENTRIES];
@@ -254,10 +262,14 @@ static void stamp(void)
 	ended_count = fresh_count = 0;
 }
 
-/* Runs so many reads. Answers the time they took, and in `spins` how often it was looked for completions. */
-static double run_reads(long operations, uint32_t depth, uint32_t ahead, uint64_t limit, int timed, uint64_t *spins)
+/*
+ * Runs so many reads. Answers the time they took, and in `spins` how often it was looked for completions. It waits for half of what is
+ * under way, `look_ahead` at most: the controller is left with something to do.
+ */
+static double run_reads(long operations, uint32_t depth, int timed, uint64_t *spins)
 {
 	uint64_t start = now_ns();
+	long half;
 
 	stamped = timed;
 	latency_count = 0;
@@ -270,7 +282,8 @@ static double run_reads(long operations, uint32_t depth, uint32_t ahead, uint64_
 		stamp();
 	ring(&io);
 	while (done < operations) {
-		*spins += wait_ahead(&io, ahead, limit);
+		half = (operations - left - done + 1) >> 1;
+		*spins += wait_ahead(&io, (half < look_ahead ? half : look_ahead) - 1, spin_limit);
 		if (poll_queue(&io) == 0)
 			continue;
 		if (stamped)
@@ -288,25 +301,43 @@ static int compare(const void *a, const void *b)
 	return difference < 0 ? -1 : difference > 0;
 }
 
+/* Nanoseconds of a look that finds nothing. */
+static double time_of_look(void)
+{
+	double least = 1e9;
+
+	for (int i = 0; i < CALIBRATIONS; i++) {
+		uint64_t start = now_ns();
+		double spent;
+
+		wait_ahead(&io, look_ahead - 1, CALIBRATION_SPINS);
+		spent = (double)(now_ns() - start) / CALIBRATION_SPINS;
+		if (spent < least)
+			least = spent;
+	}
+	return least;
+}
+
 /* Thousands of reads a second; host nanoseconds a read, without waiting; percentiles of the latency in us: 50, 99, 99.99, and that by 50. */
 #define FIGURES 6
 
-static void measure_depth(long operations, uint32_t depth, uint32_t look_ahead, uint64_t limit, double *out)
-{
-	uint32_t ahead = (depth < look_ahead ? depth : look_ahead) - 1;
-	long warm_up = (operations + 7) / 8;
-	double spent, spin;
-	uint64_t spins, calibration;
+static int depth_count;
+static uint32_t depths[MAX_RESULTS / FIGURES];
 
-	run_reads(warm_up, depth, ahead, limit, 1, &spins);
-	run_reads(warm_up, depth, ahead, limit, 0, &spins);
-	calibration = now_ns();
-	wait_ahead(&io, ahead, CALIBRATION_SPINS);
-	spin = (double)(now_ns() - calibration) / CALIBRATION_SPINS;
-	spent = run_reads(operations, depth, ahead, limit, 0, &spins);
+static void measure_depth(long base, uint32_t depth, double *out)
+{
+	long operations = base * (depth < MOST_TIMES ? depth : MOST_TIMES);
+	long warm_up = (operations + 7) / 8;
+	double spent, look;
+	uint64_t spins;
+
+	run_reads(warm_up, depth, 1, &spins);
+	run_reads(warm_up, depth, 0, &spins);
+	look = time_of_look();
+	spent = run_reads(operations, depth, 0, &spins);
 	out[0] = operations / spent * 1e6;
-	out[1] = (spent - spins * spin) / operations;
-	run_reads(operations, depth, ahead, limit, 1, &spins);
+	out[1] = (spent - spins * look) / operations;
+	run_reads(operations, depth, 1, &spins);
 	qsort(latencies, operations, sizeof(double), compare);
 	out[2] = latencies[(long)((operations - 1) * 0.5)] / 1000;
 	out[3] = latencies[(long)((operations - 1) * 0.99)] / 1000;
@@ -314,17 +345,16 @@ static void measure_depth(long operations, uint32_t depth, uint32_t look_ahead, 
 	out[5] = out[4] / out[2];
 }
 
-static int depth_count;
-static uint32_t look_ahead, depths[MAX_RESULTS / FIGURES];
-static uint64_t spin_limit;
-
 static void session(long operations, double *out)
 {
-	latencies = malloc(operations * sizeof(double));
+	size_t size = MOST_TIMES * operations * sizeof(double);
+
+	latencies = malloc(size);
 	check(latencies != NULL, "nvme: no memory");
+	memset(latencies, 1, size); /* no page is to be faulted in later */
 	start();
 	for (int i = 0; i < depth_count; i++)
-		measure_depth(operations, depths[i], look_ahead, spin_limit, out + i * FIGURES);
+		measure_depth(operations, depths[i], out + i * FIGURES);
 	stop();
 	free(latencies);
 }

@@ -1,0 +1,90 @@
+import type { Row } from './measure.js'
+import { buildRow } from './nvme.js'
+import { places, readRow, targetDepths } from './nvme-reads.js'
+
+/** What a ratio is held to. */
+export interface Target {
+  readonly what: string
+  /** The ratio, where it was measured. */
+  readonly found: (rows: readonly Row[]) => number | undefined
+  readonly atMost?: number
+  readonly atLeast?: number
+  /** Why it is missed, where it is. */
+  readonly why: string
+}
+
+const rowOf = (rows: readonly Row[], name: string) => rows.find((row) => row.name === name)
+const ratioOf = (name: string) => (rows: readonly Row[]) => rowOf(rows, name)?.ratio
+/** One row's figure of TypeScript by another's. */
+const quotient = (name: string, by: string) => (rows: readonly Row[]) => {
+  const [a, b] = [rowOf(rows, name), rowOf(rows, by)]
+  return a && b && a.typescript / b.typescript
+}
+
+const hostIsTheLimit =
+  'The target answers faster than either reader asks, so that the ratio is that of their own time: what JavaScript needs for a read and C does not is ' +
+  'to be seen whole. On a target at the pace of SPDK the same loop keeps up (the rows below).'
+const accessor =
+  'The accessor has to load where its mapping is, since a reset may take that back; a bare array is an access of a fixed address.'
+
+/** The targets that were set, each with the row that shows it. */
+export const targets: readonly Target[] = [
+  ...targetDepths.map((depth) => ({
+    what: `NVMe 4 KiB random reads, null target, depth ${depth}: reads a second`,
+    found: ratioOf(readRow(places.null, depth, 'reads')),
+    atLeast: 1,
+    why: hostIsTheLimit,
+  })),
+  ...targetDepths.map((depth) => ({
+    what: `the same at SPDK's pace, depth ${depth}: reads a second`,
+    found: ratioOf(readRow(places.paced, depth, 'reads')),
+    atLeast: 1,
+    why: 'One reading at a time waits for the target and then for itself, so that its own time comes on top; deeper queues hide it.',
+  })),
+  ...targetDepths.map((depth) => ({
+    what: `NVMe reads, null target, depth ${depth}: p99.99 / p50`,
+    found: ratioOf(readRow(places.null, depth, 'latency p99.99 / p50')),
+    atMost: 2,
+    why: 'One read in ten thousand meets whatever stops a core for a while: the clock, the kernel, in JavaScript also the collector of garbage.',
+  })),
+  ...targetDepths.map((depth) => ({
+    what: `NVMe 4 KiB random reads in the lab, depth ${depth}: reads a second`,
+    found: ratioOf(readRow(places.lab, depth, 'reads')),
+    atLeast: 0.8,
+    why: 'An emulated processor runs the code of each side many times slower than it is, JavaScript more so.',
+  })),
+  {
+    what: 'NVMe: build a command and ring its doorbell',
+    found: ratioOf(buildRow(1)),
+    atMost: 2,
+    why: 'Each store into a ring goes through a view whose bounds are checked, and each call checks what it was given.',
+  },
+  {
+    what: 'NVMe: poll a completion',
+    found: ratioOf('NVMe: poll a completion'),
+    atMost: 1.2,
+    why: 'The listener is an object whose method V8 finds by its shape, and what it may throw has to be caught.',
+  },
+  {
+    what: 'eventfd to handler, one way, p50',
+    found: ratioOf('eventfd to handler, uv engine, p50'),
+    atMost: 1.5,
+    why: 'From epoll the event goes through libuv and a native callback into JavaScript, which a C loop has not.',
+  },
+  ...(['read', 'write'] as const).map((kind) => ({
+    what: `register accessor / typed array, ${kind}`,
+    found: quotient(`register ${kind}`, `register ${kind}, bare array`),
+    atMost: 1.1,
+    why: accessor,
+  })),
+]
+
+/** A target and whether it was reached, in words. */
+export function verdict(target: Target, rows: readonly Row[]): { found: string; limit: string; end: string } {
+  const { atMost = Number.POSITIVE_INFINITY, atLeast = Number.NEGATIVE_INFINITY, why } = target
+  const limit = target.atMost === undefined ? `at least ${atLeast}` : `at most ${atMost}`
+  const found = target.found(rows)
+  if (found === undefined) return { found: '', limit, end: 'not measured' }
+  const met = found <= atMost && found >= atLeast
+  return { found: found.toFixed(2), limit, end: met ? 'met' : `missed. ${why}` }
+}
