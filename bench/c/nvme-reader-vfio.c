@@ -1,6 +1,6 @@
 /*
  * Reads from an NVMe controller that is bound to vfio-pci, by group and type 1 (linux/vfio.h; Documentation/driver-api/vfio.rst). It has its
- * IOMMU group to itself. Arguments: BDF LOOK_AHEAD SPIN_LIMIT DEPTH...
+ * IOMMU group to itself. Arguments: BDF LOOK_AHEAD LOOK_LIMIT DEPTH...
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

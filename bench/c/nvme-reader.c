@@ -1,4 +1,4 @@
-/* Reads from an NVMe controller behind vfio-user whose doorbells can be mapped. Arguments: SOCKET LOOK_AHEAD SPIN_LIMIT DEPTH... */
+/* Reads from an NVMe controller behind vfio-user whose doorbells can be mapped. Arguments: SOCKET LOOK_AHEAD LOOK_LIMIT DEPTH... */
 #define _GNU_SOURCE
 #include <sys/mman.h>
 #include "nvme-reads.h"

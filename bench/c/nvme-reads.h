@@ -17,9 +17,8 @@
 #define MOST_TIMES 8
 /* Reads are within so many places at most, as the other side's. */
 #define MAX_PLACES (1u << 24)
-/* A look is timed so often, so many at once: the shortest counts, which nothing interrupted. */
-#define CALIBRATIONS 8
-#define CALIBRATION_SPINS 20000
+/* A reading of the clock is timed so often: the shortest counts. */
+#define CALIBRATIONS 1000
 
 /* Memory that the device reaches, from MEMORY_IOVA on, zeroed. */
 #define MEMORY_BYTES (2u << 20)
@@ -130,14 +129,11 @@ static inline uint32_t poll_queue(struct queue *queue)
 	return count;
 }
 
-/* Looks for the completion that is `ahead` of the next, so that a batch can grow. Answers how often. */
-static __attribute__((noinline)) uint64_t wait_ahead(const struct queue *queue, uint32_t ahead, uint64_t limit)
+/* Looks for the completion that is `ahead` of the next, so that a batch can grow, no more often than `limit`. */
+static inline void wait_ahead(const struct queue *queue, uint32_t ahead, uint64_t limit)
 {
-	uint64_t spins = 0;
-
-	while (spins < limit && !peek_ahead(queue, ahead))
-		spins++;
-	return spins;
+	for (uint64_t looks = 0; looks < limit && !peek_ahead(queue, ahead); looks++)
+		;
 }
 
 static uint32_t admin_status;
@@ -213,7 +209,7 @@ static void stop(void)
 
 /* How long to wait for completions: for so many, but not for more than so many looks. */
 static long look_ahead;
-static uint64_t spin_limit;
+static uint64_t look_limit;
 
 /* The reads. Where each is timed: when those of a poll began that ended, and which were submitted since. */
 static long left, done, failures;
@@ -222,6 +218,7 @@ static double began[ENTRIES], ended[ENTRIES], *latencies;
 static uint32_t fresh[ENTRIES], ended_count, fresh_count;
 static long latency_count;
 static int stamped;
+static double clock_time;
 
 static void read_completed(uint32_t cid, uint32_t status);
 
@@ -250,8 +247,8 @@ static void read_completed(uint32_t cid, uint32_t status)
 		submit_read(buffer_of[cid]);
 }
 
-/* One reading of the clock for what the last poll took, and what was submitted meanwhile. */
-static void stamp(void)
+/* The end of the reads that the last poll took, and the beginning of those that were submitted meanwhile and rung for. Answers that time. */
+static double stamp(void)
 {
 	double now = now_ns();
 
@@ -260,38 +257,40 @@ static void stamp(void)
 	for (uint32_t i = 0; i < fresh_count; i++)
 		began[fresh[i]] = now;
 	ended_count = fresh_count = 0;
+	return now;
 }
 
 /*
- * Runs so many reads. Answers the time they took, and in `spins` how often it was looked for completions. It waits for half of what is
- * under way, `look_ahead` at most: the controller is left with something to do.
+ * Runs so many reads. Answers the nanoseconds that they took; with a reading of the clock before and after each turn, those of the turns alone,
+ * without what it waited. It waits for half of what is under way, `look_ahead` at most: the controller is left with something to do.
  */
-static double run_reads(long operations, uint32_t depth, int timed, uint64_t *spins)
+static double run_reads(long operations, uint32_t depth, int timed)
 {
-	uint64_t start = now_ns();
+	double start = now_ns(), busy = 0, from = 0;
 	long half;
 
 	stamped = timed;
 	latency_count = 0;
 	left = operations;
 	done = 0;
-	*spins = 0;
 	for (uint32_t i = 0; i < depth && left > 0; i++)
 		submit_read(i);
+	ring(&io);
 	if (stamped)
 		stamp();
-	ring(&io);
 	while (done < operations) {
 		half = (operations - left - done + 1) >> 1;
-		*spins += wait_ahead(&io, (half < look_ahead ? half : look_ahead) - 1, spin_limit);
+		wait_ahead(&io, (half < look_ahead ? half : look_ahead) - 1, look_limit);
+		if (stamped)
+			from = now_ns();
 		if (poll_queue(&io) == 0)
 			continue;
-		if (stamped)
-			stamp();
 		ring(&io);
+		if (stamped)
+			busy += stamp() - from - clock_time;
 	}
 	check(failures == 0, "nvme: reads failed");
-	return now_ns() - start;
+	return stamped ? busy : now_ns() - start;
 }
 
 static int compare(const void *a, const void *b)
@@ -301,17 +300,15 @@ static int compare(const void *a, const void *b)
 	return difference < 0 ? -1 : difference > 0;
 }
 
-/* Nanoseconds of a look that finds nothing. */
-static double time_of_look(void)
+/* Nanoseconds from one reading of the clock to the next. */
+static double time_of_clock(void)
 {
 	double least = 1e9;
 
 	for (int i = 0; i < CALIBRATIONS; i++) {
 		uint64_t start = now_ns();
-		double spent;
+		double spent = now_ns() - start;
 
-		wait_ahead(&io, look_ahead - 1, CALIBRATION_SPINS);
-		spent = (double)(now_ns() - start) / CALIBRATION_SPINS;
 		if (spent < least)
 			least = spent;
 	}
@@ -328,16 +325,12 @@ static void measure_depth(long base, uint32_t depth, double *out)
 {
 	long operations = base * (depth < MOST_TIMES ? depth : MOST_TIMES);
 	long warm_up = (operations + 7) / 8;
-	double spent, look;
-	uint64_t spins;
 
-	run_reads(warm_up, depth, 1, &spins);
-	run_reads(warm_up, depth, 0, &spins);
-	look = time_of_look();
-	spent = run_reads(operations, depth, 0, &spins);
-	out[0] = operations / spent * 1e6;
-	out[1] = (spent - spins * look) / operations;
-	run_reads(operations, depth, 1, &spins);
+	run_reads(warm_up, depth, 1);
+	run_reads(warm_up, depth, 0);
+	out[0] = operations / run_reads(operations, depth, 0) * 1e6;
+	clock_time = time_of_clock();
+	out[1] = run_reads(operations, depth, 1) / operations;
 	qsort(latencies, operations, sizeof(double), compare);
 	out[2] = latencies[(long)((operations - 1) * 0.5)] / 1000;
 	out[3] = latencies[(long)((operations - 1) * 0.99)] / 1000;
@@ -359,12 +352,12 @@ static void session(long operations, double *out)
 	free(latencies);
 }
 
-/* Arguments from the third on: LOOK_AHEAD SPIN_LIMIT DEPTH... */
+/* Arguments from the third on: LOOK_AHEAD LOOK_LIMIT DEPTH... */
 static int serve_reads(int argc, char **argv)
 {
-	check(argc > 4 && argc - 4 <= MAX_RESULTS / FIGURES, "usage: PLACE LOOK_AHEAD SPIN_LIMIT DEPTH...");
+	check(argc > 4 && argc - 4 <= MAX_RESULTS / FIGURES, "usage: PLACE LOOK_AHEAD LOOK_LIMIT DEPTH...");
 	look_ahead = atoi(argv[2]);
-	spin_limit = atoll(argv[3]);
+	look_limit = atoll(argv[3]);
 	for (depth_count = 0; depth_count < argc - 4; depth_count++) {
 		depths[depth_count] = atoi(argv[4 + depth_count]);
 		check(depths[depth_count] > 0 && depths[depth_count] <= DEPTH_LIMIT, "nvme: a depth from 1 to 255 is wanted");

@@ -68,8 +68,8 @@ export function drawReads(rows: readonly Row[]): string {
 ![Reads a second over queue depth, and percentiles of the latency, of TypeScript and C](bench-nvme.svg)
 
 One queue pair, so many reads under way, each followed by the next: by the driver (\`Nvme.start\` and its queue), and by a reader in C
-that does the same work (\`bench/c/nvme-reads.h\`). Both wait for up to 16 completions, though not for long, before they poll, and ring once for what
-a poll let them submit. The ratio is that of the reads a second: above 1 TypeScript is faster.
+that does the same work (\`bench/c/nvme-reads.h\`). Both wait for half of what is under way, up to 16 completions, before they poll, and
+ring once for what a poll let them submit. The ratio is that of the reads a second: above 1 TypeScript is faster.
 
 - **null target**: \`bench/c/nvme-target.c\` behind vfio-user. It reads the doorbells from shared memory in a busy loop, checks each command (namespace, blocks,
   memory) and moves no data. Target and reader have a core each. It is faster than either reader from a few reads under way on: what is
@@ -77,10 +77,10 @@ a poll let them submit. The ratio is that of the reads a second: above 1 TypeScr
 - **target at SPDK's pace**: the same, and each read takes the target 350 ns, as it takes SPDK's null block device behind vfio-user.
 - **in the lab**: QEMU's controller by kernel VFIO (group and type 1), in a guest. Emulation dominates: an emulated processor runs both
   readers, a doorbell leaves the guest, and QEMU copies the data. The ratio says that the driver works there as fast as C does, and nothing about hardware.
-- **ns of the host**: the time of a run without that of the looks that found no completion, which are counted, and timed by themselves. What
-  it takes to fetch a cache line that the other core wrote is in it.
-- **percentiles**: from runs of their own, since the clock is read in them, on both sides once for each poll: a read begins when the poll or the first submission that it
-  belongs to ends, and ends when the poll has that took it. The other runs read no clock.
+- **ns of the host**: what a poll with the submissions of its listeners and the doorbells takes, by reads: the waiting before it is not in it. What
+  it takes to fetch cache lines that the other core wrote is.
+- **percentiles** are, like that time, from runs of their own in which both sides read the clock before each poll and after each doorbell. A read begins
+  when its doorbell was rung, and ends when that of the poll that took it was. In the runs for the reads a second nobody reads the clock.
 
 ${tables.join('\n')}`
 }

@@ -1,5 +1,5 @@
 // Reads at random from an NVMe controller through the driver's queue pair: the TypeScript side of `c/nvme-reads.h`, step by step.
-// Arguments: KIND (vfio-user or vfio) PLACE LOOK_AHEAD SPIN_LIMIT DEPTH... Each line of standard input is a number of reads.
+// Arguments: KIND (vfio-user or vfio) PLACE LOOK_AHEAD LOOK_LIMIT DEPTH... Each line of standard input is a number of reads.
 import { createInterface } from 'node:readline'
 import { openDevice, openVfio, parseBdf } from '@uaccel/core'
 import { type CommandListener, Nvme, type NvmeQueue } from '@uaccel/driver-nvme'
@@ -15,9 +15,8 @@ const ENTRIES = 256
 const MAX_PLACES = 1 << 24
 /** The watchdog has nothing to do here. */
 const NEVER_MS = 3_600_000
-/** A look is timed so often, so many at once: the shortest counts, which nothing interrupted. */
-const CALIBRATIONS = 8
-const CALIBRATION_SPINS = 20_000
+/** A reading of the clock is timed so often: the shortest counts. */
+const CALIBRATIONS = 1000
 /** A depth has as many times the reads as it has under way, up to so many. */
 const MOST_TIMES = 8
 
@@ -26,11 +25,9 @@ function nowNs(): number {
   return s * 1e9 + ns
 }
 
-/** Waits for the completion that is `ahead` of the next, so that a batch can grow, for so many looks. Answers how many there were. */
-function wait(queue: NvmeQueue, ahead: number, limit: number): number {
-  let spins = 0
-  while (spins < limit && !queue.peekAhead(ahead)) spins++
-  return spins
+/** Looks for the completion that is `ahead` of the next, so that a batch can grow, no more often than `limit`. */
+function wait(queue: NvmeQueue, ahead: number, limit: number): void {
+  for (let looks = 0; looks < limit && !queue.peekAhead(ahead); looks++);
 }
 
 /**
@@ -110,41 +107,44 @@ class Reads implements CommandListener {
     if (this.stamped) this.fresh[this.freshCount++] = cid
   }
 
-  /** One reading of the clock for what the last poll took, and what was submitted meanwhile. */
-  private stamp(): void {
+  /** The end of the reads that the last poll took, and the beginning of those that were submitted meanwhile and rung for. Answers that time. */
+  private stamp(): number {
     const now = nowNs()
     for (let i = 0; i < this.endedCount; i++) this.latencies[this.latencyCount++] = now - this.ended[i]
     for (let i = 0; i < this.freshCount; i++) this.began[this.fresh[i]] = now
     this.endedCount = 0
     this.freshCount = 0
+    return now
   }
 
   /**
-   * Runs so many reads. Answers the time they took, and how often it was looked for completions. It waits for half of what is under way,
-   * `lookAhead` at most: the controller is left with something to do.
+   * Runs so many reads. Answers the nanoseconds that they took; with `latencies`, and a reading of the clock before and after each turn, those of
+   * the turns alone, without what it waited. It waits for half of what is under way, `lookAhead` at most: the controller is left with something to do.
    */
-  run(operations: number, depth: number, latencies?: Float64Array) {
+  run(operations: number, depth: number, clockNs: number, latencies?: Float64Array): number {
     const { queue } = this
-    this.stamped = latencies !== undefined
+    const stamped = latencies !== undefined
+    this.stamped = stamped
     this.latencies = latencies ?? this.latencies
     this.latencyCount = 0
     this.left = operations
     this.done = 0
-    let spins = 0
-    const start = nowNs()
+    let busyNs = 0
+    let fromNs = 0
+    const startNs = nowNs()
     for (let i = 0; i < depth && this.left > 0; i++) this.submit(i)
-    if (this.stamped) this.stamp()
     queue.ring()
+    if (stamped) this.stamp()
     while (this.done < operations) {
       const half = (operations - this.left - this.done + 1) >> 1
-      spins += wait(queue, (half < lookAhead ? half : lookAhead) - 1, spinLimit)
+      wait(queue, (half < lookAhead ? half : lookAhead) - 1, lookLimit)
+      if (stamped) fromNs = nowNs()
       if (queue.poll() === 0) continue
-      if (this.stamped) this.stamp()
       queue.ring()
+      if (stamped) busyNs += this.stamp() - fromNs - clockNs
     }
-    const spentNs = nowNs() - start
     expect(this.failures, 0, 'reads that failed')
-    return { spentNs, spins }
+    return stamped ? busyNs : nowNs() - startNs
   }
 }
 
@@ -164,44 +164,40 @@ async function session(operations: number): Promise<string> {
     })
     const buffers = device.dma.alloc(ENTRIES * READ_BYTES, { alignBytes: READ_BYTES, name: 'read buffers' })
     const reads = new Reads(nvme, buffers)
-    return depths.map((depth) => figures(reads, nvme.queues[0]!, operations, depth).join(' ')).join(' ')
+    return depths.map((depth) => figures(reads, operations, depth).join(' ')).join(' ')
   } finally {
     await device.release()
     await transport.close()
   }
 }
 
-/** Nanoseconds of a look that finds nothing. */
-function timeOfLook(queue: NvmeQueue): number {
+/** Nanoseconds from one reading of the clock to the next. */
+function timeOfClock(): number {
   let least = Number.POSITIVE_INFINITY
   for (let i = 0; i < CALIBRATIONS; i++) {
     const start = nowNs()
-    wait(queue, lookAhead - 1, CALIBRATION_SPINS)
-    least = Math.min(least, (nowNs() - start) / CALIBRATION_SPINS)
+    least = Math.min(least, nowNs() - start)
   }
   return least
 }
 
 /** FIGURES of `c/nvme-reads.h`. */
-function figures(reads: Reads, queue: NvmeQueue, base: number, depth: number): string[] {
+function figures(reads: Reads, base: number, depth: number): string[] {
   const operations = base * Math.min(depth, MOST_TIMES)
   const latencies = new Float64Array(operations).fill(1) // no page is to be faulted in later
   const warmUp = Math.ceil(operations / 8)
-  reads.run(warmUp, depth, latencies)
-  reads.run(warmUp, depth)
-  const lookNs = timeOfLook(queue)
-  const { spentNs, spins } = reads.run(operations, depth)
-  reads.run(operations, depth, latencies)
+  reads.run(warmUp, depth, 0, latencies)
+  reads.run(warmUp, depth, 0)
+  const kiops = (operations / reads.run(operations, depth, 0)) * 1e6
+  const hostNs = reads.run(operations, depth, timeOfClock(), latencies) / operations
   latencies.sort()
   const at = (part: number) => latencies[Math.floor((operations - 1) * part)]! / 1000
   const [p50, p99, p9999] = [at(0.5), at(0.99), at(0.9999)]
-  const kiops = (operations / spentNs) * 1e6
-  const hostNs = (spentNs - spins * lookNs) / operations
   return [kiops, hostNs, p50, p99, p9999, p9999 / p50].map((figure) => figure.toFixed(3))
 }
 
 /** Servers of other makes do not seal what they share; this process risks only itself. */
 const foreign = { mapUnsealed: true }
 const [kind, place, ...numbers] = process.argv.slice(2) as [string, string, ...string[]]
-const [lookAhead, spinLimit, ...depths] = numbers.map(Number) as [number, number, ...number[]]
+const [lookAhead, lookLimit, ...depths] = numbers.map(Number) as [number, number, ...number[]]
 for await (const line of createInterface({ input: process.stdin })) console.log(await session(Number(line)))

@@ -16,7 +16,7 @@ export const targetDepths = [1, 32, 128] as const
  * have looked so often.
  */
 const LOOK_AHEAD = 16
-const SPIN_LIMIT = 1_000_000
+const LOOK_LIMIT = 1_000_000
 /** Of one depth; a deeper one has up to eight times as many. */
 const READS = 100_000
 /**
@@ -59,7 +59,7 @@ export function readContest(
 }
 
 /** What both readers are told besides where the controller is. */
-export const readerArguments = (depths: readonly number[]) => [LOOK_AHEAD, SPIN_LIMIT, ...depths].map(String)
+export const readerArguments = (depths: readonly number[]) => [LOOK_AHEAD, LOOK_LIMIT, ...depths].map(String)
 /** The reader in TypeScript. */
 export const readerScript = fileURLToPath(new URL('nvme-reader.js', import.meta.url))
 

@@ -1,146 +1,148 @@
 import type { Row } from './measure.js'
-import { depths, places, readRow, targetDepths } from './nvme-reads.js'
+import { depths, places, readRow } from './nvme-reads.js'
 
 const WIDTH = 900
-const HEIGHT = 400
-/** Plot areas: left edge, width; both from TOP to BOTTOM. */
-const TOP = 70
-const BOTTOM = 340
-const panels = { reads: { left: 70, width: 360 }, latency: { left: 520, width: 350 } } as const
+const HEIGHT = 420
+/** Both plots lie between these, each with so much room to the right of its left edge. */
+const TOP = 90
+const BOTTOM = 360
+const PANEL_WIDTH = 360
 
+/** Told apart by colour, and by the mark where colours are not seen. */
 const sides = [
   { key: 'typescript', name: 'TypeScript', marker: 'circle' },
   { key: 'c', name: 'C', marker: 'square' },
 ] as const
 type Side = (typeof sides)[number]
-const percentiles = ['p50', 'p99', 'p99.99'] as const
 
-/** Colours that are told apart on both grounds, and by those who see few: blue and orange, circle and square. */
+interface Panel {
+  readonly left: number
+  readonly title: string
+  /** Figures of the rows, and how their lines are drawn (SVG's stroke-dasharray). */
+  readonly figures: readonly { readonly figure: string; readonly name: string; readonly dashes: string }[]
+  readonly label: (value: number) => string
+}
+
+const panels: readonly Panel[] = [
+  {
+    left: 70,
+    title: 'Reads a second',
+    figures: [{ figure: 'reads', name: '', dashes: 'none' }],
+    label: (thousands) => (thousands >= 1000 ? `${thousands / 1000} M` : `${thousands} k`),
+  },
+  {
+    left: 520,
+    title: 'Latency',
+    figures: [
+      { figure: 'latency p50', name: 'p50', dashes: 'none' },
+      { figure: 'latency p99', name: 'p99', dashes: '7 4' },
+      { figure: 'latency p99.99', name: 'p99.99', dashes: '2 4' },
+    ],
+    label: (us) => (us >= 1 ? `${us} us` : `${Math.round(us * 1000)} ns`),
+  },
+]
+
+/** Blue and orange, darker on a light ground than on a dark one. */
 const style = `
   text { font: 13px system-ui, sans-serif; fill: #1f2328 }
   .title { font-size: 15px; font-weight: 600 }
-  .ground { fill: #ffffff } .axis { stroke: #59636e } .grid { stroke: #d1d9e0 }
-  .typescript { stroke: #0a5cc2; fill: #0a5cc2 } .c { stroke: #b35900; fill: #b35900 }
-  polyline { fill: none !important; stroke-width: 2 } line { stroke-width: 1 } .range { stroke-width: 2 }
+  .ground { fill: #ffffff }
+  .axis { stroke: #59636e }
+  .grid { stroke: #d1d9e0 }
+  .typescript { stroke: #0a5cc2; fill: #0a5cc2 }
+  .c { stroke: #b35900; fill: #b35900 }
+  .sample { stroke: #59636e }
+  polyline { fill: none !important; stroke-width: 2 }
   @media (prefers-color-scheme: dark) {
-    text { fill: #e6edf3 } .ground { fill: #0d1117 } .axis { stroke: #9198a1 } .grid { stroke: #30363d }
-    .typescript { stroke: #58a6ff; fill: #58a6ff } .c { stroke: #f0a04b; fill: #f0a04b }
+    text { fill: #e6edf3 }
+    .ground { fill: #0d1117 }
+    .axis { stroke: #9198a1 }
+    .grid { stroke: #30363d }
+    .typescript { stroke: #58a6ff; fill: #58a6ff }
+    .c { stroke: #f0a04b; fill: #f0a04b }
+    .sample { stroke: #9198a1 }
   }`
 
-const text = (x: number, y: number, content: string, anchor = 'middle', extra = '') =>
-  `<text x="${x.toFixed(1)}" y="${y.toFixed(1)}" text-anchor="${anchor}"${extra}>${content}</text>`
-const stroke = (x1: number, y1: number, x2: number, y2: number, kind: string) =>
-  `<line x1="${x1.toFixed(1)}" y1="${y1.toFixed(1)}" x2="${x2.toFixed(1)}" y2="${y2.toFixed(1)}" class="${kind}"/>`
+type Anchor = 'start' | 'middle' | 'end'
+const round = (value: number) => value.toFixed(1)
+const text = (x: number, y: number, content: string, anchor: Anchor, kind = '') =>
+  `<text x="${round(x)}" y="${round(y)}" text-anchor="${anchor}" class="${kind}">${content}</text>`
+const horizontal = (left: number, y: number, kind: string) =>
+  `<line x1="${left}" y1="${round(y)}" x2="${left + PANEL_WIDTH}" y2="${round(y)}" class="${kind}"/>`
+const curve = (points: readonly (readonly [number, number])[], kind: string, dashes: string) =>
+  `<polyline points="${points.map(([x, y]) => `${round(x)},${round(y)}`).join(' ')}" class="${kind}" stroke-dasharray="${dashes}"/>`
+const mark = ({ key, marker }: Side, x: number, y: number) =>
+  marker === 'circle'
+    ? `<circle cx="${round(x)}" cy="${round(y)}" r="4" class="${key}"/>`
+    : `<rect x="${round(x - 4)}" y="${round(y - 4)}" width="8" height="8" class="${key}"/>`
 
-function mark({ key, marker }: Side, x: number, y: number): string {
-  return marker === 'circle'
-    ? `<circle cx="${x.toFixed(1)}" cy="${y.toFixed(1)}" r="4" class="${key}"/>`
-    : `<rect x="${(x - 4).toFixed(1)}" y="${(y - 4).toFixed(1)}" width="8" height="8" class="${key}"/>`
+/** 1, 2, 5, 10, 20 and so on, from the last that is not above the least value to the first that is not below the greatest. */
+function ticksAround(values: readonly number[]): number[] {
+  const tick = (n: number) => [1, 2, 5][((n % 3) + 3) % 3]! * 10 ** Math.floor(n / 3)
+  let first = 3 * Math.floor(Math.log10(Math.min(...values)))
+  while (tick(first + 1) <= Math.min(...values)) first++
+  const ticks = [tick(first), tick(first + 1)]
+  while (ticks.at(-1)! < Math.max(...values)) ticks.push(tick(first + ticks.length))
+  return ticks
 }
 
-/** A logarithmic axis over whole powers of ten around the values: where a value is, and a grid with its labels. */
-function logarithmic(
-  values: readonly number[],
-  left: number,
-  width: number,
-  label: (value: number) => string,
-) {
-  const first = Math.floor(Math.log10(Math.min(...values)))
-  const last = Math.max(first + 1, Math.ceil(Math.log10(Math.max(...values))))
-  const y = (value: number) => BOTTOM - ((Math.log10(value) - first) / (last - first)) * (BOTTOM - TOP)
-  const powers = Array.from({ length: last - first + 1 }, (_, i) => 10 ** (first + i))
-  const grid = powers.map((power) => {
-    const at = y(power)
-    return stroke(left, at, left + width, at, 'grid') + text(left - 8, at + 4, label(power), 'end')
-  })
-  return { y, grid: grid.join('\n') }
-}
-
-/** The medians of a figure over the depths that were measured. */
-function series(rows: readonly Row[], wanted: readonly number[], figure: string, side: Side) {
-  return wanted.flatMap((depth) => {
-    const row = rows.find(({ name }) => name === readRow(places.null, depth, figure))
-    return row === undefined ? [] : [{ depth, value: row[side.key] }]
-  })
-}
-
-function drawCurves(rows: readonly Row[]): string {
-  const { left, width } = panels.reads
-  const curves = sides.map((side) => ({ side, points: series(rows, depths, 'reads', side) }))
-  const { y, grid } = logarithmic(
-    curves.flatMap(({ points }) => points.map(({ value }) => value)),
-    ...([left, width] as const),
-    (thousands) => (thousands >= 1000 ? `${thousands / 1000} M` : `${thousands} k`),
-  )
-  const steps = Math.log2(depths.at(-1)!)
-  const x = (depth: number) => left + 12 + (Math.log2(depth) / steps) * (width - 24)
-  const drawn = curves.map(({ side, points }) => {
-    const at = points.map(({ depth, value }) => [x(depth), y(value)] as const)
-    const path = at.map(([px, py]) => `${px.toFixed(1)},${py.toFixed(1)}`).join(' ')
-    return `<polyline points="${path}" class="${side.key}"/>\n${at.map(([px, py]) => mark(side, px, py)).join('\n')}`
-  })
-  return [
-    text(left, 30, 'Reads a second', 'start', ' class="title"'),
-    grid,
-    stroke(left, BOTTOM, left + width, BOTTOM, 'axis'),
-    ...depths.map((depth) => text(x(depth), BOTTOM + 20, `${depth}`)),
-    text(left + width / 2, BOTTOM + 42, 'queue depth'),
-    ...drawn,
-  ].join('\n')
-}
-
-function drawRanges(rows: readonly Row[]): string {
-  const { left, width } = panels.latency
-  const groups = sides.map((side) => ({
-    side,
-    values: percentiles.map((name) => series(rows, targetDepths, `latency ${name}`, side)),
-  }))
-  const { y, grid } = logarithmic(
-    groups.flatMap(({ values }) => values.flat().map(({ value }) => value)),
-    ...([left, width] as const),
-    (us) => `${us} us`,
-  )
-  const room = width / targetDepths.length
-  const middle = (i: number) => left + room * (i + 0.5)
-  const drawn = groups.flatMap(({ side, values }, which) =>
-    targetDepths.flatMap((depth, i) => {
-      const found = values.flatMap((points) => points.filter((point) => point.depth === depth))
-      if (found.length === 0) return []
-      const px = middle(i) + (which === 0 ? -12 : 12)
-      const ys = found.map(({ value }) => y(value))
-      return [
-        stroke(px, Math.min(...ys), px, Math.max(...ys), `range ${side.key}`),
-        ...ys.map((py) => mark(side, px, py)),
-        ...ys.map((py, at) =>
-          text(px + (which === 0 ? -9 : 9), py + 4, percentiles[at]!, which === 0 ? 'end' : 'start'),
-        ),
-      ]
+function drawPanel({ left, title, figures, label }: Panel, rows: readonly Row[]): string {
+  const curves = figures.flatMap(({ figure, dashes }) =>
+    sides.map((side) => {
+      const points = depths.flatMap((depth) => {
+        const row = rows.find(({ name }) => name === readRow(places.null, depth, figure))
+        return row === undefined ? [] : [{ depth, value: row[side.key] }]
+      })
+      return { side, dashes, points }
     }),
   )
+  const ticks = ticksAround(curves.flatMap(({ points }) => points.map(({ value }) => value)))
+  const [low, high] = [Math.log(ticks[0]!), Math.log(ticks.at(-1)!)]
+  const x = (depth: number) => left + 12 + (Math.log2(depth) / Math.log2(depths.at(-1)!)) * (PANEL_WIDTH - 24)
+  const y = (value: number) => BOTTOM - ((Math.log(value) - low) / (high - low)) * (BOTTOM - TOP)
+  const named = figures.filter(({ name }) => name !== '')
   return [
-    text(left, 30, 'Latency: p50, p99, p99.99', 'start', ' class="title"'),
-    grid,
-    stroke(left, BOTTOM, left + width, BOTTOM, 'axis'),
-    ...targetDepths.map((depth, i) => text(middle(i), BOTTOM + 20, `${depth}`)),
-    text(left + width / 2, BOTTOM + 42, 'queue depth'),
-    ...drawn,
+    text(left, 30, title, 'start', 'title'),
+    ...named.flatMap(({ name, dashes }, i) => [
+      curve(
+        [
+          [left + 120 * i, 60],
+          [left + 120 * i + 34, 60],
+        ],
+        'sample',
+        dashes,
+      ),
+      text(left + 120 * i + 42, 64, name, 'start'),
+    ]),
+    ...ticks.flatMap((tick) => [
+      horizontal(left, y(tick), 'grid'),
+      text(left - 8, y(tick) + 4, label(tick), 'end'),
+    ]),
+    horizontal(left, BOTTOM, 'axis'),
+    ...depths.map((depth) => text(x(depth), BOTTOM + 20, `${depth}`, 'middle')),
+    text(left + PANEL_WIDTH / 2, BOTTOM + 42, 'queue depth', 'middle'),
+    ...curves.flatMap(({ side, dashes, points }) => {
+      const at = points.map(({ depth, value }) => [x(depth), y(value)] as const)
+      return [curve(at, side.key, dashes), ...at.map(([px, py]) => mark(side, px, py))]
+    }),
   ].join('\n')
 }
 
-/** `docs/bench-nvme.svg`: reads from the null target, legible on a light and on a dark ground. Empty where they were not measured. */
+/** `docs/bench-nvme.svg`: reads from the null target, legible on a light and on a dark ground. */
 export function drawPlot(rows: readonly Row[]): string {
-  const measured = series(rows, targetDepths, 'reads', sides[0]).length === targetDepths.length
-  const legend = sides.map(
-    (side, i) => mark(side, 640 + 110 * i, 50) + text(652 + 110 * i, 54, side.name, 'start'),
-  )
+  const measured = rows.some(({ name }) => name === readRow(places.null, depths[0], 'reads'))
+  const legend = sides.flatMap((side, i) => [
+    mark(side, 74 + 120 * i, 60),
+    text(86 + 120 * i, 64, side.name, 'start'),
+  ])
   const body = measured
-    ? [drawCurves(rows), drawRanges(rows), ...legend].join('\n')
-    : text(WIDTH / 2, HEIGHT / 2, 'Not measured')
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" width="${WIDTH}" height="${HEIGHT}" role="img" aria-label="NVMe reads a second over queue depth, and percentiles of their latency, of TypeScript and C">
+    ? [...panels.map((panel) => drawPanel(panel, rows)), ...legend]
+    : [text(WIDTH / 2, HEIGHT / 2, 'Not measured', 'middle')]
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" width="${WIDTH}" height="${HEIGHT}" role="img" aria-label="NVMe reads a second and percentiles of their latency over queue depth, of TypeScript and C">
 <style>${style}
 </style>
 <rect width="${WIDTH}" height="${HEIGHT}" rx="6" class="ground"/>
-${body}
+${body.join('\n')}
 </svg>
 `
 }
