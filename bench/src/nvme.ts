@@ -93,7 +93,7 @@ function reads(queue: NvmeQueue, controller: InstantController, perDoorbell: num
 
 /** Fills the queue. Answers the block after the last. */
 function build(queue: NvmeQueue, listener: CommandListener, perDoorbell: number, first: number): number {
-  let lba = first
+  let lba = first | 0
   for (let from = 0; from < DEPTH; from += perDoorbell) {
     const end = Math.min(from + perDoorbell, DEPTH)
     for (let i = from; i < end; i++) {
@@ -133,7 +133,10 @@ export async function nvme(measure: Measure): Promise<void> {
         completionDoorbell: COMPLETION_DOORBELL,
       })
       const controller = new InstantController(memory.submissions.i32, memory.completions.i32)
-      const baseline = startBaseline('nvme-queue', [String(perDoorbell), String(IO_BYTES), '0x100000000'])
+      const baseline = startBaseline(
+        'nvme-queue',
+        [ENTRIES, perDoorbell, IO_BYTES, '0x100000000'].map(String),
+      )
       try {
         await measure({
           // Polling is the same for both.
