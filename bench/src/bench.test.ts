@@ -73,6 +73,8 @@ t.test('a quick run has every row, and nothing but JSON on stdout', needsCompile
       'NVMe: build a 4 KiB read and ring its doorbell, 1 per doorbell',
       'NVMe: build a 4 KiB read and ring its doorbell, 32 per doorbell',
       'NVMe: poll a completion',
+      'NVMe: build a 4 KiB read and ring its doorbell, 32 per doorbell, four queues in turn',
+      'NVMe: poll a completion, four queues in turn',
       ...(cores ? reads('NVMe, null target', [1, 4, 16, 32, 64, 128]) : []),
       ...(cores ? reads("NVMe, target at SPDK's pace", [1, 32, 128]) : []),
       ...(lab ? reads("NVMe, QEMU's in the lab", [1, 32, 128]) : []),
