@@ -98,7 +98,7 @@ class Reads implements CommandListener {
     random ^= random >>> 17
     random ^= random << 5
     this.random = random
-    const lba = (random & this.mask) * this.blocks
+    const lba = Math.imul(random & this.mask, this.blocks)
     const low = this.low[buffer]
     const high = this.high[buffer]
     const cdw12 = this.blocks - 1
