@@ -44,6 +44,7 @@ t.test('a quick run has every row, and nothing but JSON on stdout', needsCompile
     [
       'register read',
       'register read, bare array',
+      'register read, bare array, value kept',
       'register write',
       'register write, bare array',
       'register read, once a mapping was taken back',

@@ -54,8 +54,9 @@ ${machineLine(machine)}.
 
 - **register**: one access to a mapped 32-bit register whose BAR is memory, through the accessor of \`mapBar\` and through a bare
   typed array, against one volatile access. Memory answers within a cycle, which no device does: the accessor's own cost is seen.
-  V8 compiles an accessor into an access of a fixed address until a mapping is taken back for the first time (a reset, a release), in that thread;
-  then each access loads where its mapping is.
+  V8 compiles an accessor that a program knows into an access of a fixed address. What a read costs more than that is one store, of the
+  value ("value kept"): without it V8 would delete a read whose value nobody uses, and the device would not see it. Once a mapping was taken back and
+  touched (a release, a reset, a loss), nothing changes for others, and those of a device that was reset are compiled anew.
 - **submission + completion**: a 64-byte descriptor is filled and announced, a 16-byte completion is found by its phase bit and
   consumed, a device in the same loop completes at once. The rings are those of \`@uaccel/memory\`, in DMA memory.
 - **NPU driver**: a job of one step through the driver's queue, with its bookkeeping and callback, 255 for one doorbell; the
