@@ -63,8 +63,10 @@ ${machineLine(machine)}.
   completions are written by the benchmark and not timed.
 - **queue of a client / of the driver's process**: both are TypeScript, and the column of C is the driver's process. Submission and completion without the time of
   the device, as above; and round trips to a model in a process of its own, where one job at a time has to wake the device, which a client has the server do.
-- **eventfd to handler**: from right before the write, in another process, to the first line of the handler, both by
-  CLOCK_MONOTONIC, against an epoll loop. The listener sleeps when the event comes.
+- **eventfd to handler, to a thread that blocks**: from right before the write, in another process, to the first line that handles it, both by
+  CLOCK_MONOTONIC, against an epoll loop. The listener sleeps when the event comes. The uv engine is that of the main thread; the
+  epoll engine that of worker threads with an event loop, where a helper thread sleeps in the kernel and wakes the loop: two threads
+  wake, one after the other. A worker that needs no event loop blocks by itself (\`waitSync\`), and has the count in hand by then.
 - **region read**: a 4-byte REGION_READ over vfio-user and its reply, each client against the same server, and each server
   under the same client. On one core it is the work of both ends; free to move, the time to wake the other core comes on top.
 - **node command**: \`version\`, which every device answers, from a client's process to a node's server and back, against a ping-pong
