@@ -7,6 +7,7 @@ import { compilerVersion } from './baseline.js'
 import { eventfd } from './eventfd.js'
 import { type Benchmark, fullEffort, measureContest, quickEffort, type Row } from './measure.js'
 import { nodeCommand, share } from './node.js'
+import { nvme } from './nvme.js'
 import { regionRead } from './region-read.js'
 import { register } from './register.js'
 import { drawPage, drawTable, type Machine } from './report.js'
@@ -16,6 +17,7 @@ import { userQueue } from './user-queue.js'
 const benchmarks: Readonly<Record<string, Benchmark>> = {
   register,
   ring,
+  nvme,
   'user-queue': userQueue,
   eventfd,
   'region-read': regionRead,

@@ -17,7 +17,7 @@ const PHASE = { word: 3, bit: 16 } as const
 const DOORBELL = { SQ_TAIL: 0, CQ_HEAD: 4 } as const
 
 /** A page of doorbells that is memory. */
-const doorbellDevice = defineModel({
+export const doorbellDevice = defineModel({
   identity: { name: 'doorbells', vendor: 0x1234, device: 0x0002, classCode: 0x120000 },
   bars: [
     { index: 0, sizeBytes: 4096, kind: 'mem32', memory: [{ name: 'page', offset: 0, sizeBytes: 4096 }] },

@@ -1,5 +1,5 @@
 import { PAGE_BYTES } from './command.js'
-import { MAX_TRANSFER_BYTES } from './queue.js'
+import { MAX_TRANSFER_BYTES } from './prp.js'
 
 /** What Identify Controller says (NVMe base 1.4, figure 247). */
 export interface ControllerIdentity {

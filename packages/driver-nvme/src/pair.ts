@@ -1,7 +1,8 @@
 import type { DmaDomain, DmaRegion } from '@uaccel/memory'
 import type { AdminQueue } from './admin.js'
 import { Admin, COMMAND_BYTES, COMPLETION_BYTES, PAGE_BYTES } from './command.js'
-import { type Doorbells, listBytes, NvmeQueue } from './queue.js'
+import { listBytes } from './prp.js'
+import { type Doorbells, NvmeQueue } from './queue.js'
 
 /** A queue pair and where its rings are. */
 export interface Pair {

@@ -1,61 +1,14 @@
 import { readFileSync } from 'node:fs'
 import { PerformanceObserver } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { DmaRegion } from '@uaccel/memory'
 import t from 'tap'
-import { type CommandListener, listBytes, NvmeQueue } from '../src/queue.js'
+import { listBytes } from '../src/prp.js'
+import type { CommandListener } from '../src/queue.js'
+import { bareQueue } from './bare.js'
 
 const ENTRIES = 64
 const LISTS = 0x10_0000
 const WRAP = 0x7_ffff_f000n // its next page is in the next 4 GiB
-
-/** A queue over plain memory; the test is the device. */
-function bench() {
-  const region = (bytes: number, iova: bigint) => {
-    const memory = new ArrayBuffer(bytes)
-    return { i32: new Int32Array(memory), iova } as unknown as DmaRegion
-  }
-  const bytes = ENTRIES * listBytes(128 * 1024)
-  const memory = {
-    submissions: region(ENTRIES * 64, 0n),
-    completions: region(ENTRIES * 16, 0n),
-    lists: region(bytes, BigInt(LISTS)),
-  }
-  const rung: [number, number][] = []
-  const state = { silent: false, writes: 0 }
-  const doorbells = {
-    write32(offset: number, value: number) {
-      state.writes++
-      if (!state.silent) rung.push([offset, value])
-    },
-  }
-  const cq = memory.completions.i32
-  const queue = new NvmeQueue({
-    id: 3,
-    entries: ENTRIES,
-    memory,
-    doorbells,
-    submissionDoorbell: 24,
-    completionDoorbell: 28,
-  })
-  let [tail, phase] = [0, 1]
-  return {
-    queue,
-    rung,
-    state,
-    sq: memory.submissions.i32,
-    lists: memory.lists.i32,
-    /** Writes a completion as the device would. */
-    complete(cid: number, head: number, status = 0, result = 0, id = 3) {
-      const at = tail * 4
-      cq[at] = result
-      cq[at + 2] = (id << 16) | head
-      cq[at + 3] = cid | (phase << 16) | (status << 17)
-      tail = (tail + 1) % ENTRIES
-      if (tail === 0) phase ^= 1
-    },
-  }
-}
 
 const ended: [number, number, number][] = []
 const listener: CommandListener = {
@@ -66,7 +19,7 @@ const listener: CommandListener = {
 }
 
 t.test('words of a command, PRP1 and PRP2, and lists', async (t) => {
-  const { queue, sq, lists, rung } = bench()
+  const { queue, sq, lists, rung } = bareQueue()
   const address = (at: number) => (BigInt(sq[at + 1]!) << 32n) | BigInt(sq[at]! >>> 0)
   const submit = (at: bigint, bytes: number) =>
     queue.submit(2, 1, Number(BigInt.asIntN(32, at)), Number(at >> 32n), bytes, 5, 6, 7, listener)
@@ -100,7 +53,7 @@ t.test('words of a command, PRP1 and PRP2, and lists', async (t) => {
 })
 
 t.test('completions in any order, over many turns', async (t) => {
-  const { queue, complete, rung } = bench()
+  const { queue, complete, rung } = bareQueue()
   let head = 0
   for (let round = 0; round < 20; round++) {
     const cids: number[] = []
@@ -120,19 +73,19 @@ t.test('completions in any order, over many turns', async (t) => {
 
 t.test('hostile completions', async (t) => {
   for (const [name, lie] of [
-    ['CID of nothing', (b: ReturnType<typeof bench>) => b.complete(1, 1)],
-    ['CID out of range', (b: ReturnType<typeof bench>) => b.complete(0xffff, 1)],
-    ['another queue', (b: ReturnType<typeof bench>, cid: number) => b.complete(cid, 1, 0, 0, 4)],
-    ['head of what nobody wrote', (b: ReturnType<typeof bench>, cid: number) => b.complete(cid, 2)],
-    ['head beyond the ring', (b: ReturnType<typeof bench>, cid: number) => b.complete(cid, 0xffff)],
+    ['CID of nothing', (b: ReturnType<typeof bareQueue>) => b.complete(1, 1)],
+    ['CID out of range', (b: ReturnType<typeof bareQueue>) => b.complete(0xffff, 1)],
+    ['another queue', (b: ReturnType<typeof bareQueue>, cid: number) => b.complete(cid, 1, 0, 0, 4)],
+    ['head of what nobody wrote', (b: ReturnType<typeof bareQueue>, cid: number) => b.complete(cid, 2)],
+    ['head beyond the ring', (b: ReturnType<typeof bareQueue>, cid: number) => b.complete(cid, 0xffff)],
   ] as const) {
-    const b = bench()
+    const b = bareQueue()
     const cid = b.queue.submit(0, 1, 0, 0, 0, 0, 0, 0, listener)
     lie(b, cid)
     t.throws(() => b.queue.poll(), { code: 'ERR_ACCEL_IO' }, name)
     t.equal(b.queue.inFlight, 1, 'it is still under way')
   }
-  const b = bench()
+  const b = bareQueue()
   const cid = b.queue.submit(0, 1, 0, 0, 0, 0, 0, 0, listener)
   b.complete(cid, 1)
   b.complete(cid, 1)
@@ -141,7 +94,7 @@ t.test('hostile completions', async (t) => {
 })
 
 t.test('a listener that submits: its doorbell comes after that of the completions', async (t) => {
-  const { queue, complete, rung } = bench()
+  const { queue, complete, rung } = bareQueue()
   const again: CommandListener = {
     completed() {
       queue.submit(0, 1, 0, 0, 0, 0, 0, 0, listener)
@@ -161,8 +114,50 @@ t.test('a listener that submits: its doorbell comes after that of the completion
   ])
 })
 
+t.test('a listener that fails the queue it is called by', async (t) => {
+  const { queue, complete } = bareQueue()
+  let thrown: unknown
+  const cid = queue.submit(0, 1, 0, 0, 0, 0, 0, 0, {
+    completed() {
+      t.equal(queue.inFlight, 1, 'the other one')
+      try {
+        queue.fail(() => t.fail('nobody is told') as never)
+      } catch (error) {
+        thrown = error
+      }
+    },
+    failed: () => t.fail('nobody is told'),
+  })
+  queue.submit(0, 1, 0, 0, 0, 0, 0, 0, listener)
+  complete(cid, 1)
+  t.equal(queue.poll(), 1)
+  t.match(thrown, { code: 'ERR_ACCEL_BUSY' })
+  t.equal(queue.inFlight, 1)
+})
+
+t.test('a listener that throws: the others are told, and it is reported', async (t) => {
+  const { queue, complete, rung } = bareQueue()
+  const reported = new Promise((resolve) => process.once('uncaughtException', resolve))
+  const bad: CommandListener = {
+    completed() {
+      throw new Error('a mistake')
+    },
+    failed() {},
+  }
+  const cids = [bad, listener, listener].map((each) => queue.submit(0, 1, 0, 0, 0, 0, 0, 0, each))
+  for (const cid of cids) complete(cid, 3)
+  ended.length = 0
+  t.equal(queue.poll(), 3)
+  t.same(
+    ended.map(([cid]) => cid),
+    cids.slice(1),
+  )
+  t.same(rung, [[28, 3]], 'one doorbell')
+  t.match(await reported, { message: 'a mistake' })
+})
+
 t.test('a million operations allocate nothing', async (t) => {
-  const { queue, complete, state } = bench()
+  const { queue, complete, state } = bareQueue()
   state.silent = true
   let done = 0
   const count: CommandListener = {
@@ -208,6 +203,6 @@ t.test('a million operations allocate nothing', async (t) => {
 })
 
 t.test('the driver knows nothing of its model', async (t) => {
-  for (const file of ['queue', 'nvme', 'jobs', 'identify', 'command', 'driver'])
+  for (const file of ['queue', 'prp', 'nvme', 'jobs', 'identify', 'command', 'driver'])
     t.notMatch(readFileSync(new URL(`../../src/${file}.ts`, import.meta.url), 'utf8'), /model\//, file)
 })

@@ -94,9 +94,15 @@ export class ProducerRing {
    * refused: `ERR_ACCEL_IO`.
    */
   consumed(head: number): void {
-    const { mask } = this
-    if (((head - this.headSlot) & mask) > this.pending || head < 0 || head > mask) this.refuse(head)
+    if (head < 0 || head > this.mask || !this.take(head)) this.refuse(head)
+  }
+
+  /** As {@link consumed}, of a head that the caller saw to be a slot of the ring: answers false for what it refuses. */
+  take(head: number): boolean {
+    const { mask, headSlot } = this
+    if (((head - headSlot) & mask) > ((this.tailSlot - headSlot) & mask)) return false
     this.headSlot = head
+    return true
   }
 
   /** Back to empty, after the device's queue was reset. */
@@ -158,6 +164,11 @@ export class CompletionRing {
   /** Index of the next entry to be consumed: what the doorbell takes. */
   get head(): number {
     return this.headSlot
+  }
+
+  /** The phase bit of entries that are new, in its place: for a loop of the caller's own over `words`, which ends with {@link advance}. */
+  get phase(): number {
+    return this.expected
   }
 
   /** Index in `words` of the oldest entry that is new, or -1 where there is none. A plain load: V8 does not hoist it out of a polling loop. */
