@@ -62,6 +62,7 @@ t.test('a quick run has every row, and nothing but JSON on stdout', needsCompile
     [
       'register read',
       'register read, bare array',
+      'register read, bare array, value kept',
       'register write',
       'register write, bare array',
       'register read, once a mapping was taken back',
@@ -85,6 +86,8 @@ t.test('a quick run has every row, and nothing but JSON on stdout', needsCompile
       'eventfd to handler, uv engine, p99',
       'eventfd to handler, epoll engine, p50',
       'eventfd to handler, epoll engine, p99',
+      'eventfd to a thread that blocks, p50',
+      'eventfd to a thread that blocks, p99',
       'region read, one core: client, on a C server',
       'region read, one core: client, on a TypeScript server',
       'region read, one core: server, for a C client',

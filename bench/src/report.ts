@@ -81,8 +81,9 @@ ${machineLine(machine)}.
 ${leftOut.map((what) => `\nLeft out: ${what}\n`).join('')}
 - **register**: one access to a mapped 32-bit register whose BAR is memory, through the accessor of \`mapBar\` and through a bare
   typed array, against one volatile access. Memory answers within a cycle, which no device does: the accessor's own cost is seen.
-  V8 compiles an accessor into an access of a fixed address until a mapping is taken back for the first time (a reset, a release), in that thread;
-  then each access loads where its mapping is.
+  V8 compiles an accessor that a program knows into an access of a fixed address. What a read costs more than that is one store, of the
+  value ("value kept"): without it V8 would delete a read whose value nobody uses, and the device would not see it. Once a mapping was taken back and
+  touched (a release, a reset, a loss), nothing changes for others, and those of a device that was reset are compiled anew.
 - **submission + completion**: a 64-byte descriptor is filled and announced, a 16-byte completion is found by its phase bit and
   consumed, a device in the same loop completes at once. The rings are those of \`@uaccel/memory\`, in DMA memory.
 - **NPU driver**: a job of one step through the driver's queue, with its bookkeeping and callback, 255 for one doorbell; the
@@ -92,8 +93,10 @@ ${leftOut.map((what) => `\nLeft out: ${what}\n`).join('')}
   and is not timed; the doorbell is memory. ${gain(rows, buildRow(1), buildRow(32))}
 - **queue of a client / of the driver's process**: both are TypeScript, and the column of C is the driver's process. Submission and completion without the time of
   the device, as above; and round trips to a model in a process of its own, where one job at a time has to wake the device, which a client has the server do.
-- **eventfd to handler**: from right before the write, in another process, to the first line of the handler, both by
-  CLOCK_MONOTONIC, against an epoll loop. The listener sleeps when the event comes.
+- **eventfd to handler, to a thread that blocks**: from right before the write, in another process, to the first line that handles it, both by
+  CLOCK_MONOTONIC, against an epoll loop. The listener sleeps when the event comes. The uv engine is that of the main thread; the
+  epoll engine that of worker threads with an event loop, where a helper thread sleeps in the kernel and wakes the loop: two threads
+  wake, one after the other. A worker that needs no event loop blocks by itself (\`waitSync\`), and has the count in hand by then.
 - **region read**: a 4-byte REGION_READ over vfio-user and its reply, each client against the same server, and each server
   under the same client. On one core it is the work of both ends; free to move, the time to wake the other core comes on top.
 - **node command**: \`version\`, which every device answers, from a client's process to a node's server and back, against a ping-pong

@@ -294,6 +294,11 @@ class VfioUserTransport implements Transport {
     closeRegions(this.regions)
   }
 
+  /** The socket too: the server may want to read memory that only this process can reach, before it has anything to tell. */
+  get attention(): readonly number[] {
+    return [this.#connection.fd, ...this.#notices.map(({ event }) => event.fd)]
+  }
+
   /** Has `handler` called when the server fires that interrupt. One that has it and refuses to arm it does not fire it either. */
   #notify(type: 'err' | 'req', handler: () => void): void {
     if (this.irqs[type].count === 0) return
