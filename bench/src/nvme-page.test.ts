@@ -47,7 +47,7 @@ t.test('a target is met, or missed and why, or not measured', async (t) => {
   t.match(end('NVMe reads, null target, depth 32: p99.99 / p50'), /^missed\. /)
   t.equal(end('NVMe 4 KiB random reads in the lab, depth 128: reads a second'), 'met')
   t.match(end('NVMe: poll a completion'), /^missed\. /)
-  t.equal(end('register accessor / typed array, read'), 'met', 'of two rows of TypeScript')
+  t.equal(end('register read: accessor / typed array'), 'met', 'of two rows of TypeScript')
   for (const { what, why } of targets) t.match(why, /^[A-Z].{40,}\.$/s, `${what} has a reason`)
 })
 
