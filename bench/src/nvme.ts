@@ -1,6 +1,6 @@
 import { openDevice } from '@uaccel/core'
-import { type CommandListener, NvmeQueue } from '@uaccel/driver-nvme/queue'
-import { DmaBuffer, type DmaRegion } from '@uaccel/memory'
+import { type CommandListener, NvmeQueue, type QueueCalls } from '@uaccel/driver-nvme/queue'
+import { DmaBuffer, type DmaRegion, withOwnCode } from '@uaccel/memory'
 import { loopback } from '@uaccel/model'
 import { startBaseline } from './baseline.js'
 import { expect, type Measure } from './measure.js'
@@ -11,12 +11,10 @@ const DEPTH = ENTRIES - 1
 const COMMAND_WORDS = 16
 const COMPLETION_WORDS = 4
 const QUEUE_ID = 1
-const SUBMISSION_DOORBELL = 0
-const COMPLETION_DOORBELL = 4
 const PHASE = 1 << 16
-/** The data of the reads: in the second 4 GiB, a page each. */
+/** The data of the reads: a page each, in the second 4 GiB. */
 const IO_BYTES = 4096
-const DATA = { low: 0, high: 1 } as const
+const DATA_HIGH = 1
 
 /** The row of so many commands for a doorbell. */
 export const buildRow = (perDoorbell: number) =>
@@ -70,18 +68,45 @@ class Counter implements CommandListener {
   }
 }
 
-/** Reads of 4 KiB through a queue pair: so many commands for a doorbell. Answers nanoseconds to build one, and to poll its completion. */
-function reads(queue: NvmeQueue, controller: InstantController, perDoorbell: number) {
+/** A queue pair, as a loop drives it, and its controller. */
+interface Pair {
+  readonly calls: QueueCalls
+  readonly controller: InstantController
+}
+
+/** Fills a queue with reads of 4 KiB, so many commands for a doorbell. Answers the block after the last. */
+type Build = (calls: QueueCalls, listener: CommandListener, perDoorbell: number, first: number) => number
+
+const makeBuild =
+  (depth: number, ioBytes: number, high: number): Build =>
+  (calls, listener, perDoorbell, first) => {
+    let lba = first | 0
+    for (let from = 0; from < depth; from += perDoorbell) {
+      const end = Math.min(from + perDoorbell, depth)
+      for (let i = from; i < end; i++) {
+        calls.submit(2, 1, i * ioBytes, high, ioBytes, lba, 0, 7, listener)
+        lba = (lba + 8) | 0
+      }
+      calls.ring()
+    }
+    return lba
+  }
+
+/** Answers nanoseconds to build a command, and to poll its completion, through one pair after the other. */
+function reads(pairs: readonly Pair[], perDoorbell: number) {
+  // As a program that does nothing else: this loop has not seen the queues of the other rows.
+  const build = withOwnCode(makeBuild)(DEPTH, IO_BYTES, DATA_HIGH)
   return (operations: number): [number, number] => {
     const counter = new Counter()
     let [buildingMs, pollingMs, lba, done, wanted] = [0, 0, 0, 0, 0]
-    while (done < operations) {
+    for (let turn = 0; done < operations; turn++) {
+      const { calls, controller } = pairs[turn % pairs.length]
       let start = performance.now()
-      lba = build(queue, counter, perDoorbell, lba)
+      lba = build(calls, counter, perDoorbell, lba)
       buildingMs += performance.now() - start
       controller.work(DEPTH)
       start = performance.now()
-      done += queue.poll()
+      done += calls.poll()
       pollingMs += performance.now() - start
     }
     for (let i = 0; i < done; i++) wanted = (wanted + 8 * i) | 0
@@ -91,59 +116,57 @@ function reads(queue: NvmeQueue, controller: InstantController, perDoorbell: num
   }
 }
 
-/** Fills the queue. Answers the block after the last. */
-function build(queue: NvmeQueue, listener: CommandListener, perDoorbell: number, first: number): number {
-  let lba = first | 0
-  for (let from = 0; from < DEPTH; from += perDoorbell) {
-    const end = Math.min(from + perDoorbell, DEPTH)
-    for (let i = from; i < end; i++) {
-      queue.submit(2, 1, DATA.low + i * IO_BYTES, DATA.high, IO_BYTES, lba, 0, 7, listener)
-      lba = (lba + 8) | 0
-    }
-    queue.ring()
-  }
-  return lba
-}
+/** The rows, and how each is measured. C has one queue in all of them. */
+const uses = [
+  { perDoorbell: 1, queues: 1, rows: [buildRow(1)] },
+  { perDoorbell: 32, queues: 1, rows: [buildRow(32), 'NVMe: poll a completion'] },
+  {
+    perDoorbell: 32,
+    queues: 4,
+    rows: [`${buildRow(32)}, four queues in turn`, 'NVMe: poll a completion, four queues in turn'],
+  },
+] as const
 
-/** A queue pair of the NVMe driver: all its bookkeeping, in DMA memory and with doorbells in a BAR, without the time that a device takes. */
+/** Queue pairs of the NVMe driver: all their bookkeeping, in DMA memory and with doorbells in a BAR, without the time that a device takes. */
 export async function nvme(measure: Measure): Promise<void> {
   const transport = loopback(doorbellDevice)
   const device = openDevice(transport)
   const memories: DmaBuffer[] = []
-  const region = (sizeBytes: number, iova = 0n) => {
+  const region = (sizeBytes: number) => {
     const buffer = DmaBuffer.create(sizeBytes, { name: 'queue pair' })
     memories.push(buffer)
-    return { i32: buffer.i32, iova } as unknown as DmaRegion
+    return { i32: buffer.i32, iova: 0n } as unknown as DmaRegion
   }
   try {
     await device.enable()
     const doorbells = await device.mapMemory(0)
-    for (const perDoorbell of [1, 32]) {
-      const memory = {
-        submissions: region(ENTRIES * COMMAND_WORDS * 4),
-        completions: region(ENTRIES * COMPLETION_WORDS * 4),
-        lists: region(ENTRIES * 4096),
-      }
-      const queue = new NvmeQueue({
-        id: QUEUE_ID,
-        entries: ENTRIES,
-        memory,
-        doorbells,
-        submissionDoorbell: SUBMISSION_DOORBELL,
-        completionDoorbell: COMPLETION_DOORBELL,
+    for (const { perDoorbell, queues, rows } of uses) {
+      const pairs = Array.from({ length: queues }, (_, i): Pair => {
+        const memory = {
+          submissions: region(ENTRIES * COMMAND_WORDS * 4),
+          completions: region(ENTRIES * COMPLETION_WORDS * 4),
+        }
+        const queue = new NvmeQueue({
+          id: QUEUE_ID,
+          entries: ENTRIES,
+          memory,
+          doorbells,
+          submissionDoorbell: 8 * i,
+          completionDoorbell: 8 * i + 4,
+        })
+        const controller = new InstantController(memory.submissions.i32, memory.completions.i32)
+        return { calls: queues === 1 ? queue.specialize() : queue, controller }
       })
-      const controller = new InstantController(memory.submissions.i32, memory.completions.i32)
       const baseline = startBaseline(
         'nvme-queue',
         [ENTRIES, perDoorbell, IO_BYTES, '0x100000000'].map(String),
       )
       try {
         await measure({
-          // Polling is the same for both.
-          rows: [buildRow(perDoorbell), ...(perDoorbell === 1 ? [] : ['NVMe: poll a completion'])],
+          rows,
           unit: 'ns',
           operations: 2000 * DEPTH,
-          typescript: reads(queue, controller, perDoorbell),
+          typescript: reads(pairs, perDoorbell),
           c: (operations) => baseline.run(operations),
         })
       } finally {

@@ -35,6 +35,7 @@ export {
   isPowerOfTwo,
 } from './iova.js'
 export { type MemlockState, readMemlock } from './memlock.js'
+export { withOwnCode } from './own-code.js'
 export { offsetInPage, PageMap, type PageRange, pageOf } from './page-map.js'
 export { PhysicalMapper, type PhysicalMapperOptions, type PhysicalMemory } from './physical.js'
 export { RangeAllocator, type UnitRange } from './ranges.js'

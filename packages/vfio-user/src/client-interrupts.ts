@@ -23,6 +23,11 @@ export class ClientInterrupts {
     this.irqs = this.#line ? { ...irqs, intx: { ...intx, autoMasked: true } } : irqs
   }
 
+  /** What becomes readable when the server fires an interrupt of the transport's own. */
+  get noticeFds(): number[] {
+    return this.#notices.map(({ event }) => event.fd)
+  }
+
   /** Has `handler` called when the server fires an interrupt of the transport's own. One that has it and refuses to arm it does not fire it either. */
   notify(type: 'err' | 'req', handler: () => void): void {
     if (this.irqs[type].count === 0) return

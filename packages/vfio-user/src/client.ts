@@ -247,6 +247,11 @@ class VfioUserTransport implements Transport {
     closeRegions(this.regions)
   }
 
+  /** The socket too: the server may want to read memory that only this process can reach, before it has anything to tell. */
+  get attention(): readonly number[] {
+    return [this.#connection.fd, ...this.#interrupts.noticeFds]
+  }
+
   #read(region: number, offset: number, width: number): Buffer {
     this.#check(region, offset, width)
     this.#aim(region, offset, width)
