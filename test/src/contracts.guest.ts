@@ -34,6 +34,6 @@ function ways(edu: string, options: VfioOptions): Ways {
 }
 
 for (const { iommu, skip } of lanes()) {
-  if (!skip) await runColumn(t, iommu, ways(bdfOf('edu'), { iommu }), ['npu', 'queues', 'nvme'])
+  if (!skip) await runColumn(t, iommu, ways(bdfOf('edu'), { iommu }), ['npu', 'queues', 'nvme', 'nvmeQueues'])
 }
 await runColumn(t, 'vfio-user-pci', ways(bdfOf('model'), {}), ['npu', 'queues'])

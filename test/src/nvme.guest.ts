@@ -1,10 +1,10 @@
 import { closeSync, existsSync, fsyncSync, openSync, readdirSync, readSync, writeSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { openVfio, parseBdf } from '@uaccel/core'
+import { type IommuKind, openVfio, parseBdf } from '@uaccel/core'
 import { encodeSteps } from '@uaccel/driver-nvme'
-import { fill, nvmeContract, withNvme } from '@uaccel/driver-nvme/contract'
+import { fill, nvmeContract, nvmeWorkersContract, withNvme } from '@uaccel/driver-nvme/contract'
 import { parseDevices } from '@uaccel/lab'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { runCell } from './contracts/cells.js'
 import { columns, suites } from './contracts/matrix.js'
 import { lanes } from './iommufd-lane.js'
@@ -18,7 +18,7 @@ const kernelHasNvme = existsSync('/sys/bus/pci/drivers/nvme')
 /** Reads and writes of the soak, on each interface to the IOMMU. */
 const ios = Number(process.argv[2] ?? 200)
 
-t.setTimeout(400_000 + 20 * ios)
+t.setTimeout(900_000 + 20 * ios)
 
 /** The disk of the controller, some time after the kernel's driver took it. */
 async function disk(): Promise<string> {
@@ -33,12 +33,22 @@ async function disk(): Promise<string> {
   throw new Error(`${bdf} has no disk`)
 }
 
+const runners = {
+  nvme: (t: Test, iommu: IommuKind) => nvmeContract(t, () => openVfio(bdf, { iommu }), { ios, blocks: 1024 }),
+  nvmeQueues: (t: Test, iommu: IommuKind) =>
+    nvmeWorkersContract(t, () => openVfio(bdf, { iommu }), {
+      ios: Math.ceil(ios / 4),
+      blocks: 1024,
+      // An interrupt is an interrupt whichever way memory is mapped: one lane has all kinds.
+      irqs: iommu === 'iommufd' ? ['msix'] : ['msix', 'intx', 'poll'],
+    }),
+} as const
+
 for (const { iommu, skip } of lanes()) {
-  if (skip) t.test(`${suites.nvme}: ${columns[iommu]}`, { skip }, async () => {})
-  else
-    await runCell(t, 'nvme', iommu, (t) =>
-      nvmeContract(t, () => openVfio(bdf, { iommu }), { ios, blocks: 1024 }),
-    )
+  for (const suite of ['nvme', 'nvmeQueues'] as const) {
+    if (skip) t.test(`${suites[suite]}: ${columns[iommu]}`, { skip }, async () => {})
+    else await runCell(t, suite, iommu, (t) => runners[suite](t, iommu))
+  }
 }
 
 t.test(

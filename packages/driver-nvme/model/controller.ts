@@ -1,9 +1,11 @@
 import type { ModelBehaviour, ModelContext, RegisterBank, Width } from '@uaccel/model'
 import { isAccelError } from '@uaccel/uapi'
+import { DoorbellMemory } from './doorbell-memory.js'
 import { NvmeFaults } from './faults.js'
 import type { NvmeOptions } from './index.js'
 import { Medium } from './medium.js'
-import { CompletionQueue, SubmissionQueue } from './queues.js'
+import { MOST_QUEUES, QueueTable } from './queue-table.js'
+import type { CompletionQueue, SubmissionQueue } from './queues.js'
 import { controllerRegisters, type RegisterHost } from './registers.js'
 import { ShadowDoorbells } from './shadow.js'
 import { Failure, toHost } from './transfer.js'
@@ -11,7 +13,6 @@ import { Failure, toHost } from './transfer.js'
 /** Time from CC.EN to CSTS.RDY, and of a shutdown; CAP.TO says half a second. */
 const READY_NS = 20_000
 const DOORBELLS = 0x1000
-const MOST_QUEUES = 16
 const READY = 0x1
 const FATAL = 0x2
 const SHUTDOWN_COMPLETE = 0x8
@@ -21,13 +22,8 @@ const INVALID_FIELD = 0x02
 const DATA_TRANSFER_ERROR = 0x04
 const ABORT_REQUESTED = 0x07
 const INVALID_NAMESPACE = 0x0b
-const COMPLETION_QUEUE_INVALID = 0x100
-const QUEUE_ID_INVALID = 0x101
-const QUEUE_SIZE = 0x102
 const EVENT_LIMIT = 0x105
-const VECTOR_INVALID = 0x108
 const LOG_PAGE_INVALID = 0x109
-const QUEUE_DELETION_INVALID = 0x10c
 
 /** A command that was taken and has not ended. */
 interface Pending {
@@ -43,19 +39,20 @@ export class Controller implements ModelBehaviour, RegisterHost {
   readonly #faults: NvmeFaults
   readonly #registers: RegisterBank<string>
   readonly #medium: Medium
-  readonly #submissions = new Map<number, SubmissionQueue>()
-  readonly #completions = new Map<number, CompletionQueue>()
+  readonly #queues: QueueTable
   readonly #stuck = new Set<Pending>()
   #cancel: (() => void)[] = []
   #enabled = false
   #status = 0
-  #granted = 0
   #eventRequest: Pending | undefined
   #events: number[] = []
   #masked = new Set<number>()
   #shadow: ShadowDoorbells | undefined
+  /** Where doorbells are memory. */
+  readonly #memory: DoorbellMemory | undefined
 
-  constructor(context: ModelContext, options: NvmeOptions) {
+  /** @param polled Whether the doorbells are memory. */
+  constructor(context: ModelContext, options: NvmeOptions, polled: boolean) {
     this.#context = context
     this.#options = options
     const { maxEntries = 256, doorbellStride = 0 } = options
@@ -75,6 +72,12 @@ export class Controller implements ModelBehaviour, RegisterHost {
       this.#events.push(result)
       this.#tellEvents()
     }
+    this.#queues = new QueueTable(options)
+    this.#memory = polled
+      ? new DoorbellMemory(context, 2 * (MOST_QUEUES + 1), 4 << doorbellStride, (index, value) =>
+          this.#ring(index, value),
+        )
+      : undefined
     this.#registers = controllerRegisters(this)
   }
 
@@ -129,14 +132,21 @@ export class Controller implements ModelBehaviour, RegisterHost {
       return
     }
     const attributes = this.#registers.get('adminAttributes')
-    const bases = ['adminSubmission', 'adminCompletion'].map((name) => this.#registers.get64(name))
-    if (bases.some((base) => base % 4096n !== 0n)) this.violation('an admin queue is not page-aligned')
-    const completions = new CompletionQueue(0, bases[1]!, ((attributes >>> 16) & 0xfff) + 1, 0)
-    this.#completions.set(0, completions)
-    this.#submissions.set(0, new SubmissionQueue(0, bases[0]!, (attributes & 0xfff) + 1, completions))
+    const [submissions, completions] = ['adminSubmission', 'adminCompletion'].map((name) =>
+      this.#registers.get64(name),
+    )
+    if (submissions! % 4096n !== 0n || completions! % 4096n !== 0n)
+      this.violation('an admin queue is not page-aligned')
+    this.#queues.addAdmin(
+      submissions!,
+      (attributes & 0xfff) + 1,
+      completions!,
+      ((attributes >>> 16) & 0xfff) + 1,
+    )
     this.#enabled = true
     this.#later(READY_NS, () => {
       this.#status |= READY
+      this.#memory?.start()
     })
   }
 
@@ -149,13 +159,12 @@ export class Controller implements ModelBehaviour, RegisterHost {
   #stop(): void {
     for (const cancel of this.#cancel.splice(0)) cancel()
     this.#enabled = false
-    this.#submissions.clear()
-    this.#completions.clear()
+    this.#queues.clear()
+    this.#memory?.stop()
     this.#stuck.clear()
     this.#masked.clear()
     this.#events = []
     this.#eventRequest = undefined
-    this.#granted = 0
     this.#shadow = undefined
     this.#context.setIntx(false)
   }
@@ -172,25 +181,33 @@ export class Controller implements ModelBehaviour, RegisterHost {
 
   #ring(index: number, value: number): void {
     const [id, isHead] = [index >> 1, (index & 1) === 1]
-    const queue = (isHead ? this.#completions : this.#submissions).get(id)
+    const queue = (isHead ? this.#queues.completions : this.#queues.submissions).get(id)
     const shadow = this.#shadowOf(id)
+    // A register may lag behind its copy in memory, which is written first and was perhaps seen.
     const wrong = !(this.#status & READY)
       ? 'the controller is not ready'
       : queue === undefined
         ? 'there is no such queue'
         : shadow === undefined
           ? queue.ring(value)
-          : queue.follow(value)
+          : undefined
     if (wrong !== undefined) {
       this.violation(`doorbell ${isHead ? 'completion' : 'submission'} ${id}: ${wrong}`)
       return
     }
     if (isHead) {
-      this.#driveIntx()
+      if (shadow === undefined) this.#driveIntx()
+      else this.#later(0, () => this.#takeHead(queue as CompletionQueue))
       return
     }
     this.#faults.doorbells++
     this.#later(0, () => this.#fetchAll(queue as SubmissionQueue))
+  }
+
+  #takeHead(queue: CompletionQueue): void {
+    if (this.#queues.completions.get(queue.id) !== queue) return
+    this.#follow(queue, 2 * queue.id + 1)
+    this.#driveIntx()
   }
 
   /** Where doorbells of a queue have a copy in memory. The admin queue is rung by its registers alone. */
@@ -201,12 +218,18 @@ export class Controller implements ModelBehaviour, RegisterHost {
   /** Takes what doorbell `index` in memory says. */
   #follow(queue: SubmissionQueue | CompletionQueue, index: number): void {
     const shadow = this.#shadowOf(queue.id)
-    const wrong = shadow && queue.follow(shadow.read(index))
-    if (wrong !== undefined) this.violation(`doorbell ${index} in memory: ${wrong}`)
+    if (shadow === undefined) return
+    try {
+      const wrong = queue.follow(shadow.read(index))
+      if (wrong !== undefined) this.violation(`doorbell ${index} in memory: ${wrong}`)
+    } catch (error) {
+      if (!isAccelError(error, 'ERR_ACCEL_DMA_FAULT')) throw error
+      this.#fail()
+    }
   }
 
   #fetchAll(queue: SubmissionQueue): void {
-    if (this.#status & FATAL || this.#submissions.get(queue.id) !== queue) return
+    if (this.#status & FATAL || this.#queues.submissions.get(queue.id) !== queue) return
     const shadow = this.#shadowOf(queue.id)
     try {
       this.#follow(queue, 2 * queue.id)
@@ -227,7 +250,7 @@ export class Controller implements ModelBehaviour, RegisterHost {
   }
 
   #execute(queue: SubmissionQueue, command: DataView): void {
-    if (this.#status & FATAL || this.#submissions.get(queue.id) !== queue) return
+    if (this.#status & FATAL || this.#queues.submissions.get(queue.id) !== queue) return
     queue.scheduled--
     if (this.#shadowOf(queue.id) !== undefined) this.#later(0, () => this.#fetchAll(queue))
     const opcode = command.getUint8(0)
@@ -284,7 +307,7 @@ export class Controller implements ModelBehaviour, RegisterHost {
 
   #driveIntx(): void {
     this.#context.setIntx(
-      [...this.#completions.values()].some((queue) => queue.vector !== undefined && !queue.empty),
+      [...this.#queues.completions.values()].some((queue) => queue.vector !== undefined && !queue.empty),
     )
   }
 
@@ -292,16 +315,24 @@ export class Controller implements ModelBehaviour, RegisterHost {
   #admin(command: DataView, pending: Pending): number | undefined {
     const [cdw10, cdw11] = [command.getUint32(40, true), command.getUint32(44, true)]
     switch (command.getUint8(0)) {
-      case 0x00:
-        return this.#deleteSubmission(cdw10)
-      case 0x04:
-        return this.#deleteCompletion(cdw10)
+      case 0x00: {
+        // What of it is under way ends without a completion (5.6).
+        const queue = this.#queues.deleteSubmission(cdw10)
+        for (const pending of this.#stuck) if (pending.queue === queue) this.#stuck.delete(pending)
+        return 0
+      }
       case 0x01:
-        return this.#createSubmission(command, cdw10, cdw11)
+        this.#queues.createSubmission(command, cdw10, cdw11)
+        this.#memory?.clear(cdw10 & 0xffff)
+        return 0
       case 0x02:
         return this.#logPage(command, cdw10, cdw11)
+      case 0x04:
+        this.#queues.deleteCompletion(cdw10)
+        this.#driveIntx()
+        return 0
       case 0x05:
-        return this.#createCompletion(command, cdw10, cdw11)
+        return this.#queues.createCompletion(command, cdw10, cdw11)
       case 0x06:
         return this.#identify(command, cdw10 & 0xff)
       case 0x08:
@@ -334,8 +365,7 @@ export class Controller implements ModelBehaviour, RegisterHost {
     if (feature === 0x0b) return 0
     if (feature !== 0x07 || (value & 0xffff) === 0xffff || value >>> 16 === 0xffff)
       throw new Failure(INVALID_FIELD)
-    this.#granted = Math.min(MOST_QUEUES, this.#options.queues ?? 4)
-    return (this.#granted - 1) * 0x1_0001
+    return (this.#queues.grant() - 1) * 0x1_0001
   }
 
   #shareDoorbells(command: DataView): number {
@@ -348,50 +378,6 @@ export class Controller implements ModelBehaviour, RegisterHost {
       events,
       4 << (this.#options.doorbellStride ?? 0),
     )
-    return 0
-  }
-
-  #queueAt(command: DataView, cdw10: number, cdw11: number, taken: ReadonlyMap<number, unknown>) {
-    const [id, entries] = [cdw10 & 0xffff, (cdw10 >>> 16) + 1]
-    if (id === 0 || id > this.#granted || taken.has(id)) throw new Failure(QUEUE_ID_INVALID)
-    if (entries < 2 || entries > (this.#options.maxEntries ?? 256)) throw new Failure(QUEUE_SIZE)
-    const base = command.getBigUint64(24, true)
-    if ((cdw11 & 1) === 0 || base % 4096n !== 0n) throw new Failure(INVALID_FIELD)
-    return { id, entries, base }
-  }
-
-  #createCompletion(command: DataView, cdw10: number, cdw11: number): number {
-    const { id, entries, base } = this.#queueAt(command, cdw10, cdw11, this.#completions)
-    const vector = cdw11 >>> 16
-    if (vector > MOST_QUEUES) throw new Failure(VECTOR_INVALID)
-    this.#completions.set(id, new CompletionQueue(id, base, entries, cdw11 & 2 ? vector : undefined))
-    return 0
-  }
-
-  #createSubmission(command: DataView, cdw10: number, cdw11: number): number {
-    const { id, entries, base } = this.#queueAt(command, cdw10, cdw11, this.#submissions)
-    const completions = this.#completions.get(cdw11 >>> 16)
-    if (completions === undefined || completions.id === 0) throw new Failure(COMPLETION_QUEUE_INVALID)
-    this.#submissions.set(id, new SubmissionQueue(id, base, entries, completions))
-    return 0
-  }
-
-  /** What of it is under way ends without a completion (5.6). */
-  #deleteSubmission(id: number): number {
-    const queue = this.#submissions.get(id)
-    if (id === 0 || queue === undefined) throw new Failure(QUEUE_ID_INVALID)
-    this.#submissions.delete(id)
-    for (const pending of this.#stuck) if (pending.queue === queue) this.#stuck.delete(pending)
-    return 0
-  }
-
-  #deleteCompletion(id: number): number {
-    const queue = this.#completions.get(id)
-    if (id === 0 || queue === undefined) throw new Failure(QUEUE_ID_INVALID)
-    if ([...this.#submissions.values()].some(({ completions }) => completions === queue))
-      throw new Failure(QUEUE_DELETION_INVALID)
-    this.#completions.delete(id)
-    this.#driveIntx()
     return 0
   }
 

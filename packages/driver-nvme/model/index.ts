@@ -26,23 +26,41 @@ export interface NvmeOptions {
   readonly faults?: NvmeFaults
 }
 
+const identity = {
+  name: 'nvme',
+  vendor: 0x1b36, // as QEMU's (docs/specs/pci-ids.rst)
+  device: 0x0010,
+  revision: 0x02,
+  classCode: 0x010802,
+  subsystemVendor: 0x1af4,
+  subsystem: 0x1100,
+} as const
+const BAR_BYTES = 0x4000
+
 /** An NVMe controller as the base specification 1.4 describes it, strict where that leaves the outcome open. */
-export const nvmeModel = defineModel<NvmeOptions>({
-  identity: {
-    name: 'nvme',
-    vendor: 0x1b36, // as QEMU's (docs/specs/pci-ids.rst)
-    device: 0x0010,
-    revision: 0x02,
-    classCode: 0x010802,
-    subsystemVendor: 0x1af4,
-    subsystem: 0x1100,
-  },
-  bars: [
-    { index: 0, sizeBytes: 0x4000, kind: 'mem64' },
-    { index: 4, sizeBytes: 0x1000, kind: 'mem32' },
-  ],
-  capabilities: { express: true },
-  interrupts: { intx: true, msix: { vectors: 17, bar: 4, tableOffset: 0, pbaOffset: 0x800 } },
-  create: (context, options) => new Controller(context, options),
-})
+export const nvmeModel = define(false)
+
+/**
+ * The same with doorbells in memory that drivers map, and worker threads with them: it looks at them by itself, as targets in user space do, and
+ * sees the last value of several writes.
+ */
+export const nvmePolledModel = define(true)
+
+function define(polled: boolean) {
+  return defineModel<NvmeOptions>({
+    identity,
+    bars: [
+      {
+        index: 0,
+        sizeBytes: BAR_BYTES,
+        kind: 'mem64',
+        ...(polled && { memory: [{ name: 'doorbells', offset: 0x1000, sizeBytes: 0x1000 }] }),
+      },
+      { index: 4, sizeBytes: 0x1000, kind: 'mem32' },
+    ],
+    capabilities: { express: true },
+    interrupts: { intx: true, msix: { vectors: 17, bar: 4, tableOffset: 0, pbaOffset: 0x800 } },
+    create: (context, options) => new Controller(context, options, polled),
+  })
+}
 export default nvmeModel

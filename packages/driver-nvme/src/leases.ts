@@ -10,6 +10,7 @@ import { allocPair, createPair, deletePair, maxEntries } from './pair.js'
 import type { NvmeQueues } from './queues.js'
 import type { Recovery } from './recovery.js'
 import { DOORBELLS_OFFSET } from './registers.js'
+import { clearShadow } from './shadow.js'
 
 const DEFAULT_MEMORY_BYTES = 4 * 1024 * 1024
 
@@ -45,6 +46,7 @@ export async function lendQueue(host: LeaseHost, options: ShareQueueOptions): Pr
       `A queue of ${wanted} entries with ${memoryBytes} bytes of memory: wanted a power of two from 2 on, and a positive whole number`,
     )
   await recovery.ready()
+  recovery.checkUp()
   const id = queues.freeId()
   const entries = Math.min(wanted, host.maxEntries)
   const regions: DmaRegion[] = []
@@ -103,8 +105,12 @@ function abortFor({ admin, recovery }: LeaseHost, id: number, cid: number): void
 }
 
 /** Has the controller make the queue of a lease. */
-export async function startQueue({ admin, interrupts }: LeaseHost, lease: NvmeLease): Promise<void> {
+export async function startQueue(
+  { admin, interrupts, shadow, doorbellStride }: LeaseHost,
+  lease: NvmeLease,
+): Promise<void> {
   lease.on = true
+  if (shadow !== undefined) clearShadow(shadow, 2 * lease.id * doorbellStride, 2 * doorbellStride)
   await createPair(admin, lease.id, lease.pair, interrupts.vectorOf(lease.id))
 }
 

@@ -87,7 +87,7 @@ export class NvmeQueues {
   failAll(why: AccelError): void {
     for (const queue of this.all) failQueue(queue, why)
     for (const lease of this.lent.values()) {
-      lease.on = false
+      if (why.details?.idle !== false) lease.on = false
       lease.fail(why)
     }
   }

@@ -21,6 +21,11 @@ export async function configureShadow(admin: AdminQueue, memory: DmaRegion): Pro
   await admin.run({ opcode: Admin.doorbellBufferConfig }, { data: memory, pages: 2 })
 }
 
+/** A queue that is made anew starts at 0: its doorbells are `sizeBytes` from `offset` on. */
+export function clearShadow({ i32 }: Pick<DmaRegion, 'i32'>, offset: number, sizeBytes: number): void {
+  for (const page of [0, PAGE_WORDS]) i32.fill(0, page + offset / 4, page + (offset + sizeBytes) / 4)
+}
+
 /** Shadow doorbells as a queue sees whose doorbells are counted from the one at `offset` bytes on. */
 export function shadowFrom({ i32 }: Pick<DmaRegion, 'i32'>, offset: number): ShadowDoorbells {
   return {

@@ -31,18 +31,3 @@ export async function withNvme<T extends Transport>(
   }
   return transport
 }
-
-/** A generator of numbers below a bound: the same each time. */
-export function numbers(seed: number): (below: number) => number {
-  let state = seed >>> 0
-  return (below) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0 // Numerical Recipes' generator
-    return Math.floor((state / 2 ** 32) * below)
-  }
-}
-
-/** Puts bytes into memory of which each block says which it is. */
-export function fill(bytes: Uint8Array, seed: number): void {
-  const next = numbers(seed)
-  for (let i = 0; i < bytes.length; i++) bytes[i] = next(256)
-}

@@ -1,10 +1,13 @@
 import type { Transport } from '@uaccel/core'
 import type { Test } from 'tap'
 import { encodeSteps, type IrqMode, type NvmeStep, statusError, statusName } from '../src/driver.js'
-import { type Bench, fill, withNvme } from './bench.js'
+import { type Bench, withNvme } from './bench.js'
+import { fill } from './numbers.js'
 import { resetsUnderLoad, soak } from './soak.js'
 
-export { type Bench, fill, numbers, withNvme } from './bench.js'
+export { type Bench, withNvme } from './bench.js'
+export { fill, numbers } from './numbers.js'
+export { type NvmeWorkersContractOptions, nvmeWorkersContract } from './workers.js'
 
 /** How the suite reaches a controller. Its namespace 1 is written to. */
 export interface NvmeContractOptions<T extends Transport> {

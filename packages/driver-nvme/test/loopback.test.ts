@@ -1,6 +1,6 @@
 import { type LoopbackOptions, loopback } from '@uaccel/model'
 import t from 'tap'
-import { type NvmeOptions, nvmeModel } from '../model/index.js'
+import { type NvmeOptions, nvmeModel, nvmePolledModel } from '../model/index.js'
 import { nvmeContract } from './contract.js'
 
 const verify = (transport: ReturnType<typeof open>) => transport.assertClean()
@@ -27,4 +27,11 @@ t.test('NVMe over loopback, blocks of 4 KiB, distant doorbells, small queues, on
 )
 t.test('NVMe over loopback, without shadow doorbells', async (t) =>
   nvmeContract(t, async () => open({ model: { shadowDoorbells: false } }), { verify, ios: 200 }),
+)
+t.test('NVMe over loopback, doorbells mapped', async (t) =>
+  nvmeContract(t, async () => loopback(nvmePolledModel), {
+    verify,
+    ios: 1000,
+    irqs: ['msix', 'intx', 'poll'],
+  }),
 )

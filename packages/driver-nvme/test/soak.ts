@@ -1,6 +1,7 @@
 import type { Test } from 'tap'
 import { encodeSteps, type NvmeStep } from '../src/driver.js'
-import { type Bench, fill, numbers } from './bench.js'
+import type { Bench } from './bench.js'
+import { fill, numbers } from './numbers.js'
 
 const LANES = 8
 const PER_JOB = 16

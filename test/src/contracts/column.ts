@@ -1,6 +1,6 @@
 import type { Transport } from '@uaccel/core'
 import { npuBench, npuContract, queuesContract } from '@uaccel/driver-npu/contract'
-import { nvmeContract } from '@uaccel/driver-nvme/contract'
+import { nvmeContract, nvmeWorkersContract } from '@uaccel/driver-nvme/contract'
 import { eduBench, eduContract, irqsContract, resetContract, transportContract } from '@uaccel/testkit'
 import type { Test } from 'tap'
 import { runCell } from './cells.js'
@@ -12,8 +12,9 @@ export interface Ways {
   edu(): Promise<Transport>
   /** In test mode (docs/devices/npu.md, 9.10). */
   npu(): Promise<Transport>
+  /** With doorbells that can be mapped. */
   nvme(): Promise<Transport>
-  /** How much of each suite: random cases of an NPU operation, transfers of edu, jobs of each of the eight NVMe lanes. Small where the processor is emulated. */
+  /** How much of each suite: random cases of an NPU operation, transfers of edu, reads and writes of NVMe by the dozen. Small where the processor is emulated. */
   readonly runs: number
   /** What the device's interrupts can be there. Default all. */
   readonly interrupts?: readonly ('intx' | 'msi' | 'msix')[]
@@ -45,6 +46,8 @@ const runners: Readonly<Record<Suite, (t: Test, ways: Ways) => void>> = {
   npu: (t, { npu, runs, interrupts }) => npuContract(t, npu, { runs, irqs: irqsOf(interrupts) }),
   queues: (t, { npu, runs, interrupts, queueIrqs, patience = 1 }) =>
     queuesContract(t, npu, { workers: 4, runs, irqs: queueIrqs ?? irqsOf(interrupts), patience }),
+  nvmeQueues: (t, { nvme, runs, interrupts, queueIrqs }) =>
+    nvmeWorkersContract(t, nvme, { ios: 16 * runs, blocks: 1024, irqs: queueIrqs ?? irqsOf(interrupts) }),
   nvme: (t, { nvme, runs, interrupts }) =>
     nvmeContract(t, nvme, { ios: 128 * runs, blocks: 1024, irqs: irqsOf(interrupts) }),
   intx: (t, { edu }) => irqsContract(t, 'intx', edu, eduBench),

@@ -17,6 +17,7 @@ export const suites = {
   npu: 'NPU driver',
   queues: 'NPU queues in four worker threads',
   nvme: 'NVMe driver',
+  nvmeQueues: 'NVMe queues in four worker threads',
   intx: 'INTx, edu',
   msi: 'MSI, edu',
   msix: 'MSI-X, NPU',

@@ -1,6 +1,6 @@
 import { eduModel } from '@uaccel/driver-edu/model'
 import { npuModel } from '@uaccel/driver-npu/model'
-import { nvmeModel } from '@uaccel/driver-nvme/model'
+import { nvmePolledModel } from '@uaccel/driver-nvme/model'
 import type { Faults, ModelDefinition } from '@uaccel/model'
 
 /** A misfortune, by its method of `Faults`. */
@@ -11,7 +11,7 @@ export const models = {
   // 2^31 takes it two seconds: what is under way stays so.
   edu: [eduModel, {}],
   npu: [npuModel, { testMode: true }],
-  nvme: [nvmeModel, {}],
+  nvme: [nvmePolledModel, { queues: 8 }],
 } as unknown as Readonly<Record<DeviceName, readonly [ModelDefinition<object>, object]>>
 
 export type DeviceName = 'edu' | 'npu' | 'nvme'

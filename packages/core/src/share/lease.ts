@@ -82,9 +82,11 @@ export class DeviceLease {
    * has said so, has ended, or does not answer.
    */
   async pause(): Promise<void> {
+    const epoch = ++this.#epoch // a start that is under way revives nothing any more
+    this.#start = undefined
     if (this.#failure !== undefined) return
     this.#quiet = false
-    this.#share.post({ kind: 'paused', epoch: ++this.#epoch } satisfies LeaseMessage)
+    this.#share.post({ kind: 'paused', epoch } satisfies LeaseMessage)
     await this.#answered()
   }
 

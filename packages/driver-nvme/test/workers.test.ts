@@ -1,0 +1,55 @@
+import { loopback } from '@uaccel/model'
+import t from 'tap'
+import { NvmeFaults, nvmeModel, nvmePolledModel } from '../model/index.js'
+import { Hand, nvmeWorkersContract, withController } from './workers.js'
+
+t.setTimeout(120_000)
+
+nvmeWorkersContract(t, async () => loopback(nvmePolledModel, { model: { queues: 8 } }), {
+  verify: (transport) => transport.assertClean(),
+})
+
+t.test('a command of a worker that is late is aborted; one that is lost ends in a reset', async (t) => {
+  const faults = new NvmeFaults()
+  const transport = loopback(nvmePolledModel, { model: { queues: 4, faults } })
+  const hand = new Hand()
+  t.teardown(() => hand.worker.terminate())
+  await withController(transport, { queues: 1, workerQueues: 1, timeoutMs: 200 }, async (nvme) => {
+    const lease = await nvme.shareQueue({ entries: 16, memoryBytes: 64 * 1024 })
+    await hand.attach(lease)
+    const filter = { queue: lease.id, opcode: 2 }
+    faults.stick(filter)
+    t.equal(await hand.ask('read'), 'ERR_ACCEL_TIMEOUT')
+    t.equal(faults.received.get(0x108), 1, 'one abort')
+    t.equal(nvme.resets, 0)
+    faults.lose(filter)
+    t.equal(await hand.ask('read'), 'ERR_ACCEL_TIMEOUT')
+    t.equal(nvme.resets, 1)
+    await hand.ask('revived')
+    faults.wrongCid(filter)
+    t.equal(await hand.ask('read'), 'ERR_ACCEL_AGAIN', 'not believed, and to be repeated')
+    t.equal(nvme.resets, 2)
+    await hand.ask('revived')
+    t.equal(await hand.ask('read'), 'done')
+    t.equal((await nvme.admin.health()).temperatureKelvin, 310)
+  })
+  transport.assertClean()
+})
+
+t.test('what is refused', async (t) => {
+  const mapped = () => loopback(nvmePolledModel)
+  await withController(mapped(), { queues: 1 }, async (nvme) => {
+    await t.rejects(nvme.shareQueue(), { code: 'ERR_ACCEL_BUSY' }, 'no queues were kept for workers')
+  })
+  await withController(mapped(), { queues: 1, workerQueues: 1 }, async (nvme, device) => {
+    const { mappings } = device.dma
+    for (const options of [{ entries: 3 }, { entries: 1 }, { memoryBytes: 0 }, { memoryBytes: 1.5 }])
+      await t.rejects(nvme.shareQueue(options), { code: 'ERR_ACCEL_INVALID_ARGUMENT' })
+    t.equal(device.dma.mappings, mappings)
+  })
+  await withController(loopback(nvmeModel), { queues: 1, workerQueues: 1 }, async (nvme, device) => {
+    const { mappings } = device.dma
+    await t.rejects(nvme.shareQueue(), { code: 'ERR_ACCEL_UNSUPPORTED' }, 'doorbells that are not mapped')
+    t.equal(device.dma.mappings, mappings, 'nothing was taken')
+  })
+})
