@@ -29,10 +29,13 @@ static inline void check(int right, const char *what)
 	exit(1);
 }
 
+/* Figures of one run, at most. */
+#define MAX_RESULTS 64
+
 /* Reads a number of operations from each line of stdin, runs them, and answers with a line of `results` numbers. */
 static inline int serve(void (*run)(long operations, double *out), int results)
 {
-	double out[2] = {0, 0};
+	double out[MAX_RESULTS] = {0};
 	long operations;
 
 	while (scanf("%ld", &operations) == 1) {

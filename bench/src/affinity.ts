@@ -14,10 +14,25 @@ function setCores(list: string): void {
   }
 }
 
+/** The cores that this process may run on, as "0-3,8": proc(5). */
+function allowedCores(): string {
+  return /^Cpus_allowed_list:\s*(.+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))![1]
+}
+
+/** The first two cores that this process may run on; `undefined` where it has only one. */
+export function twoCores(): readonly [number, number] | undefined {
+  const cores = allowedCores()
+    .split(',')
+    .flatMap((part) => {
+      const [first, last = first] = part.split('-').map(Number) as [number, number?]
+      return Array.from({ length: Math.min(2, last - first + 1) }, (_, i) => first + i)
+    })
+  return cores.length < 2 ? undefined : [cores[0]!, cores[1]!]
+}
+
 /** Runs `work` with this thread, and the processes that it starts meanwhile, on one core. */
 export async function onOneCore(work: () => Promise<void>): Promise<void> {
-  // "0-3,8": proc(5)
-  const allowed = /^Cpus_allowed_list:\s*(.+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))![1]
+  const allowed = allowedCores()
   setCores(/^\d+/.exec(allowed)![0])
   try {
     await work()

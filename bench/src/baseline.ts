@@ -30,12 +30,8 @@ export function compilerVersion(): string {
   return cc(['--version']).split('\n', 1)[0].trim()
 }
 
-/** Starts a program of `c/`, built when its source, the headers or the compiler are new. */
-export function startBaseline(
-  name: string,
-  args: readonly string[] = [],
-  fds: readonly number[] = [],
-): Child {
+/** The path of a program of `c/`, built when its source, the headers or the compiler are new. */
+export function buildBaseline(name: string): string {
   const hash = createHash('sha256').update(`${compilerVersion()} ${FLAGS.join(' ')}`)
   for (const file of [`${name}.c`, ...readdirSync(sources).filter((f) => f.endsWith('.h'))]) {
     hash.update(readFileSync(sources + file))
@@ -47,5 +43,14 @@ export function startBaseline(
     cc([...FLAGS, '-o', fresh, `${sources}${name}.c`])
     renameSync(fresh, program) // another run may be about to start the same program
   }
-  return new Child(program, args, fds)
+  return program
+}
+
+/** Builds and starts a program of `c/`. */
+export function startBaseline(
+  name: string,
+  args: readonly string[] = [],
+  fds: readonly number[] = [],
+): Child {
+  return new Child(buildBaseline(name), args, fds)
 }

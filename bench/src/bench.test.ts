@@ -1,8 +1,12 @@
 import { execFileSync, spawn } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
+import { findLab } from '@uaccel/lab'
 import t from 'tap'
-import { onOneCore } from './affinity.js'
+import { onOneCore, twoCores } from './affinity.js'
 import { compilerVersion, startBaseline } from './baseline.js'
 import { Child } from './child.js'
 import { measureContest, median, type Row } from './measure.js'
@@ -19,7 +23,18 @@ function missingCompiler(): string | false {
   }
 }
 
+// Guests are emulated, and other tests run beside this one.
+t.setTimeout(900_000)
+
 const main = fileURLToPath(new URL('main.js', import.meta.url))
+
+/** The rows of reads from an NVMe controller. */
+const reads = (place: string, depths: readonly number[]) =>
+  depths.flatMap((depth) =>
+    ['reads', 'time of the host', 'latency p50', 'latency p99', 'latency p99.99', 'latency p99.99 / p50'].map(
+      (figure) => `${place}, depth ${depth}: ${figure}`,
+    ),
+  )
 
 async function bench(args: readonly string[], env: NodeJS.ProcessEnv = {}) {
   const child = spawn(process.execPath, [main, ...args], { env: { ...process.env, ...env } })
@@ -32,11 +47,14 @@ t.test('a quick run has every row, and nothing but JSON on stdout', needsCompile
   const { stdout, stderr, code } = await bench(['--quick', '--json'])
   t.equal(code, 0, stderr)
   t.equal(stdout.indexOf('\n'), stdout.length - 1, 'one line')
-  const { schema, machine, rows } = JSON.parse(stdout) as {
+  const { schema, machine, rows, leftOut } = JSON.parse(stdout) as {
     schema: number
     machine: Record<string, string>
     rows: Row[]
+    leftOut: string[]
   }
+  const cores = twoCores() !== undefined
+  const lab = (await findLab()).missing.length === 0
   t.equal(schema, 1)
   t.strictSame(Object.keys(machine), ['cpu', 'node', 'kernel', 'cc'])
   t.strictSame(
@@ -44,6 +62,7 @@ t.test('a quick run has every row, and nothing but JSON on stdout', needsCompile
     [
       'register read',
       'register read, bare array',
+      'register read, bare array, value kept',
       'register write',
       'register write, bare array',
       'register read, once a mapping was taken back',
@@ -57,6 +76,9 @@ t.test('a quick run has every row, and nothing but JSON on stdout', needsCompile
       'NVMe: poll a completion',
       'NVMe: build a 4 KiB read and ring its doorbell, 32 per doorbell, four queues in turn',
       'NVMe: poll a completion, four queues in turn',
+      ...(cores ? reads('NVMe, null target', [1, 4, 16, 32, 64, 128]) : []),
+      ...(cores ? reads("NVMe, target at SPDK's pace", [1, 32, 128]) : []),
+      ...(lab ? reads("NVMe, QEMU's in the lab", [1, 32, 128]) : []),
       "submit and complete a job: queue of a client / of the driver's process",
       "round trip of a job, 1 per doorbell: queue of a client / of the driver's process",
       "round trip of a job, 64 per doorbell: queue of a client / of the driver's process",
@@ -64,6 +86,8 @@ t.test('a quick run has every row, and nothing but JSON on stdout', needsCompile
       'eventfd to handler, uv engine, p99',
       'eventfd to handler, epoll engine, p50',
       'eventfd to handler, epoll engine, p99',
+      'eventfd to a thread that blocks, p50',
+      'eventfd to a thread that blocks, p99',
       'region read, one core: client, on a C server',
       'region read, one core: client, on a TypeScript server',
       'region read, one core: server, for a C client',
@@ -81,6 +105,7 @@ t.test('a quick run has every row, and nothing but JSON on stdout', needsCompile
       'buffer of 256 MiB: made, shared, mapped twice',
     ],
   )
+  t.equal(leftOut.length, Number(!cores) + Number(!lab), leftOut.join('\n'))
   for (const { name, typescript, c, ratio, spread, rounds } of rows) {
     for (const figure of [typescript, c, ratio, spread.min, spread.max, rounds]) {
       t.ok(Number.isFinite(figure) && figure > 0, `${name}: ${figure}`)
@@ -96,6 +121,29 @@ t.test('one benchmark, as a table', needsCompiler, async (t) => {
   t.notMatch(stdout, 'eventfd')
 })
 
+t.test(
+  'reads from a target that somebody else started',
+  { skip: (twoCores() === undefined && 'not run: one core') || needsCompiler.skip },
+  async (t) => {
+    const folder = mkdtempSync(join(tmpdir(), 'uaccel-bench-')) // the path of a socket is short
+    t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+    const socket = join(folder, 'nvme.sock')
+    const target = startBaseline('nvme-target', [socket])
+    try {
+      t.equal(await target.line(), 'ready')
+      const { stdout, stderr, code } = await bench(['--quick', '--json', '--nvme-socket', socket])
+      t.equal(code, 0, stderr)
+      const { rows } = JSON.parse(stdout) as { rows: Row[] }
+      t.strictSame(
+        rows.map(({ name }) => name),
+        reads(`NVMe, ${socket}`, [1, 4, 16, 32, 64, 128]),
+      )
+    } finally {
+      await target.close()
+    }
+  },
+)
+
 t.test('without a compiler: what is missing, and how to get it', async (t) => {
   const { stdout, stderr, code } = await bench(['--json'], { CC: '/nonexistent/cc' })
   t.equal(code, 1)
@@ -104,7 +152,13 @@ t.test('without a compiler: what is missing, and how to get it', async (t) => {
 })
 
 t.test('wrong usage', async (t) => {
-  for (const args of [['--only', 'nothing'], ['--fast'], ['--write', '--quick']]) {
+  for (const args of [
+    ['--only', 'nothing'],
+    ['--fast'],
+    ['--write', '--quick'],
+    ['--only', 'ring', '--nvme-socket', '/x'],
+    ['--nvme-socket', '/x', '--write'],
+  ]) {
     const { stdout, stderr, code } = await bench(args)
     t.strictSame([code, stdout], [2, ''], args.join(' '))
     t.match(stderr, 'Usage: npm run bench')

@@ -1,3 +1,5 @@
+import { once } from 'node:events'
+import { Worker } from 'node:worker_threads'
 import { createSealedMemory, type EngineName, EventFd, Mapping, sys, watch } from '@uaccel/sys'
 import { startBaseline } from './baseline.js'
 import { expect, type Measure } from './measure.js'
@@ -20,8 +22,20 @@ class Line {
   }
 }
 
+/** p50 and p99 in microseconds. */
+function percentiles(latencies: Float64Array): number[] {
+  const sorted = latencies.sort()
+  return [0.5, 0.99].map((share) => sorted[Math.floor(sorted.length * share)] / 1000)
+}
+
+interface Listener {
+  /** Answers how long each event took, in nanoseconds, once it has handled so many. */
+  run(operations: number): Promise<Float64Array>
+  close(): unknown
+}
+
 /** Listens in this event loop. The handler does what that of `c/eventfd-epoll.c` does. */
-class Listener {
+class LoopListener implements Listener {
   readonly #mapping: Mapping
   readonly #watch
   readonly #line: Line
@@ -45,14 +59,12 @@ class Listener {
     )
   }
 
-  /** p50 and p99 in microseconds. */
-  async run(operations: number): Promise<number[]> {
+  async run(operations: number): Promise<Float64Array> {
     this.#latencies = new Float64Array(operations)
     this.#count = 0
     await this.#line.writer.run(operations)
     expect(this.#count, operations, 'events handled')
-    const sorted = this.#latencies.sort()
-    return [sorted[operations >> 1] / 1000, sorted[Math.floor((operations * 99) / 100)] / 1000]
+    return this.#latencies
   }
 
   close(): void {
@@ -61,25 +73,54 @@ class Listener {
   }
 }
 
-/** One way from a write to an eventfd, in another process, to the handler in the event loop. */
+/** Blocks in a worker thread: see `eventfd-blocker.ts`. */
+class BlockingListener implements Listener {
+  readonly #line: Line
+  readonly #worker: Worker
+
+  constructor(line: Line) {
+    this.#line = line
+    const workerData = { fd: line.event.fd, page: line.page }
+    this.#worker = new Worker(new URL('./eventfd-blocker.js', import.meta.url), { workerData })
+  }
+
+  async run(operations: number): Promise<Float64Array> {
+    this.#worker.postMessage(operations)
+    const ended = once(this.#worker, 'message')
+    await this.#line.writer.run(operations)
+    return (await ended)[0]
+  }
+
+  close(): Promise<number> {
+    return this.#worker.terminate()
+  }
+}
+
+const ways: Readonly<Record<string, (line: Line) => Listener>> = {
+  'handler, uv engine': (line) => new LoopListener(line, 'uv'),
+  'handler, epoll engine': (line) => new LoopListener(line, 'epoll'),
+  'a thread that blocks': (line) => new BlockingListener(line),
+}
+
+/** One way from a write to an eventfd, in another process, to the first line that handles it. */
 export async function eventfd(measure: Measure): Promise<void> {
-  for (const engine of ['uv', 'epoll'] as const) {
+  for (const [name, listen] of Object.entries(ways)) {
     const [ours, theirs] = [new Line(), new Line()]
     const loop = startBaseline('eventfd-epoll', [], [theirs.event.fd, theirs.page])
-    const listener = new Listener(ours, engine)
+    const listener = listen(ours)
     try {
       await measure({
-        rows: [`eventfd to handler, ${engine} engine, p50`, `eventfd to handler, ${engine} engine, p99`],
+        rows: [`eventfd to ${name}, p50`, `eventfd to ${name}, p99`],
         unit: 'us',
         operations: 2000,
-        typescript: (operations) => listener.run(operations),
+        typescript: async (operations) => percentiles(await listener.run(operations)),
         c: async (operations) => {
           const [figures] = await Promise.all([loop.run(operations), theirs.writer.run(operations)])
           return figures
         },
       })
     } finally {
-      listener.close()
+      await listener.close()
       await loop.close()
       await Promise.all([ours.close(), theirs.close()])
     }

@@ -5,9 +5,12 @@ import { parseArgs } from 'node:util'
 import { isAccelError } from '@uaccel/uapi'
 import { compilerVersion } from './baseline.js'
 import { eventfd } from './eventfd.js'
-import { type Benchmark, fullEffort, measureContest, quickEffort, type Row } from './measure.js'
+import { type Benchmark, type Contest, fullEffort, measureContest, quickEffort, type Row } from './measure.js'
 import { nodeCommand, share } from './node.js'
 import { nvme } from './nvme.js'
+import { nvmeLab } from './nvme-lab.js'
+import { nvmeReads } from './nvme-reads.js'
+import { drawPlot } from './plot.js'
 import { regionRead } from './region-read.js'
 import { register } from './register.js'
 import { drawPage, drawTable, type Machine } from './report.js'
@@ -18,6 +21,8 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   register,
   ring,
   nvme,
+  'nvme-reads': nvmeReads,
+  'nvme-lab': nvmeLab,
   'user-queue': userQueue,
   eventfd,
   'region-read': regionRead,
@@ -27,14 +32,15 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
 
 const usage = `Usage: npm run bench [-- OPTIONS]
 
-Measures TypeScript and C doing the same work, in turns, and shows the ratios. Takes half a minute; an idle machine is
+Measures TypeScript and C doing the same work, in turns, and shows the ratios. Takes some minutes; an idle machine is
 needed for figures that mean something.
 
-  --json        one JSON object on stdout, and nothing else there
-  --write       writes docs/bench.md as well
-  --quick       few rounds of few operations: shows that it works, not how fast
-  --only NAME   one of: ${Object.keys(benchmarks).join(', ')}
-  --help        this text
+  --json              one JSON object on stdout, and nothing else there
+  --write             writes docs/bench.md and docs/bench-nvme.svg as well
+  --quick             few rounds of few operations: shows that it works, not how fast
+  --only NAME         one of: ${Object.keys(benchmarks).join(', ')}
+  --nvme-socket PATH  nvme-reads alone, from the vfio-user server that listens there, such as SPDK's; it is on another core
+  --help              this text
 
 Exit codes: 0 measured, 1 an error, 2 wrong usage
 `
@@ -47,11 +53,16 @@ function readOptions() {
         write: { type: 'boolean', default: false },
         quick: { type: 'boolean', default: false },
         only: { type: 'string' },
+        'nvme-socket': { type: 'string' },
         help: { type: 'boolean', default: false },
       },
     })
     if (values.only !== undefined && !(values.only in benchmarks)) {
       throw new Error(`--only wants one of ${Object.keys(benchmarks).join(', ')}; found ${values.only}`)
+    }
+    if (values['nvme-socket'] !== undefined) values.only ??= 'nvme-reads'
+    if (values['nvme-socket'] !== undefined && values.only !== 'nvme-reads') {
+      throw new Error(`--nvme-socket is for nvme-reads; found --only ${values.only}`)
     }
     if (values.write && (values.quick || values.only !== undefined)) {
       throw new Error('--write wants the whole page: leave --quick and --only away')
@@ -64,7 +75,8 @@ function readOptions() {
   }
 }
 
-async function run({ json, write, quick, only }: NonNullable<ReturnType<typeof readOptions>>): Promise<void> {
+async function run(options: NonNullable<ReturnType<typeof readOptions>>): Promise<void> {
+  const { json, write, quick, only } = options
   const machine: Machine = {
     cpu: `${cpus().length} x ${cpus()[0]?.model.trim()}`,
     node: process.versions.node,
@@ -72,16 +84,26 @@ async function run({ json, write, quick, only }: NonNullable<ReturnType<typeof r
     cc: compilerVersion(),
   }
   const rows: Row[] = []
+  const leftOut: string[] = []
+  const effort = quick ? quickEffort : fullEffort
+  const measure = async (contest: Contest) => {
+    if (process.stderr.isTTY) process.stderr.write(`${contest.rows[0]} ...\n`)
+    rows.push(...(await measureContest(contest, effort)))
+  }
   for (const [name, benchmark] of Object.entries(benchmarks)) {
     if (only !== undefined && only !== name) continue
-    await benchmark(async (contest) => {
-      if (process.stderr.isTTY) process.stderr.write(`${contest.rows[0]} ...\n`)
-      rows.push(...(await measureContest(contest, quick ? quickEffort : fullEffort)))
+    await benchmark(measure, {
+      effort,
+      nvmeSocket: options['nvme-socket'],
+      add: (more) => rows.push(...more),
+      leaveOut: (sentence) => leftOut.push(sentence),
     })
   }
-  if (json) process.stdout.write(`${JSON.stringify({ schema: 1, machine, rows })}\n`)
-  else process.stdout.write(drawTable(machine, rows))
-  if (write) writeFileSync(new URL('../../docs/bench.md', import.meta.url), drawPage(machine, rows))
+  if (json) process.stdout.write(`${JSON.stringify({ schema: 1, machine, rows, leftOut })}\n`)
+  else process.stdout.write(drawTable(machine, rows, leftOut))
+  if (!write) return
+  writeFileSync(new URL('../../docs/bench.md', import.meta.url), drawPage(machine, rows, leftOut))
+  writeFileSync(new URL('../../docs/bench-nvme.svg', import.meta.url), drawPlot(rows))
 }
 
 const options = readOptions()

@@ -1,7 +1,11 @@
+/** Of a figure. Of most less is better; of `k/s`, thousands of operations a second, more is; `x` is a ratio of two figures. */
+export type Unit = 'ns' | 'us' | 'k/s' | 'x'
+
 /** The same work in TypeScript and in C. Each side runs that many operations and answers one figure for each row. */
 export interface Contest {
   readonly rows: readonly string[]
-  readonly unit: 'ns' | 'us'
+  /** Of all rows, or of each. */
+  readonly unit: Unit | readonly Unit[]
   /** Operations of one run: enough that reading the clock twice does not count. */
   readonly operations: number
   typescript(operations: number): readonly number[] | Promise<readonly number[]>
@@ -11,8 +15,19 @@ export interface Contest {
 /** Measures a contest, while everything that it needs is up. */
 export type Measure = (contest: Contest) => Promise<void>
 
+/** One run of the benchmarks. */
+export interface Run {
+  readonly effort: Effort
+  /** The socket of an NVMe controller to be measured in place of ours. */
+  readonly nvmeSocket?: string | undefined
+  /** Adds rows that were measured elsewhere. */
+  add(rows: readonly Row[]): void
+  /** Says what was not measured, and why, in a sentence. */
+  leaveOut(sentence: string): void
+}
+
 /** Sets contests up, has them measured, and takes everything down. */
-export type Benchmark = (measure: Measure) => Promise<void>
+export type Benchmark = (measure: Measure, run: Run) => Promise<void>
 
 /** One line of the result. */
 export interface Row {
@@ -21,7 +36,7 @@ export interface Row {
   /** Medians over the rounds. */
   readonly typescript: number
   readonly c: number
-  /** The medians' ratio: above 1, C is faster. */
+  /** The medians' ratio, TypeScript / C. Above 1 C is faster, but for `k/s`. */
   readonly ratio: number
   /** The least and the greatest ratio that one round had. */
   readonly spread: { readonly min: number; readonly max: number }
@@ -58,7 +73,7 @@ export async function measureContest(contest: Contest, effort: Effort): Promise<
     const medians = { typescript: median(typescript.map((f) => f[at])), c: median(c.map((f) => f[at])) }
     return {
       name,
-      unit: contest.unit,
+      unit: typeof contest.unit === 'string' ? contest.unit : contest.unit[at]!,
       ...medians,
       ratio: medians.typescript / medians.c,
       spread: { min: Math.min(...ratios), max: Math.max(...ratios) },

@@ -65,10 +65,10 @@ type MappedElement<E> = E extends Register<infer W, infer A, infer F> ? Register
 
 /** The typed arrays over a mapped part of a BAR. They are replaced, in place, when the mapping is taken back. */
 export interface Window {
-  u8: Uint8Array
-  u16: Uint16Array
-  u32: Uint32Array
-  u64: BigUint64Array
+  readonly u8: Uint8Array
+  readonly u16: Uint16Array
+  readonly u32: Uint32Array
+  readonly u64: BigUint64Array
 }
 
 /** Reaches a BAR by calls, where it is not mapped. */

@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs'
-import { sys } from '@uaccel/sys'
+import { EventFd, sys } from '@uaccel/sys'
 import { accelError } from '@uaccel/uapi'
 import t from 'tap'
 import { openDevice } from './device.js'
@@ -181,6 +181,74 @@ t.test('interrupts: the first kind with enough vectors, counts, coalesced ones d
   await dev.release()
   t.equal(transport.armed.size, 0)
   await transport.close()
+})
+
+t.test('a thread that blocks for a vector', async (t) => {
+  const transport = new FakeTransport({ irqs: { msi: { count: 2 }, intx: { count: 1 } } })
+  const notice = new EventFd()
+  const before = openFds()
+  const dev = openDevice(Object.assign(transport, { attention: [notice.fd] }))
+  await dev.enable()
+  const irqs = await dev.allocIrqVectors({ min: 2 })
+  const fds = transport.armed.get('msi')!
+  t.equal(irqs.waitSync(0, { timeoutMs: 5 }), 0)
+  signal(fds[1], 3)
+  t.equal(irqs.waitSync(0, { timeoutMs: 0 }), 0, 'each vector by itself')
+  t.equal(irqs.waitSync(1, { timeoutMs: 10_000, spinUs: 100 }), 3)
+  t.same(irqs.counts(1), { fired: 3, handled: 1, coalesced: 2 })
+  notice.signal()
+  t.equal(irqs.waitSync(1, { timeoutMs: 10_000 }), 0, 'what wants the event loop ends the wait')
+  signal(fds[1])
+  t.equal(irqs.waitSync(1, { timeoutMs: 10_000 }), 1, 'what fired comes first')
+
+  for (const options of [
+    { timeoutMs: -1 },
+    { timeoutMs: Number.POSITIVE_INFINITY },
+    { timeoutMs: Number.NaN },
+    { timeoutMs: 1, spinUs: 1001 },
+    { timeoutMs: 1, spinUs: -1 },
+  ])
+    t.throws(() => irqs.waitSync(0, options), { code: 'ERR_ACCEL_INVALID_ARGUMENT' })
+  t.throws(() => irqs.waitSync(2, { timeoutMs: 0 }), { code: 'ERR_ACCEL_OUT_OF_RANGE' })
+  irqs.handle(0, () => {})
+  t.throws(() => irqs.waitSync(0, { timeoutMs: 0 }), { code: 'ERR_ACCEL_BUSY' })
+  const resetting = dev.reset()
+  t.throws(() => irqs.waitSync(1, { timeoutMs: 0 }), { code: 'ERR_ACCEL_NO_DEVICE' })
+  await resetting
+  signal(transport.armed.get('msi')![1])
+  t.equal(irqs.waitSync(1, { timeoutMs: 10_000 }), 1, 'after a reset')
+  irqs.release()
+  t.throws(() => irqs.waitSync(1, { timeoutMs: 0 }), { code: 'ERR_ACCEL_NO_DEVICE' })
+
+  const line = await dev.allocIrqVectors({ types: ['intx'] })
+  const unmasked = () => transport.log.filter((entry) => entry === 'unmask intx 0').length
+  signal(transport.armed.get('intx')![0])
+  t.equal(line.waitSync(0, { timeoutMs: 10_000 }), 1)
+  t.equal(unmasked(), 0, 'the driver has to acknowledge it first')
+  t.equal(line.waitSync(0, { timeoutMs: 0 }), 0)
+  t.equal(line.waitSync(0, { timeoutMs: 0 }), 0)
+  t.equal(unmasked(), 1, 'once, by the next wait')
+  signal(transport.armed.get('intx')![0])
+  t.equal(line.waitSync(0, { timeoutMs: 0 }), 1)
+  line.mask(0)
+  line.waitSync(0, { timeoutMs: 0 })
+  t.equal(unmasked(), 1, 'not where the driver masked it')
+  transport.lose(accelError('ERR_ACCEL_NO_DEVICE', 'pulled out'))
+  t.throws(() => line.waitSync(0, { timeoutMs: 0 }), { code: 'ERR_ACCEL_NO_DEVICE', message: /pulled out/ })
+  await dev.release()
+  await transport.close()
+  t.equal(openFds(), before - 1, 'only its own memory is closed with the transport')
+
+  const loop = new FakeTransport({ irqs: { msi: { count: 1 } } })
+  const other = openDevice(loop)
+  const vectors = await other.allocIrqVectors()
+  t.throws(() => vectors.waitSync(0, { timeoutMs: 0 }), {
+    code: 'ERR_ACCEL_UNSUPPORTED',
+    message: /loopback come by way of the event loop/,
+  })
+  await other.release()
+  await loop.close()
+  notice.close()
 })
 
 t.test('a kernel that grants fewer vectors: as many as it grants, or the next kind', async (t) => {

@@ -407,7 +407,7 @@ export class Device {
     for (const share of this.#shares) share.suspend(reason)
     this.#bars.revoke(reason)
     this.#configTrap.revoke(reason)
-    this.#irqs?.silence()
+    this.#irqs?.silence(reason)
   }
 
   #stopBusMaster(): void {

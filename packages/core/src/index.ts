@@ -34,7 +34,14 @@ export {
   flag,
 } from './fields.js'
 export type { DeviceIdentity, PciIdentity, PlatformIdentity } from './identity.js'
-export { type IrqCounts, type IrqHandler, type IrqRequest, IrqVectors, type VectorType } from './irq.js'
+export {
+  type IrqCounts,
+  type IrqHandler,
+  type IrqRequest,
+  IrqVectors,
+  type VectorType,
+  type WaitSyncOptions,
+} from './irq.js'
 export { Listeners } from './listeners.js'
 export type { Mmio } from './mmio.js'
 export type { NoIommuOptions } from './no-iommu.js'

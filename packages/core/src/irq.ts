@@ -1,5 +1,6 @@
 import { EventFd, type Watch, watch } from '@uaccel/sys'
-import { accelError, isAccelError } from '@uaccel/uapi'
+import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
+import { goneError } from './mmio.js'
 import type { IrqType, Transport } from './transport.js'
 
 /** The interrupt kinds that carry work, best first. */
@@ -31,6 +32,34 @@ export interface IrqCounts {
  */
 export type IrqHandler = (count: number) => void
 
+/** How long a thread blocks for an interrupt. */
+export interface WaitSyncOptions {
+  /** 0 only looks. */
+  readonly timeoutMs: number
+  /**
+   * Looks again and again for so long before the thread sleeps: nobody has to wake it then, and its processor does nothing else. Default 0.
+   */
+  readonly spinUs?: number
+}
+
+/** @internal `ERR_ACCEL_INVALID_ARGUMENT` for what is no limit. */
+export function checkWait({ timeoutMs, spinUs = 0 }: WaitSyncOptions): void {
+  if (timeoutMs >= 0 && timeoutMs < Number.POSITIVE_INFINITY && spinUs >= 0 && spinUs <= timeoutMs * 1000)
+    return
+  throw accelError(
+    'ERR_ACCEL_INVALID_ARGUMENT',
+    `a wait of ${timeoutMs} ms, of which ${spinUs} us spinning: wanted a limit, and no more spinning than that`,
+  )
+}
+
+/** @internal A wait beside a handler would take what fired from it. */
+export function handledError(what: string): AccelError {
+  return accelError(
+    'ERR_ACCEL_BUSY',
+    `${what} has a handler, which gets what fires: wait for one that has none`,
+  )
+}
+
 /** Interrupt vectors of a device, each behind an eventfd. They are all of one kind. */
 export class IrqVectors {
   readonly type: VectorType
@@ -43,9 +72,14 @@ export class IrqVectors {
   readonly #handled: Float64Array
   readonly #masked: Uint8Array
   readonly #autoMasked: boolean
+  /** Vectors that a wait took an interrupt of, and that were not unmasked since. */
+  readonly #toUnmask: Uint8Array
+  /** See `Transport.attention`. */
+  readonly #attention: readonly number[] | undefined
   #onRelease: (() => void) | undefined
   #released = false
-  #silent = false
+  /** Why the device cannot be reached. */
+  #silent: AccelError | undefined
 
   private constructor(transport: Transport, type: VectorType, events: readonly EventFd[]) {
     this.type = type
@@ -57,6 +91,8 @@ export class IrqVectors {
     this.#handled = new Float64Array(events.length)
     this.#masked = new Uint8Array(events.length)
     this.#autoMasked = transport.irqs[type].autoMasked
+    this.#toUnmask = new Uint8Array(events.length)
+    this.#attention = transport.attention
   }
 
   /**
@@ -114,7 +150,7 @@ export class IrqVectors {
     const event = this.#events[vector]
     this.#watches[vector] ??= watch(event.fd, () => {
       const count = event.drain()
-      if (count === 0 || this.#silent) return
+      if (count === 0 || this.#silent !== undefined) return
       this.#fired[vector] += count
       this.#handled[vector]++
       try {
@@ -123,9 +159,39 @@ export class IrqVectors {
           this.#transport.unmaskIrq(this.type, vector)
       } catch (error) {
         // The loss is told to whoever waits for the device; here it is nobody's mistake.
-        if (!this.#silent || !isAccelError(error, 'ERR_ACCEL_NO_DEVICE')) throw error
+        if (this.#silent === undefined || !isAccelError(error, 'ERR_ACCEL_NO_DEVICE')) throw error
       }
     })
+  }
+
+  /**
+   * Blocks this thread until a vector fires, as a program does that has nothing else to do: the shortest way from the device to its driver.
+   * Answers how often it fired; 0 where it did not within the limit, or something wants the event loop first: a loss, a request for
+   * the device, a signal. Give the event loop a turn then (`await`), or it stays 0. INTx is unmasked by the next wait.
+   *
+   * `ERR_ACCEL_NO_DEVICE` while the device cannot be reached, `ERR_ACCEL_BUSY` for a vector with a handler, and `ERR_ACCEL_UNSUPPORTED`
+   * where interrupts take a turn of the event loop themselves (loopback, UIO).
+   */
+  waitSync(vector: number, options: WaitSyncOptions): number {
+    this.#check(vector)
+    checkWait(options)
+    if (this.#silent !== undefined) throw goneError('the interrupt vectors', this.#silent)
+    if (this.#watches[vector] !== undefined) throw handledError(`interrupt vector ${vector}`)
+    if (this.#attention === undefined) {
+      throw accelError(
+        'ERR_ACCEL_UNSUPPORTED',
+        `interrupts over ${this.#transport.identity.kind} come by way of the event loop, which a wait would keep them from: use handle()`,
+      )
+    }
+    if (this.#toUnmask[vector] !== 0 && this.#masked[vector] === 0)
+      this.#transport.unmaskIrq(this.type, vector)
+    this.#toUnmask[vector] = 0
+    const count = this.#events[vector].waitSync(options.timeoutMs, options.spinUs, this.#attention)
+    if (count === 0) return 0
+    this.#fired[vector] += count
+    this.#handled[vector]++
+    if (this.#autoMasked) this.#toUnmask[vector] = 1
+    return count
   }
 
   /** @internal Stops handling a vector here. Answers its eventfd, for another thread to wait for. */
@@ -172,8 +238,8 @@ export class IrqVectors {
   }
 
   /** Keeps handlers from running while the device cannot be reached: what they would touch is not there. */
-  silence(): void {
-    this.#silent = true
+  silence(reason: AccelError): void {
+    this.#silent = reason
   }
 
   /** Arms the vectors again after a reset or sleep, which took the triggers away. What fired before is forgotten. */
@@ -186,7 +252,8 @@ export class IrqVectors {
     for (const [vector, masked] of this.#masked.entries()) {
       if (masked !== 0) this.#transport.maskIrq(this.type, vector)
     }
-    this.#silent = false
+    this.#toUnmask.fill(0)
+    this.#silent = undefined
   }
 
   /** @internal Called once at release. */

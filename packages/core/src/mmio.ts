@@ -1,4 +1,4 @@
-import { abi, type Window as MemoryWindow, poison, type SharedRange } from '@uaccel/sys'
+import { abi, type Window as MemoryWindow, type SharedRange } from '@uaccel/sys'
 import { type AccelError, accelError } from '@uaccel/uapi'
 import {
   type AnyRegister,
@@ -52,17 +52,20 @@ export interface Exposed {
 }
 
 /**
- * A mapped part of a BAR. Accessors read its arrays at each access, so that replacing them reaches every accessor. Until the first
- * time that happens in a thread, V8 takes them for constants (see accessors.ts); it drops what it compiled so when they change.
+ * A mapped part of a BAR. Accessors read its arrays at each access, so that replacing them reaches every accessor.
+ *
+ * It inherits them, and to replace them is to replace its prototype, which gives it a hidden class of its own. V8 compiles an access of a
+ * window that it knows into one of a fixed address, and takes that back when the window's class changes: of no other window. A field that
+ * is stored a second time would cost that for every window of the thread, and for good. See docs/design/0021-register-access.md.
  */
 export class BarWindow implements Window {
   readonly region: number
   readonly area: Area
   readonly label: string
-  declare u8: Uint8Array
-  declare u16: Uint16Array
-  declare u32: Uint32Array
-  declare u64: BigUint64Array
+  declare readonly u8: Uint8Array
+  declare readonly u16: Uint16Array
+  declare readonly u32: Uint32Array
+  declare readonly u64: BigUint64Array
   #mapping: Exposed
 
   constructor(region: number, area: Area, label: string, mapping: Exposed) {
@@ -76,10 +79,8 @@ export class BarWindow implements Window {
   /** Makes the accessors reach this mapping: at first, and again after a reset. */
   expose(mapping: Exposed): void {
     this.#mapping = mapping
-    this.u8 = mapping.window.u8
-    this.u16 = mapping.window.u16
-    this.u32 = mapping.window.u32
-    this.u64 = mapping.window.u64
+    const { u8, u16, u32, u64 } = mapping.window
+    this.#inherit({ u8, u16, u32, u64 })
   }
 
   /** Keeps the addresses of the present mapping from being reused while another thread may see them. */
@@ -89,12 +90,28 @@ export class BarWindow implements Window {
 
   /** Takes the mapping back. Every access from now on throws `ERR_ACCEL_NO_DEVICE` with `reason` as cause. */
   revoke(reason: unknown): void {
-    const error = () => goneError(this.label, reason)
-    this.u8 = poison(Uint8Array, error)
-    this.u16 = poison(Uint16Array, error)
-    this.u32 = poison(Uint32Array, error)
-    this.u64 = poison(BigUint64Array, error)
+    const refuse = (): never => {
+      throw goneError(this.label, reason)
+    }
+    this.#inherit({
+      get u8() {
+        return refuse()
+      },
+      get u16() {
+        return refuse()
+      },
+      get u32() {
+        return refuse()
+      },
+      get u64() {
+        return refuse()
+      },
+    })
     this.#mapping.revoke()
+  }
+
+  #inherit(arrays: Window): void {
+    Object.setPrototypeOf(this, Object.setPrototypeOf(arrays, BarWindow.prototype))
   }
 }
 

@@ -150,6 +150,12 @@ export interface Transport {
   regionFile?(region: number, area: Area): RegionFile
 
   /**
+   * Descriptors that become readable when something of the device wants the event loop of this thread, such as {@link onLost}: they end
+   * the wait of a thread that blocks for an interrupt. The same until `close`. Absent where interrupts come by way of the event loop.
+   */
+  readonly attention?: readonly number[]
+
+  /**
    * Calls back once, when the device vanishes, reports an error that it does not recover from (PCIe AER), or its peer
    * closes. Answers a function that takes the listener back.
    */

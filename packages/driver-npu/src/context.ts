@@ -288,6 +288,7 @@ export class NpuContext {
     clearInterval(this.#watch)
     this.#watch = undefined
     clearImmediate(this.#spin)
+    this.queue.forget()
   }
 
   /** Without interrupts: a look in each turn of the event loop while work is under way. */

@@ -18,8 +18,22 @@ export interface RingJob {
   /** The descriptors: {@link DESCRIPTOR_WORDS} each. The upper half of the first word is filled in by the queue. */
   readonly words: Int32Array
   readonly steps: number
+  /**
+   * Names the descriptors as they are now: that of step i is `image` + i, and no other has that number ({@link newImage}). What a ring holds
+   * already is not copied into it again.
+   */
+  readonly image: number
   /** For errors. */
   readonly stepNames: readonly string[]
+}
+
+let images = 0
+
+/** Numbers for descriptors that are new, or were changed. */
+export function newImage(steps: number): number {
+  const first = images + 1
+  images += steps
+  return first
 }
 
 /** Fills in a descriptor, but for its addresses. */
@@ -57,6 +71,10 @@ export class NpuJob implements RingJob {
   /** @internal */
   readonly words: Int32Array
   readonly stepNames: readonly string[]
+  /** @internal */
+  readonly steps: number
+  /** @internal */
+  image: number
   readonly #memory: ContextMemory
   /** @internal The parameter blocks, where a step has one. */
   readonly blocks: NpuBuffer | undefined
@@ -74,16 +92,14 @@ export class NpuJob implements RingJob {
       throw accelError('ERR_ACCEL_INVALID_ARGUMENT', 'An NPU job wants at least one step')
     this.#memory = memory
     this.stepNames = steps.map(({ op }) => op)
+    this.steps = steps.length
     this.words = new Int32Array(steps.length * DESCRIPTOR_WORDS)
     this.#sizes = new Int32Array(steps.length * operands.length)
     this.#buffers = new Array(steps.length * operands.length).fill(undefined)
     const encoded = steps.map(encodeStep)
     for (const [i, step] of encoded.entries()) this.#encode(i, steps[i], step)
     this.blocks = this.#place(encoded)
-  }
-
-  get steps(): number {
-    return this.stepNames.length
+    this.image = newImage(this.steps)
   }
 
   /**
@@ -97,6 +113,7 @@ export class NpuJob implements RingJob {
       throw accelError('ERR_ACCEL_INVALID_ARGUMENT', `Step ${step} of the job has no operand ${operand}`)
     }
     this.#address(step, slot, to, this.#sizes[at])
+    this.image = newImage(this.steps)
   }
 
   /** @internal Refuses to run a job whose memory was given back. */

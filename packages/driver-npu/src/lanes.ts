@@ -2,7 +2,7 @@ import type { Job, JobRange } from '@uaccel/accel'
 import { accelError, isAccelError } from '@uaccel/uapi'
 import type { NpuBuffer } from './buffers.js'
 import type { NpuContext } from './context.js'
-import { BLOCK_SLOT, DESCRIPTOR_WORDS, putAddress, putDescriptor } from './job.js'
+import { BLOCK_SLOT, DESCRIPTOR_WORDS, newImage, putAddress, putDescriptor } from './job.js'
 import type { Npu } from './npu.js'
 import { opcodes } from './operations.js'
 import { windowOf } from './store.js'
@@ -104,7 +104,8 @@ class Lane {
     this.#opened = ranges.length
     const stepNames = steps.map(({ opcode }) => opcode)
     await new Promise<void>((resolve, reject) => {
-      this.#context.send({ words, steps: steps.length, stepNames }, (error) => {
+      const image = newImage(steps.length)
+      this.#context.send({ words, steps: steps.length, image, stepNames }, (error) => {
         if (error === undefined) resolve()
         // Of a queue that broke nobody knows what it still does.
         else if (this.#context.failure === undefined) reject(error)

@@ -45,6 +45,16 @@ export interface QueuePort {
   wake(): void
 }
 
+/** What changes with each job, in one array: V8 neither tags such numbers nor checks them for overflow. */
+const NOW = {
+  /** First of the free slots. */ free: 0,
+  /** Jobs under way. */ jobs: 1,
+  /** Counters of the doorbell page, which wrap at 2^32, while the rings count slots: what was announced, and what was consumed. */
+  rung: 2,
+  head: 3,
+  words: 4,
+} as const
+
 /**
  * One queue pair as its user sees it: rings, doorbell, jobs under way. Submission and completion make no objects and touch
  * no register while the device is awake. It is started and stopped by its `QueueControl`, which may be in another thread.
@@ -57,29 +67,31 @@ export class NpuQueue {
   declare private readonly page: number
   declare private readonly sq: ProducerRing
   declare private readonly cq: CompletionRing
+  declare private readonly submissions: Int32Array
+  declare private readonly answers: Int32Array
   declare private readonly wakeAt: Int32Array
-  // The counters of the doorbell page: they wrap at 2^32, while the rings count slots.
-  declare private tail: number
-  declare private rung: number
-  declare private head: number
+  declare private readonly now: Int32Array
+  /** Which descriptor each entry of the ring holds: see `RingJob.image`. */
+  declare private readonly images: Float64Array
 
   // Jobs under way, by slot; the slot's number is the CID of its descriptors.
-  declare private readonly left: Int32Array
+  /**
+   * Of a job under way its steps (upper half) and how many of them are left; 0 where it has ended and was not told. Of a free slot the
+   * next one that is free, inverted, which is negative.
+   */
+  declare private readonly states: Int32Array
   declare private readonly jobs: (RingJob | undefined)[]
   declare private readonly done: (JobDone | undefined)[]
   declare private readonly cycles: Float64Array
-  declare private readonly failedStep: Int32Array
   declare private readonly failedStatus: Int32Array
+  declare private readonly failedStep: Int32Array
   declare private readonly failedDetail: Int32Array
-  declare private readonly freeSlots: Int32Array
-  declare private freeCount: number
   declare private readonly ended: Int32Array
-  declare private endedCount: number
   declare private telling: boolean
   /** Completions seen since the queue was made. */
   declare completions: number
 
-  /** Rings of 2^`entriesLog2` entries; one entry stays free. */
+  /** Rings of 2^`entriesLog2` entries, at most 2^15; one entry stays free. */
   constructor(index: number, entriesLog2: number, port: QueuePort) {
     const { entries, cq, status } = queueLayout(entriesLog2)
     const { words } = port
@@ -95,33 +107,31 @@ export class NpuQueue {
       phaseWord: PHASE.word,
       phaseBit: PHASE.bit,
     })
+    this.submissions = this.sq.words
+    this.answers = this.cq.words
     this.wakeAt = words.subarray(status / 4, (status + STATUS_BYTES) / 4)
-    this.tail = 0
-    this.rung = 0
-    this.head = 0
-    this.left = new Int32Array(entries)
+    this.now = numbers(NOW.words)
+    this.images = new Float64Array(new ArrayBuffer(8 * entries))
+    this.states = numbers(entries).map((_, slot) => ~(slot + 1))
     this.jobs = new Array(entries).fill(undefined)
     this.done = new Array(entries).fill(undefined)
-    this.cycles = new Float64Array(entries)
-    this.failedStep = new Int32Array(entries)
-    this.failedStatus = new Int32Array(entries)
-    this.failedDetail = new Int32Array(entries)
-    this.freeSlots = Int32Array.from({ length: entries }, (_, i) => i)
-    this.freeCount = entries
-    this.ended = new Int32Array(entries)
-    this.endedCount = 0
+    this.cycles = new Float64Array(new ArrayBuffer(8 * entries))
+    this.failedStatus = numbers(entries)
+    this.failedStep = numbers(entries)
+    this.failedDetail = numbers(entries)
+    this.ended = numbers(entries)
     this.telling = false
     this.completions = 0
   }
 
   /** Jobs under way. */
   get inFlight(): number {
-    return this.freeSlots.length - this.freeCount
+    return this.now[NOW.jobs]
   }
 
-  /** How many steps the ring can take now. */
+  /** How many steps the ring can take now. While ended jobs are told, those that were not yet have slots, though no entries. */
   get free(): number {
-    return this.sq.free
+    return this.now[NOW.jobs] < this.states.length ? this.sq.free : 0
   }
 
   /** The most steps that a job may have. */
@@ -133,35 +143,45 @@ export class NpuQueue {
   reset(): void {
     this.sq.reset()
     this.cq.reset()
-    this.tail = this.rung = this.head = 0
+    this.now[NOW.rung] = this.now[NOW.head] = 0
+    this.images.fill(0)
   }
 
   /** Puts the steps of a job into the ring, for {@link ring} to announce. The caller saw that `free` is enough. */
   push(job: RingJob, done: JobDone): void {
-    const { words } = job
-    const { sq } = this
-    const slot = this.freeSlots[--this.freeCount]
-    const steps = (words.length / DESCRIPTOR_WORDS) | 0
-    this.left[slot] = steps
-    this.jobs[slot] = job
-    this.done[slot] = done
-    this.failedStatus[slot] = 0
+    const { sq, submissions, now, states, images } = this
+    const { words, steps, image } = job
+    const slot = now[NOW.free]
+    now[NOW.free] = ~states[slot]
+    now[NOW.jobs]++
+    states[slot] = steps * 0x1_0001
+    // Mostly they are there already, and a store would have to be noted for the garbage collector.
+    if (this.jobs[slot] !== job) this.jobs[slot] = job
+    if (this.done[slot] !== done) this.done[slot] = done
     this.cycles[slot] = 0
-    for (let step = 0; step < steps; step++)
-      putEntry(sq.words, sq.at(step), words, step * DESCRIPTOR_WORDS, slot)
+    for (let step = 0; step < steps; step++) {
+      const at = sq.at(step)
+      const from = step * DESCRIPTOR_WORDS
+      if (images[at >> 4] !== image + step) {
+        images[at >> 4] = image + step
+        putEntry(submissions, at, words, from)
+      }
+      submissions[at] = words[from] | (slot << 16)
+    }
     sq.push(steps)
-    this.tail = (this.tail + steps) | 0
   }
 
   /** Announces what was pushed: one doorbell, and the WAKE register where the device went idle (5.4). */
   ring(): void {
-    const old = this.rung
-    const tail = this.tail
-    if (tail === old) return
-    this.rung = tail
+    const { sq, now } = this
+    const old = now[NOW.rung]
+    const count = (sq.tail - old) & (sq.entries - 1)
+    if (count === 0) return
+    const tail = (old + count) | 0
+    now[NOW.rung] = tail
     this.doorbells.write32(this.page + DOORBELL.SQ_TAIL, tail)
     memoryFence()
-    if ((tail - this.wakeAt[0] - 1) >>> 0 < (tail - old) >>> 0) this.port.wake()
+    if ((tail - this.wakeAt[0] - 1) >>> 0 < count) this.port.wake()
   }
 
   /**
@@ -170,55 +190,82 @@ export class NpuQueue {
    */
   poll(): number {
     if (this.telling) return 0
-    const { cq, sq } = this
-    const { words } = cq
+    const { sq, cq, now, answers, states, cycles, ended } = this
     const limit = sq.pending
     const ready = cq.ready(limit + 1)
     let count = 0
-    while (count < ready && count < limit) {
+    let jobs = 0
+    for (; count < ready && count < limit; count++) {
       const at = cq.at(count)
-      if (!this.complete(words[at + 3], words[at], words[at + 1])) break
-      count++
+      // It comes from another process: nothing of it is believed before it was held to what is under way.
+      const step = answers[at]
+      const last = answers[at + 3]
+      const slot = last & 0xffff
+      if (slot >= states.length) break
+      const state = states[slot]
+      if (state <= 0 || step < 0 || step >= state >> 16) break
+      if (last >>> 24 === 0) cycles[slot] += answers[at + 1] >>> 0
+      else this.noteFailure(slot, last >>> 24, step, answers[at + 1])
+      if (((state - 1) & 0xffff) !== 0) states[slot] = state - 1
+      else {
+        states[slot] = 0
+        ended[jobs] = slot
+        jobs = (jobs + 1) | 0
+      }
     }
     // What was not taken is behind the last descriptor, or of none.
     const forged = count < ready ? cq.at(count) : -1
     if (count > 0) {
       cq.advance(count)
       this.completions += count
-      this.head = (this.head + count) | 0
-      this.doorbells.write32(this.page + DOORBELL.CQ_HEAD, this.head)
+      now[NOW.head] += count
+      this.doorbells.write32(this.page + DOORBELL.CQ_HEAD, now[NOW.head])
       // As many slots are free as completions were consumed, in whatever order those came (5.1).
       sq.consumed((sq.head + count) & (sq.entries - 1))
-      this.tellEnded()
+      this.telling = true
+      for (let i = 0; i < jobs; i++) {
+        const slot = ended[i]
+        try {
+          this.tell(slot)
+        } catch (error) {
+          // One caller's mistake is not to keep the others from their results.
+          queueMicrotask(() => {
+            throw error
+          })
+        }
+      }
+      this.telling = false
     }
-    if (forged >= 0) this.refuse(words[forged + 3], words[forged])
+    if (forged >= 0) this.refuse(answers[forged + 3], answers[forged])
     return count
   }
 
   /** Ends all jobs under way with `error`: the device will not answer for them. */
   fail(error: AccelError): void {
-    for (let slot = 0; slot < this.jobs.length; slot++) {
+    for (let slot = 0; slot < this.states.length; slot++) {
+      if (this.states[slot] < 0) continue
+      this.failedStatus[slot] = 0
       const done = this.done[slot]
-      if (done === undefined) continue
       this.release(slot)
-      done(error, 0)
+      done?.(error, 0)
     }
   }
 
-  /** Counts a completion to its job; false where there is no such job or step. It comes from another process. */
-  private complete(last: number, step: number, detail: number): boolean {
-    const slot = last & 0xffff
-    if (slot >= this.left.length || this.left[slot] === 0) return false
-    if (step < 0 || step >= this.jobs[slot]!.steps) return false
-    const status = last >>> 24
-    if (status === 0) this.cycles[slot] += detail >>> 0
-    else if (this.failedStatus[slot] === 0) {
-      this.failedStatus[slot] = status
-      this.failedStep[slot] = step
-      this.failedDetail[slot] = detail
+  /** Lets go of jobs that have ended: their slots keep them for the next ones. */
+  forget(): void {
+    for (let slot = 0; slot < this.states.length; slot++) {
+      if (this.states[slot] >= 0) continue
+      this.jobs[slot] = undefined
+      this.done[slot] = undefined
     }
-    if (--this.left[slot] === 0) this.ended[this.endedCount++] = slot
-    return true
+  }
+
+  /** The first failure of a job is the one that is told. */
+  private noteFailure(slot: number, status: number, step: number, detail: number): void {
+    if (this.failedStatus[slot] !== 0) return
+    this.failedStatus[slot] = status
+    this.failedStep[slot] = step
+    this.failedDetail[slot] = detail
   }
 
   private refuse(last: number, step: number): never {
@@ -230,47 +277,37 @@ export class NpuQueue {
     )
   }
 
-  private tellEnded(): void {
-    this.telling = true
-    for (let i = 0; i < this.endedCount; i++) {
-      try {
-        this.tell(this.ended[i])
-      } catch (error) {
-        // One caller's mistake is not to keep the others from their results.
-        queueMicrotask(() => {
-          throw error
-        })
-      }
-    }
-    this.endedCount = 0
-    this.telling = false
+  private tell(slot: number): void {
+    // A callback may have failed the queue, and with it what had not been told.
+    if (this.states[slot] !== 0) return
+    const done = this.done[slot] as JobDone
+    const cycles = this.cycles[slot]
+    this.release(slot)
+    if (this.failedStatus[slot] === 0) done(undefined, cycles)
+    else done(this.takeFailure(slot), cycles)
   }
 
-  private tell(slot: number): void {
-    const done = this.done[slot]
-    const job = this.jobs[slot]
-    const status = this.failedStatus[slot]
-    const cycles = this.cycles[slot]
-    if (done === undefined || job === undefined) return
-    this.release(slot)
-    if (status === 0) done(undefined, cycles)
-    else {
-      const step = this.failedStep[slot]
-      done(stepError(step, job.stepNames[step], status, this.failedDetail[slot] >>> 0), cycles)
-    }
+  private takeFailure(slot: number): AccelError {
+    const [status, step, job] = [this.failedStatus[slot], this.failedStep[slot], this.jobs[slot] as RingJob]
+    this.failedStatus[slot] = 0
+    return stepError(step, job.stepNames[step], status, this.failedDetail[slot] >>> 0)
   }
 
   private release(slot: number): void {
-    this.left[slot] = 0
-    this.jobs[slot] = undefined
-    this.done[slot] = undefined
-    this.freeSlots[this.freeCount++] = slot
+    const { now, states } = this
+    states[slot] = ~now[NOW.free]
+    now[NOW.free] = slot
+    now[NOW.jobs]--
   }
 }
 
-/** Copies a descriptor into the ring, with its CID. Spelt out: V8 takes half as long for it as for a loop, and less than for `set`. */
-function putEntry(ring: Int32Array, at: number, words: Int32Array, from: number, cid: number): void {
-  ring[at] = words[from] | (cid << 16)
+/** So many words whose address V8 knows: they have a buffer of their own, outside of the heap. */
+function numbers(words: number): Int32Array {
+  return new Int32Array(new ArrayBuffer(4 * words))
+}
+
+/** Copies a descriptor into the ring, but for its first word. Spelt out: V8 takes half as long for it as for a loop, and less than for `set`. */
+function putEntry(ring: Int32Array, at: number, words: Int32Array, from: number): void {
   ring[at + 1] = words[from + 1]
   ring[at + 2] = words[from + 2]
   ring[at + 3] = words[from + 3]

@@ -4,7 +4,7 @@ import { type Mmio, openDevice } from '@uaccel/core'
 import { CompletionRing, ProducerRing } from '@uaccel/memory'
 import { loopback } from '@uaccel/model'
 import { npuModel } from '../model/index.js'
-import type { RingJob } from '../src/job.js'
+import { newImage, type RingJob } from '../src/job.js'
 import { NpuQueue, queueLayout } from '../src/queue.js'
 
 const ENTRIES = 256
@@ -104,6 +104,7 @@ function npuQueue(doorbells: Mmio): Subject {
   const job = (steps: number): RingJob => ({
     words: Int32Array.from({ length: 16 * steps }, (_, i) => i & 15),
     steps,
+    image: newImage(steps),
     stepNames: Array.from({ length: steps }, () => 'nop'),
   })
   const [short, long] = [job(1), job(3)]

@@ -92,6 +92,7 @@ export class Nvme {
       configure: () => this.#configure(),
       settled: room,
       broke,
+      timeoutMs: options.timeoutMs,
     })
     this.#recovery = recovery
     this.#interrupts = new NvmeInterrupts(irqs, pairs, options.spinUs, queues, {

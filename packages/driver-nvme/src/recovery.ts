@@ -1,7 +1,11 @@
+import { setTimeout } from 'node:timers/promises'
 import type { Device } from '@uaccel/core'
 import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
 import type { Controller } from './controller.js'
 import type { NvmeQueues } from './queues.js'
+
+/** The longest that a shutdown waits for commands under way. */
+const DRAIN_MS = 5_000
 
 /** What a recovery needs of the driver. */
 export interface RecoveryHost {
@@ -11,6 +15,8 @@ export interface RecoveryHost {
   settled(): void
   /** The controller had to be reset, or could not be. */
   broke(error: AccelError): void
+  /** What a command may take. */
+  readonly timeoutMs: number
 }
 
 /** Whether the controller takes commands, and how it comes to do so again. */
@@ -149,12 +155,24 @@ export class Recovery {
     const gone = accelError('ERR_ACCEL_NO_DEVICE', 'The NVMe controller was released by its driver')
     try {
       if (wasUp) {
-        this.#queues.pollLast()
+        await this.#drain()
         await this.#controller.shutDown()
       }
       await this.#controller.disable()
     } finally {
       this.#queues.failAll(gone)
+    }
+  }
+
+  /**
+   * Lets commands end that are under way (7.6.2), for as long as a command may take: the controller is not to be shut down under them. SPDK's
+   * target takes no client any more where it was (24.01).
+   */
+  async #drain(): Promise<void> {
+    const until = performance.now() + Math.min(this.#host.timeoutMs, DRAIN_MS)
+    for (this.#queues.pollLast(); this.#queues.busy; this.#queues.pollLast()) {
+      if (this.#controller.fatal || performance.now() > until) return // throws where the device is gone
+      await setTimeout(1)
     }
   }
 

@@ -221,3 +221,35 @@ function allRead(
     nvme.kick(queue)
   })
 }
+
+t.test('commands under way have ended before the controller is shut down', async (t) => {
+  const ends: string[] = []
+  await withFaults(t, async ({ nvme }) => {
+    const [queue] = nvme.queues
+    const listener = {
+      completed: (_: number, status: number) => void ends.push(`status ${status}`),
+      failed: (_: number, error: Error) => void ends.push(error.message),
+    }
+    for (let i = 0; i < 8; i++) queue!.submit(0x00, 1, 0, 0, 0, 0, 0, 0, listener) // flush
+    queue!.ring()
+  })
+  t.same(ends, new Array(8).fill('status 0'))
+})
+
+t.test('a command that does not end keeps a shutdown for as long as it may take', async (t) => {
+  const ends: string[] = []
+  let began = 0
+  await withFaults(t, async ({ nvme, faults }) => {
+    faults.stick({ opcode: 0 })
+    const [queue] = nvme.queues
+    const listener = {
+      completed: () => void ends.push('completed'),
+      failed: (_: number, error: Error & { code?: string }) => void ends.push(error.code ?? error.message),
+    }
+    queue!.submit(0x00, 1, 0, 0, 0, 0, 0, 0, listener)
+    queue!.ring()
+    began = performance.now()
+  })
+  t.same(ends, ['ERR_ACCEL_NO_DEVICE'])
+  t.ok(performance.now() - began < TIMEOUT_MS + 2000)
+})

@@ -6,6 +6,13 @@ import { systemError } from './system-error.js'
 /** preadv2's offset for what has none. */
 const NO_OFFSET = (1n << 64n) - 1n
 
+/** How long the kernel is waited for at once: a worker that is terminated meanwhile ends after that. */
+const SLICE_MS = 500
+/** Size of struct pollfd, and where `events` is in it. include/uapi/asm-generic/poll.h */
+const POLLFD_BYTES = 8
+const POLLFD_EVENTS = 4
+const none: readonly number[] = []
+
 /** A counter in the kernel that others add to and a loop waits for: how interrupts arrive. Non-blocking. */
 export class EventFd {
   readonly fd: number
@@ -19,6 +26,8 @@ export class EventFd {
   readonly #vector = Buffer.alloc(16)
   readonly #add = new BigUint64Array(1)
   readonly #addBytes = new Uint8Array(this.#add.buffer)
+  /** struct pollfd of this descriptor and of others. */
+  #awaited = Buffer.alloc(POLLFD_BYTES)
   #open = true
 
   /**
@@ -58,6 +67,38 @@ export class EventFd {
     if (result === 8) return this.#count[1] * 0x1_0000_0000 + this.#count[0]
     if (result === EAGAIN) return 0
     throw systemError('read', result, `eventfd ${this.fd}`)
+  }
+
+  /**
+   * Blocks the thread, and its event loop with it, until something was signalled; takes the count. 0 where nothing came: the limit is
+   * over, one of `others` became readable, or a signal arrived, whose listener runs in the event loop.
+   *
+   * @param spinUs Looks for so many microseconds before the kernel puts the thread to sleep, which costs the time to wake it.
+   * @param others Descriptors that end the wait, and are not read.
+   */
+  waitSync(timeoutMs: number, spinUs = 0, others: readonly number[] = none): number {
+    const start = performance.now()
+    for (const end = start + spinUs / 1000; performance.now() < end; ) {
+      const count = this.drain()
+      if (count > 0) return count
+    }
+    const fds = this.#await(others)
+    for (let leftMs = timeoutMs; ; leftMs = start + timeoutMs - performance.now()) {
+      const ready = this.#raw.poll(fds, 1 + others.length, Math.ceil(Math.max(0, Math.min(leftMs, SLICE_MS))))
+      if (ready > 0) return this.drain()
+      if (ready === EINTR || (ready === 0 && leftMs <= SLICE_MS)) return 0
+      if (ready < 0) throw systemError('poll', ready, `eventfd ${this.fd}`)
+    }
+  }
+
+  #await(others: readonly number[]): Buffer {
+    const sizeBytes = (1 + others.length) * POLLFD_BYTES
+    if (this.#awaited.length < sizeBytes) this.#awaited = Buffer.alloc(sizeBytes)
+    this.#awaited.writeInt32LE(this.fd, 0)
+    for (let i = 0; i < others.length; i++) this.#awaited.writeInt32LE(others[i], (1 + i) * POLLFD_BYTES)
+    for (let at = POLLFD_EVENTS; at < sizeBytes; at += POLLFD_BYTES)
+      this.#awaited.writeInt16LE(abi.POLLIN, at)
+    return this.#awaited
   }
 
   /** Closes the descriptor; again is harmless. Close a watch of it first. */

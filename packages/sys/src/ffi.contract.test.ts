@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Worker } from 'node:worker_threads'
 import { AccelError } from '@uaccel/uapi'
 import t from 'tap'
 import { abi, EventFd, type ProviderName, requirePlatform, sys, systemCalls, systemError } from './index.js'
@@ -249,6 +250,46 @@ for (const name of ['koffi', 'ffi-rs'] as ProviderName[]) {
       using adopted = new EventFd(calls, calls.eventfd(3, 0))
       t.equal(adopted.drain(), 3)
       t.equal(adopted.drain(), 0, 'does not block')
+    })
+
+    t.test('a thread that blocks for an eventfd', async (t) => {
+      using event = new EventFd(calls)
+      using other = new EventFd(calls)
+      const timed = (wait: () => number) => {
+        const start = performance.now()
+        return [wait(), performance.now() - start] as const
+      }
+      event.signal(3)
+      t.equal(event.waitSync(10_000), 3, 'what is there already')
+      t.equal(event.waitSync(0), 0, 'no limit: a look')
+      for (const spinUs of [0, 10_000]) {
+        const [count, ms] = timed(() => event.waitSync(30.5, spinUs))
+        t.equal(count, 0)
+        t.ok(ms >= 30, `${ms} ms`)
+      }
+      const [count, ms] = timed(() => event.waitSync(700))
+      t.ok(count === 0 && ms >= 699, `more than is waited for at once: ${ms} ms`)
+      other.signal()
+      t.equal(event.waitSync(10_000, 0, [-1, other.fd]), 0, 'another ends it')
+      t.equal(other.drain(), 1, 'and is not read')
+      event.signal()
+      other.signal()
+      t.equal(event.waitSync(10_000, 50, [other.fd]), 1, 'its own comes first')
+
+      const worker = new Worker(
+        `const { workerData } = require('node:worker_threads')
+        const end = Date.now() + 50
+        while (Date.now() < end);
+        require('node:fs').writeSync(workerData, new Uint8Array([7, 0, 0, 0, 0, 0, 0, 0]))`,
+        { eval: true, workerData: event.fd },
+      )
+      t.equal(event.waitSync(20_000), 7, 'from another thread')
+      await once(worker, 'exit')
+      event.close()
+      t.same(
+        failure(() => event.waitSync(0)),
+        ['ERR_ACCEL_SYSTEM', 'EBADF', 'read'],
+      )
     })
 
     t.test('read and write', async (t) => {

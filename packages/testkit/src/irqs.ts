@@ -89,6 +89,36 @@ const checks: Readonly<Record<string, (a: Asserts, stand: Stand, type: VectorTyp
     }
   },
 
+  async 'a thread that blocks for a vector is woken, and goes on at the limit'(
+    a,
+    { bench, dev, transport },
+    type,
+  ) {
+    const vector = bench.vectors[bench.vectors.length - 1]
+    bench.irqs.release()
+    const irqs = await dev.allocIrqVectors({ min: bench.irqs.count, types: [type] })
+    if (transport.attention === undefined) {
+      let code: unknown
+      try {
+        irqs.waitSync(vector, { timeoutMs: 0 })
+      } catch (error) {
+        code = isAccelError(error) && error.code
+      }
+      a.equal(code, 'ERR_ACCEL_UNSUPPORTED', 'a clear no where the event loop has a part in it')
+      return
+    }
+    a.equal(irqs.waitSync(vector, { timeoutMs: QUIET_MS }), 0, 'nothing fired')
+    const firing = bench.fire(vector).catch(() => {})
+    let count = 0
+    for (const end = performance.now() + ARRIVE_MS; count === 0 && performance.now() < end; ) {
+      count = irqs.waitSync(vector, { timeoutMs: 1000, spinUs: 50 })
+      await sleep(0)
+    }
+    a.equal(count, 1, 'it fired')
+    a.equal(irqs.counts(vector).fired, 1, 'and was counted')
+    await firing
+  },
+
   async 'a masked vector is silent, and fires when it is unmasked'(a, { bench, transport }, type) {
     const { irqs, vectors } = bench
     const vector = vectors[vectors.length - 1]

@@ -3,7 +3,6 @@ import {
   type Area,
   type IrqInfo,
   type IrqType,
-  irqTypes,
   Listeners,
   type RegionFile,
   type ResetKind,
@@ -11,13 +10,14 @@ import {
   type TransportIdentity,
 } from '@uaccel/core'
 import type { DmaMapper, DmaMapRequest, Iova } from '@uaccel/memory'
-import { abi, EventFd, Mapping, sys, type Watch, watch } from '@uaccel/sys'
+import { abi, Mapping, sys } from '@uaccel/sys'
 import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
+import { ClientInterrupts } from './client-interrupts.js'
 import { Connection } from './connection.js'
 import { DmaTable } from './dma-table.js'
 import { closeRegions, type Inquiry, inquire, type Region } from './inquiry.js'
 import { placeBars } from './place.js'
-import { ACCESS_BYTES, broken, Command, DmaFlag, IrqSet, Size } from './protocol.js'
+import { ACCESS_BYTES, broken, Command, DmaFlag, Size } from './protocol.js'
 import { refuseOwnSocket } from './same-thread.js'
 import { isSealed } from './sealed.js'
 
@@ -36,6 +36,8 @@ export interface ConnectOptions {
 
 /** Largest piece of one region access by message: it fits a socket buffer whole. */
 const PIECE_BYTES = 64 << 10
+/** What libvfio-user of before March 2026 takes at most (its MAX_DMA_REGIONS). It does not say so, and refuses more with EINVAL. */
+const FEW_DMA_MAPS = 16
 
 /**
  * Connects to a vfio-user server: a device model of ours or anyone's.
@@ -71,10 +73,8 @@ class VfioUserTransport implements Transport {
   readonly dma: DmaMapper
   readonly #connection: Connection
   readonly #table: DmaTable
-  readonly #armed = new Set<IrqType>()
+  readonly #interrupts: ClientInterrupts
   readonly #requestListeners = new Listeners<AccelError>()
-  /** What the server tells of the device, besides the interrupts that its driver asks for. */
-  readonly #notices: { readonly event: EventFd; readonly watching: Watch }[] = []
   /** offset, region, count, and up to 8 bytes of data: a register access allocates no request. */
   readonly #access = Buffer.alloc(ACCESS_BYTES + 8)
   readonly #requests = [0, 1, 2, 3, 4, 5, 6, 7, 8].map((bytes) =>
@@ -87,7 +87,8 @@ class VfioUserTransport implements Transport {
     this.#table = table
     this.identity = { kind: 'vfio-user', address: connection.path, emulated: true }
     this.regions = inquiry.regions
-    this.irqs = inquiry.irqs
+    this.#interrupts = new ClientInterrupts(connection, inquiry.irqs)
+    this.irqs = this.#interrupts.irqs
     this.resets = inquiry.resettable ? ['function'] : []
     this.dma = {
       pageSizeBytes: 4096,
@@ -102,16 +103,17 @@ class VfioUserTransport implements Transport {
   /** Arms the interrupts that are the transport's own: the device is wanted back, or reports an error. */
   listen(): void {
     const { path } = this.#connection
-    this.#notify('req', () => {
+    this.#interrupts.notify('req', () => {
       const reason = accelError('ERR_ACCEL_NO_DEVICE', `the server wants the device on ${path} back`)
       if (this.#requestListeners.size === 0) this.#connection.lose(reason)
       this.#requestListeners.tell(reason)
     })
-    this.#notify('err', () =>
+    this.#interrupts.notify('err', () =>
       this.#connection.lose(
         accelError('ERR_ACCEL_IO', `the device on ${path} reported an uncorrectable PCI Express error`),
       ),
     )
+    this.#interrupts.disarmAll()
   }
 
   read(region: number, offset: number, width: AccessWidth): number {
@@ -206,70 +208,24 @@ class VfioUserTransport implements Transport {
 
   setIrqs(type: IrqType, fds: readonly number[]): void {
     this.#alive()
-    if (type === 'err' || type === 'req') {
-      throw accelError(
-        'ERR_ACCEL_BUSY',
-        `${type} of ${this.identity.address} is the transport's own: listen with onLost() or onRequest().`,
-      )
-    }
-    const { count } = this.irqs[type]
-    if (fds.length > count) {
-      throw accelError(
-        'ERR_ACCEL_OUT_OF_RANGE',
-        `${fds.length} ${type} vectors wanted; the device has ${count}.`,
-        {
-          details: { available: count },
-        },
-      )
-    }
-    const perMessage = this.#connection.peer.maxMessageFds
-    // A message has a descriptor for each vector it names: those without a trigger are left out, run by run.
-    for (let start = 0; start < fds.length; ) {
-      if (fds[start] === -1) {
-        start++
-        continue
-      }
-      let end = start
-      while (end < fds.length && fds[end] !== -1 && end - start < perMessage) end++
-      const request = irqSet(type, IrqSet.DATA_EVENTFD | IrqSet.TRIGGER, start, end - start)
-      this.#connection.request(Command.DEVICE_SET_IRQS, request, fds.slice(start, end))
-      this.#armed.add(type)
-      start = end
-    }
-    if (type === 'msix') this.#unmaskAll(fds.length)
-  }
-
-  /** The kernel unmasks the MSI-X vectors that it arms. QEMU's server leaves them masked; others know no masking and refuse. */
-  #unmaskAll(count: number): void {
-    try {
-      const request = irqSet('msix', IrqSet.DATA_NONE | IrqSet.UNMASK, 0, count)
-      this.#connection.request(Command.DEVICE_SET_IRQS, request)
-    } catch (error) {
-      if (!isAccelError(error, 'ERR_ACCEL_IO')) throw error
-    }
+    this.#interrupts.arm(this, type, fds)
   }
 
   disableIrqs(type: IrqType): void {
     this.#alive()
-    // libvfio-user refuses to disable a kind that the device lacks
-    if (!this.#armed.has(type)) return
-    this.#connection.request(Command.DEVICE_SET_IRQS, irqSet(type, IrqSet.DATA_NONE | IrqSet.TRIGGER, 0, 0))
-    this.#armed.delete(type)
+    this.#interrupts.disarm(this, type)
   }
 
   maskIrq(type: IrqType, vector: number): void {
-    this.#connection.request(Command.DEVICE_SET_IRQS, irqSet(type, IrqSet.DATA_NONE | IrqSet.MASK, vector, 1))
+    this.#interrupts.mask(type, vector)
   }
 
   unmaskIrq(type: IrqType, vector: number): void {
-    this.#connection.request(
-      Command.DEVICE_SET_IRQS,
-      irqSet(type, IrqSet.DATA_NONE | IrqSet.UNMASK, vector, 1),
-    )
+    this.#interrupts.unmask(this, type, vector)
   }
 
   async reset(): Promise<void> {
-    for (const type of [...this.#armed]) this.disableIrqs(type)
+    this.#interrupts.disarmArmed(this)
     this.#connection.request(Command.DEVICE_RESET, new Uint8Array(0))
     placeBars(this)
   }
@@ -286,29 +242,14 @@ class VfioUserTransport implements Transport {
     if (this.#closed) return
     this.#closed = true
     this.#connection.close()
-    for (const { event, watching } of this.#notices.splice(0)) {
-      watching.close()
-      event.close()
-    }
+    this.#interrupts.close()
     this.#table.clear()
     closeRegions(this.regions)
   }
 
-  /** Has `handler` called when the server fires that interrupt. One that has it and refuses to arm it does not fire it either. */
-  #notify(type: 'err' | 'req', handler: () => void): void {
-    if (this.irqs[type].count === 0) return
-    const event = new EventFd()
-    const fired = () => {
-      if (event.drain() > 0 && !this.#connection.lost) handler()
-    }
-    try {
-      const request = irqSet(type, IrqSet.DATA_EVENTFD | IrqSet.TRIGGER, 0, 1)
-      this.#connection.request(Command.DEVICE_SET_IRQS, request, [event.fd])
-      this.#notices.push({ event, watching: watch(event.fd, fired, { ref: false }) })
-    } catch (error) {
-      event.close()
-      if (!isAccelError(error, 'ERR_ACCEL_IO')) throw error
-    }
+  /** The socket too: the server may want to read memory that only this process can reach, before it has anything to tell. */
+  get attention(): readonly number[] {
+    return [this.#connection.fd, ...this.#interrupts.noticeFds]
   }
 
   #read(region: number, offset: number, width: number): Buffer {
@@ -376,8 +317,24 @@ class VfioUserTransport implements Transport {
     payload.writeBigUInt64LE(BigInt(share ? fdOffset : 0), 8)
     payload.writeBigUInt64LE(iova, 16)
     payload.writeBigUInt64LE(BigInt(sizeBytes), 24)
-    this.#connection.request(Command.DMA_MAP, payload, share ? [fd] : [])
+    try {
+      this.#connection.request(Command.DMA_MAP, payload, share ? [fd] : [])
+    } catch (error) {
+      throw this.#table.size < FEW_DMA_MAPS || !isAccelError(error, 'ERR_ACCEL_IO')
+        ? error
+        : this.#mappingLimit(error)
+    }
     this.#table.add(request)
+  }
+
+  /** Every reason to refuse a mapping for itself was looked for before it was asked for. */
+  #mappingLimit(cause: AccelError): AccelError {
+    const { size } = this.#table
+    return accelError(
+      'ERR_ACCEL_MAPPING_LIMIT',
+      `The vfio-user server on ${this.identity.address} holds ${size} DMA mappings and refused one more: ${cause.errno}. Use fewer, larger buffers.`,
+      { cause, details: { mappings: size } },
+    )
   }
 
   #dmaUnmap(iova: Iova, sizeBytes: number): void {
@@ -389,16 +346,6 @@ class VfioUserTransport implements Transport {
     payload.writeBigUInt64LE(BigInt(sizeBytes), 16)
     this.#connection.request(Command.DMA_UNMAP, payload)
   }
-}
-
-function irqSet(type: IrqType, flags: number, start: number, count: number): Buffer {
-  const request = Buffer.alloc(Size.IRQ_SET)
-  request.writeUInt32LE(Size.IRQ_SET, 0)
-  request.writeUInt32LE(flags, 4)
-  request.writeUInt32LE(irqTypes.indexOf(type), 8)
-  request.writeUInt32LE(start, 12)
-  request.writeUInt32LE(count, 16)
-  return request
 }
 
 function accessHeader(region: number, offset: number, count: number, dataBytes: number): Buffer {

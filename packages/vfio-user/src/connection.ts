@@ -77,6 +77,11 @@ export class Connection {
     }
   }
 
+  /** The socket. */
+  get fd(): number {
+    return this.#channel.fd
+  }
+
   /** Why the session ended; undefined while it lives. */
   get lost(): AccelError | undefined {
     return this.#lost

@@ -13,6 +13,11 @@ interface Mapped extends PageRange {
 export class DmaTable implements DmaTarget {
   readonly #mapped = new PageMap<Mapped>()
 
+  /** How many mappings the server has. */
+  get size(): number {
+    return this.#mapped.size
+  }
+
   /** Refuses what no server could map, or some would map twice. @throws ERR_ACCEL_INVALID_ARGUMENT, ERR_ACCEL_OUT_OF_RANGE, ERR_ACCEL_BUSY */
   check({ iova, sizeBytes }: DmaMapRequest): void {
     const at = `0x${iova.toString(16)}`

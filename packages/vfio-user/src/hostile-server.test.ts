@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { DmaBuffer, DmaDomain } from '@uaccel/memory'
+import { DmaBuffer, DmaDomain, type Iova } from '@uaccel/memory'
 import { sys } from '@uaccel/sys'
 import type { AccelError } from '@uaccel/uapi'
 import t from 'tap'
@@ -294,4 +294,42 @@ t.test('a DMA message that is itself broken ends the session', async (t) => {
     await device.close()
     await end(process)
   }
+})
+
+t.test('a server that takes few DMA mappings, and does not say how many', async (t) => {
+  const at = (n: number) => 0x10_0000n + BigInt(n) * 0x1000n
+  /** argsz, flags, offset, address: the server refuses what the script does not have, with EINVAL. */
+  const takes = (count: number) =>
+    Array.from({ length: count }, (_, n) => ({ ...maps, key: hex(32, 3, 0n, at(n)) }))
+  const buffer = DmaBuffer.create(4096)
+  t.teardown(() => buffer.destroy())
+  const { address, fd } = buffer
+  const mapAll = async (taken: number) => {
+    const { path } = await scripted([...takes(taken), ...good.filter((entry) => entry !== maps)])
+    const device = await connectVfioUser(path)
+    const map = (n: number) =>
+      device.dma.map({
+        iova: at(n) as Iova,
+        sizeBytes: 4096,
+        access: 'readwrite',
+        address,
+        fd,
+        fdOffset: 0,
+      })
+    for (let n = 0; n < taken; n++) map(n)
+    return { device, next: () => map(taken) }
+  }
+  const many = await mapAll(16)
+  t.throws(many.next, {
+    code: 'ERR_ACCEL_MAPPING_LIMIT',
+    message: /holds 16 DMA mappings and refused one more: EINVAL/,
+    details: { mappings: 16 },
+    cause: { code: 'ERR_ACCEL_IO' },
+  })
+  many.device.dma.unmap(at(3) as Iova, 4096)
+  t.throws(many.next, { code: 'ERR_ACCEL_IO' }, 'with room, it is refused for another reason')
+  await many.device.close()
+  const few = await mapAll(2)
+  t.throws(few.next, { code: 'ERR_ACCEL_IO', message: /DMA_MAP: EINVAL/ })
+  await few.device.close()
 })

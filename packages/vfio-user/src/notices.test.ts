@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { openDevice } from '@uaccel/core'
 import { sys } from '@uaccel/sys'
 import type { AccelError } from '@uaccel/uapi'
 import t, { type Test } from 'tap'
@@ -84,6 +85,30 @@ t.test('an error that the device reports is its loss, with that reason', async (
   await device.close()
   t.equal(openFds(), before)
 })
+
+t.test(
+  'a thread that blocks for an interrupt hears that the device is wanted back, and that it is gone',
+  async (t) => {
+    for (const fault of ['request', 'error', 'vanish'] as const) {
+      const { path, server } = await serve(t)
+      const transport = await connectVfioUser(path)
+      const device = openDevice(transport)
+      const wanted = told((listener) => device.onRequest(listener))
+      const irqs = await device.allocIrqVectors()
+      server.send({ fault })
+      const start = performance.now()
+      t.equal(irqs.waitSync(0, { timeoutMs: 60_000 }), 0, fault)
+      t.ok(performance.now() - start < 30_000, 'before the limit')
+      if (fault === 'request') await wanted
+      else {
+        if (!device.signal.aborted) await once(device.signal, 'abort')
+        t.throws(() => irqs.waitSync(0, { timeoutMs: 0 }), { code: 'ERR_ACCEL_NO_DEVICE' })
+      }
+      await device.release()
+      await transport.close()
+    }
+  },
+)
 
 t.test('a device that vanishes ends the session', async (t) => {
   const { path, server } = await serve(t)

@@ -1,4 +1,5 @@
 import { PciRegion, type Transport } from '@uaccel/core'
+import { INTX_DISABLE } from './interrupt-enable.js'
 
 /** Command register and its memory decode bit; the first BAR; a BAR's kind bits (PCI 3.0, 6.2.2 and 6.2.5.1). */
 const COMMAND = 0x04
@@ -11,8 +12,9 @@ const FIRST_ADDRESS = 0xe000_0000
 const END_ADDRESS = 0xfe00_0000
 
 /**
- * Places the memory BARs and switches memory decode on. The kernel hands a device out so; a server's is as after power-on,
- * and servers that emulate the bus (QEMU's) answer no access before. A BAR too large to place is left to servers that do not.
+ * Places the memory BARs, and switches memory decode on and INTx off until that is armed. The kernel hands a device out so; a server's is
+ * as after power-on: servers that emulate the bus (QEMU's) answer no access before, and SPDK's NVMe controller fails when it is to raise
+ * an INTx that nobody armed. A BAR too large to place is left to servers that do not.
  */
 export function placeBars(device: Transport): void {
   let free = FIRST_ADDRESS
@@ -36,6 +38,6 @@ export function placeBars(device: Transport): void {
   }
   const command = Buffer.alloc(2)
   device.readBytes(PciRegion.CONFIG, COMMAND, command)
-  command.writeUInt16LE(command.readUInt16LE() | COMMAND_MEMORY)
+  command.writeUInt16LE(command.readUInt16LE() | COMMAND_MEMORY | INTX_DISABLE)
   device.writeBytes(PciRegion.CONFIG, COMMAND, command)
 }

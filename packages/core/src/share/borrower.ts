@@ -1,9 +1,9 @@
 import { receiveMessageOnPort } from 'node:worker_threads'
 import { type Iova, MemoryViews } from '@uaccel/memory'
-import { mappingFromAddress, sys, type Window } from '@uaccel/sys'
+import { EventFd, mappingFromAddress, sys, type Window } from '@uaccel/sys'
 import { type AccelError, accelError } from '@uaccel/uapi'
 import type { Mapped, Place, Trap } from '../accessors.js'
-import type { IrqHandler } from '../irq.js'
+import type { IrqHandler, WaitSyncOptions } from '../irq.js'
 import { BarWindow, buildBar, contains, MappedMmio, type Mmio } from '../mmio.js'
 import type { RegisterEntry, RegisterMap } from '../registers.js'
 import { EventLine } from './event-line.js'
@@ -69,6 +69,7 @@ export class SharedDevice {
   readonly #memories = new Map<number, SharedMemory>()
   readonly #revoked = new Set<number>()
   readonly #lines: EventLine[] = []
+  readonly #wake: EventFd
   #views = 0
   #seen = 0
   #away: AccelError | undefined
@@ -80,6 +81,7 @@ export class SharedDevice {
   constructor(token: ShareToken) {
     this.name = token.name
     this.#token = token
+    this.#wake = new EventFd(sys, token.wake)
     const { port } = token
     port.on('message', (message: OwnerMessage) => this.#apply(message))
     port.on('close', () =>
@@ -101,6 +103,8 @@ export class SharedDevice {
 
   /** Applies what the owner announced: a reset, a loss, freed memory, messages of the driver. */
   sync(): void {
+    // The owner closes the descriptor once this thread let go.
+    if (!this.#detached) this.#wake.drain()
     this.#seen = Atomics.load(this.#token.words, CHANGES)
     for (;;) {
       const received = receiveMessageOnPort(this.#token.port)
@@ -150,7 +154,14 @@ export class SharedDevice {
   /** Opens the other end of a line, or an interrupt vector. */
   event({ fd }: SharedEventToken): EventLine {
     this.#checkLive()
-    const line = new WorkerLine(fd, (message) => this.#post(message))
+    const line = new WorkerLine(fd, {
+      wake: this.#wake.fd,
+      look: () => {
+        if (this.changed) this.sync()
+        this.#checkLive()
+      },
+      post: (message) => this.#post(message),
+    })
     this.#lines.push(line)
     return line
   }
@@ -270,20 +281,38 @@ export class SharedDevice {
   }
 }
 
-/** Tells the owner which descriptors to close where this thread is terminated. */
-class WorkerLine extends EventLine {
-  readonly #post: (message: WorkerMessage) => void
+/** What a line needs of its device. */
+interface LineHost {
+  /** See `ShareToken.wake`. */
+  readonly wake: number
+  /** Applies what was announced; throws once the device is gone. */
+  look(): void
+  post(message: WorkerMessage): void
+}
 
-  constructor(fd: number, post: (message: WorkerMessage) => void) {
+/** Tells the owner which descriptors to close where this thread is terminated, and hears the owner while it waits. */
+class WorkerLine extends EventLine {
+  readonly #host: LineHost
+  protected override readonly others: readonly number[]
+
+  constructor(fd: number, host: LineHost) {
     super(fd)
-    this.#post = post
+    this.#host = host
+    this.others = [host.wake]
   }
 
   override async handle(handler: IrqHandler): Promise<void> {
     const started = super.handle(handler)
     const helper = this.watching?.helper
-    if (helper !== undefined) this.#post({ kind: 'watching', helper })
+    if (helper !== undefined) this.#host.post({ kind: 'watching', helper })
     await started
+  }
+
+  override waitSync(options: WaitSyncOptions): number {
+    this.#host.look()
+    const count = super.waitSync(options)
+    if (count === 0) this.#host.look()
+    return count
   }
 }
 

@@ -1,5 +1,6 @@
 import { EventFd, type Watch, watch } from '@uaccel/sys'
-import type { IrqCounts, IrqHandler } from '../irq.js'
+import { accelError } from '@uaccel/uapi'
+import { checkWait, handledError, type IrqCounts, type IrqHandler, type WaitSyncOptions } from '../irq.js'
 
 /** An eventfd between two threads of this process: one signals, the other handles. */
 export class EventLine {
@@ -42,6 +43,27 @@ export class EventLine {
     })
     await this.#watch.started
   }
+
+  /**
+   * Blocks this thread until the other side signalled, or the interrupt fired. Answers how often; 0 at the limit, where a signal arrived,
+   * and in a worker thread where the owner announced something, which was applied (`SharedDevice.sync`).
+   *
+   * `ERR_ACCEL_BUSY` where it has a handler, `ERR_ACCEL_CLOSED` once it was closed; in a worker thread `ERR_ACCEL_NO_DEVICE` once the device
+   * is gone, which wakes it.
+   */
+  waitSync(options: WaitSyncOptions): number {
+    checkWait(options)
+    if (this.#watch !== undefined) throw handledError('this line')
+    if (this.#closed) throw accelError('ERR_ACCEL_CLOSED', 'this line was closed')
+    const count = this.#event.waitSync(options.timeoutMs, options.spinUs, this.others)
+    if (count === 0) return 0
+    this.#fired += count
+    this.#handled++
+    return count
+  }
+
+  /** Descriptors that end a wait. */
+  protected readonly others: readonly number[] = []
 
   /** What this side has seen. */
   get counts(): IrqCounts {

@@ -1,6 +1,6 @@
 import { MessageChannel, type MessagePort } from 'node:worker_threads'
 import type { DmaRegion } from '@uaccel/memory'
-import { type SharedRange, sys, type WatchHelper } from '@uaccel/sys'
+import { EventFd, type SharedRange, sys, type WatchHelper } from '@uaccel/sys'
 import { type AccelError, accelError } from '@uaccel/uapi'
 import type { IrqVectors } from '../irq.js'
 import type { BarWindow } from '../mmio.js'
@@ -60,6 +60,7 @@ export class DeviceShare {
   readonly #host: ShareHost
   readonly #port: MessagePort
   readonly #words = new Int32Array(new SharedArrayBuffer(8))
+  readonly #wake = new EventFd()
   readonly #ranges = new Map<number, SharedRange>()
   readonly #windows = new Map<number, OpenWindow>()
   readonly #events: EventLine[] = []
@@ -77,7 +78,7 @@ export class DeviceShare {
     this.#host = host
     const { port1, port2 } = new MessageChannel()
     this.#port = port1
-    this.token = { kind: 'device', name: host.name, words: this.#words, port: port2 }
+    this.token = { kind: 'device', name: host.name, words: this.#words, wake: this.#wake.fd, port: port2 }
     this.transfer = [port2]
     this.#detached = new Promise((resolve) => {
       this.#settle = resolve
@@ -204,6 +205,7 @@ export class DeviceShare {
     this.#port.postMessage(message)
     // After the message: whoever sees the new count finds it.
     Atomics.add(this.#words, CHANGES, 1)
+    this.#wake.signal()
   }
 
   #receive(message: WorkerMessage): void {
@@ -235,6 +237,7 @@ export class DeviceShare {
     this.close()
     for (const line of this.#events.splice(0)) line.close()
     for (const fd of this.#fds.splice(0)) sys.close(fd)
+    this.#wake.close()
     this.#port.unref()
     this.#settle()
   }

@@ -204,6 +204,57 @@ t.test('a reset under a worker that never reaches its event loop', async (t) => 
   await end()
 })
 
+t.test('a worker that blocks: an interrupt wakes it, and so does what happens to the device', async (t) => {
+  const { transport, device, end } = await bench({ irqs: { msix: { count: 1 } } })
+  const irqs = await device.allocIrqVectors()
+  const fire = () => sys.write(transport.armed.get('msix')![0], new Uint8Array([1, 0, 0, 0, 0, 0, 0, 0]))
+  const share = device.share()
+  const hand = await new Hand(share.token, { awaited: share.vector(irqs, 0) }).ready()
+  t.equal(await hand.ask('look'), 0)
+  const ended = hand.ask('block')
+  t.ok(await until(() => hand.progress[0] > 0))
+  for (let wakes = 2; wakes < 5; wakes++) {
+    await sleep(5) // it sleeps
+    fire()
+    t.ok(await until(() => hand.progress[0] === wakes))
+  }
+  share.post('news')
+  t.ok(await until(() => hand.progress[1] === 1), 'by a message')
+  await device.reset()
+  t.ok(await until(() => hand.progress[1] >= 2), 'by a reset')
+  await sleep(20)
+  const wakes = hand.progress[1]
+  t.ok(wakes <= 3, 'and it sleeps again')
+  fire()
+  t.ok(await until(() => hand.progress[0] === 5), 'a vector that was armed anew')
+  t.equal(hand.progress[1], wakes)
+  transport.lose(accelError('ERR_ACCEL_NO_DEVICE', 'pulled out'))
+  t.equal(await ended, 'ERR_ACCEL_NO_DEVICE', 'by a loss, which ends it')
+  t.match(await hand.next('said'), { said: 'news' })
+  await share.ref().detached
+  await end()
+})
+
+t.test('what a worker cannot wait for', async (t) => {
+  const { device, end } = await bench()
+  const share = device.share()
+  const { token, line } = share.event()
+  const hand = await new Hand(share.token, { awaited: token }).ready()
+  line.signal()
+  t.equal(await hand.ask('look'), 1)
+  t.equal(await hand.ask('counts'), 1)
+  await hand.ask('closeLine')
+  t.equal(await hand.ask('look'), 'ERR_ACCEL_CLOSED')
+  t.throws(() => line.waitSync({ timeoutMs: -1 }), { code: 'ERR_ACCEL_INVALID_ARGUMENT' })
+  line.signal()
+  t.equal(line.waitSync({ timeoutMs: 1000 }), 1, 'the owner can wait as well')
+  await line.handle(() => {})
+  t.throws(() => line.waitSync({ timeoutMs: 0 }), { code: 'ERR_ACCEL_BUSY' })
+  share.close()
+  await share.ref().detached
+  await end()
+})
+
 t.test('a line that was closed signals nobody: its number may be another descriptor by then', async (t) => {
   const line = new EventLine()
   const { fd } = line
@@ -216,7 +267,7 @@ t.test('a line that was closed signals nobody: its number may be another descrip
 })
 
 t.test('a worker that is terminated leaves nothing behind', async (t) => {
-  const round = async () => {
+  const round = async (action: string) => {
     const { device, end } = await bench({ irqs: { msix: { count: 1 } } })
     const irqs = await device.allocIrqVectors()
     const share = device.share()
@@ -225,15 +276,16 @@ t.test('a worker that is terminated leaves nothing behind', async (t) => {
       bar: share.bar(0),
       memory: share.memory(region),
       event: share.vector(irqs, 0),
+      awaited: share.event().token,
     }).ready()
-    void hand.ask('busy')
-    await until(() => Atomics.load(hand.progress, 0) > 1000)
+    void hand.ask(action)
+    await until(() => Atomics.load(hand.progress, 0) > 0)
     await hand.worker.terminate()
     await share.ref().detached
     await end()
   }
-  await round()
+  await round('busy')
   const before = [openFds(), sharedMaps().length]
-  for (let i = 0; i < 3; i++) await round()
+  for (let i = 0; i < 3; i++) await round(i === 1 ? 'block' : 'busy')
   t.same([openFds(), sharedMaps().length], before)
 })

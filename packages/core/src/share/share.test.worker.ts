@@ -3,6 +3,7 @@ import { isAccelError } from '@uaccel/uapi'
 import type { Mmio } from '../mmio.js'
 import { reg32, registers } from '../registers.js'
 import { attachDevice, type SharedDevice, type SharedMemory } from './borrower.js'
+import type { EventLine } from './event-line.js'
 import type { SharedBarToken, SharedEventToken, SharedMemoryToken, ShareToken } from './tokens.js'
 
 /** What the test hands to its worker. */
@@ -11,17 +12,20 @@ export interface WorkerJob {
   readonly bar?: SharedBarToken
   readonly memory?: SharedMemoryToken
   readonly event?: SharedEventToken
+  /** For which the worker blocks, where it is asked to. */
+  readonly awaited?: SharedEventToken
   /** One word: what the busy loop has done so far; set to -1 to end it. */
   readonly progress: Int32Array
 }
 
 const port = parentPort!
-const { device: token, bar, memory: memoryToken, event, progress } = workerData as WorkerJob
+const { device: token, bar, memory: memoryToken, event, awaited, progress } = workerData as WorkerJob
 const Map0 = registers({ FIRST: reg32(0, 'rw'), FAR: reg32(0x3000, 'rw') })
 
 let device: SharedDevice
 let mmio: Mmio | undefined
 let memory: SharedMemory | undefined
+let line: EventLine | undefined
 let stale: Uint8Array | undefined
 
 const code = (error: unknown) => (isAccelError(error) ? error.code : String(error))
@@ -45,6 +49,16 @@ const actions: Record<string, (at: number, value: number) => unknown> = {
   say: () => device.post('from the worker'),
   again: () => attachDevice(token),
   close: () => device.close(),
+  /** Never reaches the event loop either. Says how it ended, and in `progress` how often it was woken. */
+  block: () => {
+    for (progress[0] = 1; ; ) {
+      if (line!.waitSync({ timeoutMs: 30_000 }) > 0) progress[0]++
+      else progress[1]++
+    }
+  },
+  look: () => line!.waitSync({ timeoutMs: 0 }),
+  closeLine: () => line!.close(),
+  counts: () => line!.counts.fired,
   /** Writes without ever reaching the event loop, and looks for news by one load. */
   busy: () => {
     for (let i = 0; Atomics.load(progress, 0) >= 0; i++) {
@@ -81,6 +95,7 @@ try {
   device.onMessage = (value) => port.postMessage({ said: value })
   if (bar !== undefined) mmio = device.bar(bar).memory()
   if (memoryToken !== undefined) memory = device.memory(memoryToken)
+  if (awaited !== undefined) line = device.event(awaited)
   if (event !== undefined) await device.event(event).handle((count) => port.postMessage({ fired: count }))
   port.postMessage({ answer: 'ready' })
 } catch (error) {

@@ -13,6 +13,8 @@ export interface ShareToken {
   readonly name: string
   /** Two words over shared memory: {@link CHANGES} and {@link CLAIM}. */
   readonly words: Int32Array
+  /** An eventfd, signalled with each announcement: for a worker that waits in the kernel. It stays the owner's. */
+  readonly wake: number
   readonly port: MessagePort
 }
 

@@ -290,6 +290,10 @@ export class VfioTransport implements Transport {
     return region
   }
 
+  get attention(): readonly number[] {
+    return this.#notices.map(({ event }) => event.fd)
+  }
+
   /** Has `handler` called when the kernel fires that interrupt. */
   #notify(type: 'err' | 'req', handler: () => void): void {
     if (this.irqs[type].count === 0) return

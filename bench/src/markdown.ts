@@ -1,0 +1,2 @@
+/** A line of a table. */
+export const line = (columns: readonly string[]) => `| ${columns.join(' | ')} |`
