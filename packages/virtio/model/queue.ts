@@ -1,5 +1,5 @@
 import type { ModelContext } from '@uaccel/model'
-import type { VirtioRequest } from './index.js'
+import type { UsedEntry, VirtioRequest } from './index.js'
 
 /** What a queue needs of its device. */
 export interface QueueHost {
@@ -7,6 +7,8 @@ export interface QueueHost {
   readonly serveNs: number
   has(feature: bigint): boolean
   serve(request: VirtioRequest): Uint8Array
+  /** What is written into the used ring, which may be a lie. */
+  used(entry: UsedEntry): UsedEntry
   interrupt(vector: number): void
   /** The driver broke a rule: the device stops. */
   broken(why: string): void
@@ -82,6 +84,11 @@ export class DeviceQueue {
     this.enabled = true
   }
 
+  /** It works no more until it is reset. */
+  stop(): void {
+    this.#stopped = true
+  }
+
   /** There may be something new. */
   notified(): void {
     if (!this.enabled) return
@@ -136,12 +143,13 @@ export class DeviceQueue {
     }
     this.#busy.delete(head)
     const before = this.#used
-    const entry = new DataView(new ArrayBuffer(8))
-    entry.setUint32(0, head, true)
-    entry.setUint32(4, at, true)
-    dma.write(this.device + 4n + BigInt(8 * (before & (this.size - 1))), new Uint8Array(entry.buffer))
     this.#used = (before + 1) & 0xffff
-    this.#setU16(this.device + 2n, this.#used)
+    const used = this.#host.used({ queue: this.index, head, written: at, index: this.#used })
+    const entry = new DataView(new ArrayBuffer(8))
+    entry.setUint32(0, used.head, true)
+    entry.setUint32(4, used.written, true)
+    dma.write(this.device + 4n + BigInt(8 * (before & (this.size - 1))), new Uint8Array(entry.buffer))
+    this.#setU16(this.device + 2n, used.index)
     if (this.#wantsInterrupt(before)) this.#host.interrupt(this.vector)
   }
 
