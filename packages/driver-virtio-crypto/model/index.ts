@@ -11,6 +11,8 @@ export interface VirtioCryptoOptions {
   readonly maxSessions?: number
   /** Told of each change of the number of sessions. */
   readonly onSessions?: (count: number) => void
+  /** What the device writes into the answer to a request of that queue, in the place of what is right. */
+  readonly tamper?: (queue: number, answer: Uint8Array) => Uint8Array
 }
 
 // Numbers of virtio 1.2, 5.9, where VIRTIO_CRYPTO_F_REVISION_1 is not offered.
@@ -19,7 +21,7 @@ const STATUS_OK = 0
 const STATUS_ERR = 1
 const STATUS_NOTSUPP = 3
 const STATUS_INVSESS = 4
-const DATA_QUEUE_ENTRIES = 64
+const QUEUE_ENTRIES = 256
 const AES_CBC = 3
 const AES_CTR = 4
 const CIPHERS: Readonly<Record<number, string>> = { [AES_CBC]: 'cbc', [AES_CTR]: 'ctr' }
@@ -40,7 +42,7 @@ export const virtioCryptoModel = virtioModel<VirtioCryptoOptions>({
   name: 'virtio-crypto',
   deviceId: DEVICE_ID,
   classCode: 0x00ff00,
-  queues: [DATA_QUEUE_ENTRIES, DATA_QUEUE_ENTRIES, DATA_QUEUE_ENTRIES],
+  queues: [QUEUE_ENTRIES, QUEUE_ENTRIES, QUEUE_ENTRIES],
   config({ dataQueues = 1, services = 0b111 }) {
     const view = new DataView(new ArrayBuffer(56))
     const bit = (table: Readonly<Record<number, string>>) =>
@@ -60,36 +62,41 @@ export const virtioCryptoModel = virtioModel<VirtioCryptoOptions>({
 })
 
 class Crypto implements VirtioBehaviour {
-  readonly #dataQueues: number
-  readonly #maxSessions: number
-  readonly #onSessions: (count: number) => void
+  readonly #options: VirtioCryptoOptions
+  readonly #controlQueue: number
   readonly #sessions = new Map<bigint, Session>()
   #next = 0x1_0000_0000n
 
-  constructor({ dataQueues = 1, maxSessions = 256, onSessions = () => {} }: VirtioCryptoOptions) {
-    this.#dataQueues = dataQueues
-    this.#maxSessions = maxSessions
-    this.#onSessions = onSessions
+  constructor(options: VirtioCryptoOptions) {
+    this.#options = options
+    this.#controlQueue = options.dataQueues ?? 1
   }
 
   serve({ queue, input, roomBytes }: VirtioRequest): Uint8Array {
+    const { tamper = (_queue, answer) => answer } = this.#options
     const view = new DataView(input.buffer, input.byteOffset, input.length)
-    return queue === this.#dataQueues ? this.#control(view, input) : this.#data(view, input, roomBytes)
+    const isControl = queue === this.#controlQueue
+    return tamper(queue, isControl ? this.#control(view, input) : this.#data(view, input, roomBytes))
   }
 
   reset(): void {
     this.#sessions.clear()
-    this.#onSessions(0)
+    this.#changed()
+  }
+
+  #changed(): void {
+    this.#options.onSessions?.(this.#sessions.size)
   }
 
   #control(view: DataView, input: Uint8Array): Uint8Array {
     if (input.length < CONTROL_BYTES) return Uint8Array.of(STATUS_ERR)
+    const { maxSessions = 256 } = this.#options
     const operation = view.getUint8(0)
     const service = view.getUint8(1)
     const answer = new DataView(new ArrayBuffer(16))
     if (operation === 3) {
       const known = this.#sessions.delete(view.getBigUint64(16, true))
-      this.#onSessions(this.#sessions.size)
+      this.#changed()
       return Uint8Array.of(known ? STATUS_OK : STATUS_ERR)
     }
     const algorithm = view.getUint32(16, true)
@@ -98,12 +105,12 @@ class Crypto implements VirtioBehaviour {
     const key = input.slice(CONTROL_BYTES)
     let status = STATUS_OK
     if (operation !== 2 || table[algorithm] === undefined) status = STATUS_NOTSUPP
-    else if (key.length !== keyBytes || this.#sessions.size >= this.#maxSessions) status = STATUS_ERR
+    else if (key.length !== keyBytes || this.#sessions.size >= maxSessions) status = STATUS_ERR
     else if (service === 0 && view.getUint32(64, true) !== 1) status = STATUS_NOTSUPP
     if (status === STATUS_OK) {
       const encrypt = service === 0 && view.getUint32(24, true) === 1
       this.#sessions.set(this.#next, { service, algorithm, encrypt, key })
-      this.#onSessions(this.#sessions.size)
+      this.#changed()
       answer.setBigUint64(0, this.#next++, true)
     }
     answer.setUint32(8, status, true)

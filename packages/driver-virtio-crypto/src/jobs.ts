@@ -31,6 +31,10 @@ export class OpenSessions {
     if (mine.sessions.size >= MAX_SESSIONS)
       throw accelError('ERR_ACCEL_AGAIN', `This open has ${MAX_SESSIONS} sessions: destroy one first`)
     const session = await create()
+    if (this.#opens.get(open) !== mine) {
+      await this.#crypto.destroy(session)
+      throw accelError('ERR_ACCEL_CLOSED', 'The open went while its session was made')
+    }
     const handle = ++mine.last as Handle<'session'>
     mine.sessions.set(handle, session)
     return { session: handle }

@@ -27,6 +27,7 @@ export class CryptoOperation {
    * Checks what the session's algorithm wants.
    *
    * @throws ERR_ACCEL_OUT_OF_RANGE sizes or an initialization vector that do not fit it, or the device
+   * @throws ERR_ACCEL_INVALID_ARGUMENT bytes that are written twice, or written before they were read
    */
   constructor(
     session: CryptoSession,
@@ -51,6 +52,8 @@ export class CryptoOperation {
       refuse(`has ${sourceBytes} bytes to be read, at most ${MAX_OPERATION_BYTES} go at once`)
     if (sourceBytes + room + iv.length > maxRequestBytes)
       refuse(`has ${sourceBytes + room} bytes, and the device takes ${maxRequestBytes}`)
+    requireOnce(destination)
+    if (service === 'cipher') requireInPlace(source, destination)
     const stretches = [...source, ...destination]
     this.session = session
     this.iv = iv
@@ -74,6 +77,42 @@ function total(stretches: readonly Stretch[]): number {
     sum += sizeBytes
   }
   return sum
+}
+
+/** The position of each stretch among all bytes of its side. */
+function placed(stretches: readonly Stretch[]) {
+  let at = 0n
+  return stretches.map(({ iova, sizeBytes }) => {
+    const from = at
+    at += BigInt(sizeBytes)
+    return { iova, end: iova + BigInt(sizeBytes), from }
+  })
+}
+
+/** No byte is in two parts of a result: which of them it would have in the end is the device's choice. */
+function requireOnce(destination: readonly Stretch[]): void {
+  const sorted = placed(destination).sort((a, b) => (a.iova < b.iova ? -1 : 1))
+  for (let i = 1; i < sorted.length; i++) {
+    if (sorted[i]!.iova < sorted[i - 1]!.end) overlap('parts of its result overlap')
+  }
+}
+
+/** Where both sides have a byte in common, it is at the same place of both: a device writes a block when it has read it. */
+function requireInPlace(source: readonly Stretch[], destination: readonly Stretch[]): void {
+  const results = placed(destination)
+  for (const read of placed(source)) {
+    for (const written of results) {
+      const common = read.iova < written.end && written.iova < read.end
+      if (common && read.iova - read.from !== written.iova - written.from)
+        overlap(
+          'its result lies over bytes that it has still to read; in place, both sides name the same bytes',
+        )
+    }
+  }
+}
+
+function overlap(what: string): never {
+  throw accelError('ERR_ACCEL_INVALID_ARGUMENT', `A crypto operation cannot be: ${what}`)
 }
 
 function refuse(what: string): never {

@@ -18,9 +18,13 @@ export class CryptoSession {
   readonly kind: SessionKind
   /** Of its operations. */
   readonly opcode: number
-  /** What the device calls it, in halves. */
-  readonly idLow: number
-  readonly idHigh: number
+  /** What asks the device for it, key and all: after a reset it is asked again. Zeros once the session was given back. */
+  readonly creation: Uint8Array
+  /** What the device calls it, in halves, since the last time that it was made. */
+  idLow = 0
+  idHigh = 0
+  /** The device knows it by that number. */
+  live = false
   /** Operations that name it and have not ended. */
   operations = 0
   /** It takes no more of them. */
@@ -28,11 +32,10 @@ export class CryptoSession {
   /** Told, where somebody waits for it, when `operations` is 0 again. */
   idle: (() => void) | undefined
 
-  constructor(kind: SessionKind, idLow: number, idHigh: number) {
+  constructor(kind: SessionKind, creation: Uint8Array) {
     this.kind = kind
     this.opcode = dataOpcode(kind.service, kind.decrypt)
-    this.idLow = idLow
-    this.idHigh = idHigh
+    this.creation = creation
   }
 
   /** An operation that named it has ended. */
