@@ -41,7 +41,7 @@ export class DataQueue {
   turn = 0
 
   /** @param memory {@link SLOT_BYTES} for each entry of the queue */
-  constructor(queue: SplitQueue, memory: DmaRegion) {
+  constructor(queue: SplitQueue, memory: Pick<DmaRegion, 'i32' | 'u8' | 'iova'>) {
     const { entries } = queue
     this.#queue = queue
     this.#words = memory.i32
