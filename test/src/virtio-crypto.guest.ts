@@ -2,6 +2,7 @@ import { createCipheriv, randomBytes, randomInt } from 'node:crypto'
 import { Accel, openBuffers } from '@uaccel/accel'
 import { openVfio, parseBdf } from '@uaccel/core'
 import driver from '@uaccel/driver-virtio-crypto'
+import { cryptoContract } from '@uaccel/driver-virtio-crypto/contract'
 import {
   type CryptoPart,
   encodeOperations,
@@ -12,6 +13,8 @@ import {
 import { parseDevices } from '@uaccel/lab'
 import { leavesNothing } from '@uaccel/testkit'
 import t from 'tap'
+import { runCell } from './contracts/cells.js'
+import { columns, suites } from './contracts/matrix.js'
 import { lanes } from './iommufd-lane.js'
 
 /** Runs in the lab: QEMU's virtio-crypto device, whose builtin backend knows ciphers and no hashes, through kernel VFIO. */
@@ -209,5 +212,11 @@ if (what === 'around') {
         await accel.close()
       })
     })
+
+    if (skip) t.test(`${suites.crypto}: ${columns[iommu]}`, { skip }, async () => {})
+    else
+      await runCell(t, 'crypto', iommu, (t) =>
+        cryptoContract(t, () => openVfio(bdf, { iommu }), { messages: 30 }),
+      )
   }
 }

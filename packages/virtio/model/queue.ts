@@ -1,3 +1,4 @@
+import { memoryFence } from '@uaccel/memory'
 import type { ModelContext } from '@uaccel/model'
 import type { UsedEntry, VirtioRequest } from './index.js'
 
@@ -98,29 +99,39 @@ export class DeviceQueue {
     })
   }
 
-  /** Takes all that is available; each request is served at a time of its own. */
+  /** Takes all that is available, until there is nothing new once the driver knows of what it is to notify. */
   #take(): void {
-    if (this.#stopped) return
-    const available = this.#u16(this.driver + 2n)
-    if (((available - this.#seen) & 0xffff) > this.size) {
-      this.#break(
-        `its available index went from ${this.#seen} to ${available}, and it has ${this.size} entries (2.7.13).`,
-      )
-      return
+    while (!this.#stopped) {
+      const available = this.#u16(this.driver + 2n)
+      if (((available - this.#seen) & 0xffff) > this.size) {
+        this.#break(
+          `its available index went from ${this.#seen} to ${available}, and it has ${this.size} entries (2.7.13).`,
+        )
+        return
+      }
+      if (available === this.#seen) return
+      if (!this.#takeTo(available) || !this.#host.has(EVENT_INDEX)) return
+      // A driver in another process adds to it meanwhile, and read the old event: so the index is looked at again (2.7.10).
+      this.#setU16(this.device + 4n + BigInt(8 * this.size), this.#seen)
+      memoryFence()
     }
-    while (this.#seen !== available && !this.#stopped) {
+  }
+
+  /** Takes what is available up to that index; each request is served at a time of its own. False where one breaks a rule. */
+  #takeTo(available: number): boolean {
+    while (this.#seen !== available) {
       const slot = this.#seen & (this.size - 1)
       const head = this.#u16(this.driver + 4n + BigInt(2 * slot))
       this.#seen = (this.#seen + 1) & 0xffff
       const chain = this.#chain(head)
-      if (chain === undefined) return
+      if (chain === undefined) return false
       this.#busy.add(head)
       const life = this.#life
       this.#host.context.clock.after(this.#host.serveNs, () => {
         if (life === this.#life && !this.#stopped) this.#complete(head, chain)
       })
     }
-    if (this.#host.has(EVENT_INDEX)) this.#setU16(this.device + 4n + BigInt(8 * this.size), this.#seen)
+    return true
   }
 
   #complete(head: number, chain: readonly Segment[]): void {
@@ -150,6 +161,7 @@ export class DeviceQueue {
     entry.setUint32(4, used.written, true)
     dma.write(this.device + 4n + BigInt(8 * (before & (this.size - 1))), new Uint8Array(entry.buffer))
     this.#setU16(this.device + 2n, used.index)
+    memoryFence() // the index is seen before the driver's wish is read (2.7.7.2)
     if (this.#wantsInterrupt(before)) this.#host.interrupt(this.vector)
   }
 

@@ -1,6 +1,7 @@
 import type { Transport } from '@uaccel/core'
 import { npuBench, npuContract, queuesContract } from '@uaccel/driver-npu/contract'
 import { nvmeContract } from '@uaccel/driver-nvme/contract'
+import { cryptoContract } from '@uaccel/driver-virtio-crypto/contract'
 import { eduBench, eduContract, irqsContract, resetContract, transportContract } from '@uaccel/testkit'
 import type { Test } from 'tap'
 import { runCell } from './cells.js'
@@ -13,7 +14,8 @@ export interface Ways {
   /** In test mode (docs/devices/npu.md, 9.10). */
   npu(): Promise<Transport>
   nvme(): Promise<Transport>
-  /** How much of each suite: random cases of an NPU operation, transfers of edu, jobs of each of the eight NVMe lanes. Small where the processor is emulated. */
+  crypto(): Promise<Transport>
+  /** How much of each suite: random cases of an NPU operation, transfers of edu, jobs of each of the eight NVMe lanes, tens of messages that are encrypted. Small where the processor is emulated. */
   readonly runs: number
   /** What the device's interrupts can be there. Default all. */
   readonly interrupts?: readonly ('intx' | 'msi' | 'msix')[]
@@ -34,7 +36,7 @@ const eduIdentity = {
 
 const all = ['intx', 'msi', 'msix'] as const
 
-/** NPU and NVMe models have no MSI, and can be polled anywhere. */
+/** NPU, NVMe and virtio have no MSI, and can be polled anywhere. */
 const irqsOf = (interrupts: Ways['interrupts'] = all) =>
   (['msix', 'intx', 'poll'] as const).filter((irq) => irq === 'poll' || interrupts.includes(irq))
 
@@ -47,6 +49,8 @@ const runners: Readonly<Record<Suite, (t: Test, ways: Ways) => void>> = {
     queuesContract(t, npu, { workers: 4, runs, irqs: queueIrqs ?? irqsOf(interrupts), patience }),
   nvme: (t, { nvme, runs, interrupts }) =>
     nvmeContract(t, nvme, { ios: 128 * runs, blocks: 1024, irqs: irqsOf(interrupts) }),
+  crypto: (t, { crypto, runs, interrupts }) =>
+    cryptoContract(t, crypto, { messages: 10 * runs, irqs: irqsOf(interrupts) }),
   intx: (t, { edu }) => irqsContract(t, 'intx', edu, eduBench),
   msi: (t, { edu }) => irqsContract(t, 'msi', edu, eduBench),
   msix: (t, { npu }) => irqsContract(t, 'msix', npu, npuBench),

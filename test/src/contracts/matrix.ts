@@ -17,6 +17,7 @@ export const suites = {
   npu: 'NPU driver',
   queues: 'NPU queues in four worker threads',
   nvme: 'NVMe driver',
+  crypto: 'virtio-crypto driver',
   intx: 'INTx, edu',
   msi: 'MSI, edu',
   msix: 'MSI-X, NPU',
