@@ -24,6 +24,9 @@ const DESC_F_INDIRECT = 4
 const DESC_BYTES = 16
 const NO_VECTOR = 0xffff
 
+/** Thrown through work that the driver's reset overtook: while the device waits for memory, registers are written. */
+const OVERTAKEN = Symbol('the device was reset')
+
 interface Segment {
   readonly address: bigint
   readonly length: number
@@ -93,9 +96,19 @@ export class DeviceQueue {
   /** There may be something new. */
   notified(): void {
     if (!this.enabled) return
+    this.#later(0, () => this.#take())
+  }
+
+  /** Works at a time of its own; a reset before that, or while it waits for memory, ends it. */
+  #later(delayNs: number, work: () => void): void {
     const life = this.#life
-    this.#host.context.clock.after(0, () => {
-      if (life === this.#life) this.#take()
+    this.#host.context.clock.after(delayNs, () => {
+      if (life !== this.#life) return
+      try {
+        work()
+      } catch (error) {
+        if (error !== OVERTAKEN) throw error
+      }
     })
   }
 
@@ -126,21 +139,19 @@ export class DeviceQueue {
       const chain = this.#chain(head)
       if (chain === undefined) return false
       this.#busy.add(head)
-      const life = this.#life
-      this.#host.context.clock.after(this.#host.serveNs, () => {
-        if (life === this.#life && !this.#stopped) this.#complete(head, chain)
+      this.#later(this.#host.serveNs, () => {
+        if (!this.#stopped) this.#complete(head, chain)
       })
     }
     return true
   }
 
   #complete(head: number, chain: readonly Segment[]): void {
-    const { dma } = this.#host.context
     const readable = chain.filter(({ writable }) => !writable)
     const input = new Uint8Array(readable.reduce((sum, { length }) => sum + length, 0))
     let at = 0
     for (const { address, length } of readable) {
-      dma.read(address, input.subarray(at, at + length))
+      this.#fetch(address, input.subarray(at, at + length))
       at += length
     }
     const room = chain.filter(({ writable }) => writable)
@@ -149,7 +160,7 @@ export class DeviceQueue {
     at = 0
     for (const { address, length } of room) {
       const part = output.subarray(at, at + length)
-      if (part.length > 0) dma.write(address, part)
+      if (part.length > 0) this.#store(address, part)
       at += part.length
     }
     this.#busy.delete(head)
@@ -159,7 +170,7 @@ export class DeviceQueue {
     const entry = new DataView(new ArrayBuffer(8))
     entry.setUint32(0, used.head, true)
     entry.setUint32(4, used.written, true)
-    dma.write(this.device + 4n + BigInt(8 * (before & (this.size - 1))), new Uint8Array(entry.buffer))
+    this.#store(this.device + 4n + BigInt(8 * (before & (this.size - 1))), new Uint8Array(entry.buffer))
     this.#setU16(this.device + 2n, used.index)
     memoryFence() // the index is seen before the driver's wish is read (2.7.7.2)
     if (this.#wantsInterrupt(before)) this.#host.interrupt(this.vector)
@@ -221,9 +232,21 @@ export class DeviceQueue {
     this.#host.broken(`Virtqueue ${this.index}: ${why}`)
   }
 
+  #fetch(address: bigint, into: Uint8Array): void {
+    const life = this.#life
+    this.#host.context.dma.read(address, into)
+    if (life !== this.#life) throw OVERTAKEN
+  }
+
+  #store(address: bigint, bytes: Uint8Array): void {
+    const life = this.#life
+    this.#host.context.dma.write(address, bytes)
+    if (life !== this.#life) throw OVERTAKEN
+  }
+
   #read(address: bigint, length: number): DataView {
     const bytes = new Uint8Array(length)
-    this.#host.context.dma.read(address, bytes)
+    this.#fetch(address, bytes)
     return new DataView(bytes.buffer)
   }
 
@@ -232,6 +255,6 @@ export class DeviceQueue {
   }
 
   #setU16(address: bigint, value: number): void {
-    this.#host.context.dma.write(address, Uint8Array.of(value & 0xff, value >> 8))
+    this.#store(address, Uint8Array.of(value & 0xff, value >> 8))
   }
 }
