@@ -9,6 +9,8 @@ export interface CryptoCapabilities {
   readonly ciphers: bigint
   readonly hashes: bigint
   readonly macs: bigint
+  /** Asymmetric ciphers. */
+  readonly asymmetric: number
   readonly maxCipherKeyBytes: number
   readonly maxMacKeyBytes: number
   readonly maxRequestBytes: bigint
@@ -22,6 +24,7 @@ export function readCapabilities(config: VirtioConfig): CryptoCapabilities {
     ciphers: config.u64(CONFIG.ciphers),
     hashes: BigInt(config.u32(CONFIG.hashes)),
     macs: config.u64(CONFIG.macs),
+    asymmetric: config.u32(CONFIG.asymmetric),
     maxCipherKeyBytes: config.u32(CONFIG.maxCipherKeyBytes),
     maxMacKeyBytes: config.u32(CONFIG.maxMacKeyBytes),
     maxRequestBytes: config.u64(CONFIG.maxRequestBytes),

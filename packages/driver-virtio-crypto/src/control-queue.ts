@@ -3,10 +3,10 @@ import type { DmaRegion } from '@uaccel/memory'
 import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
 import type { SplitQueue } from '@uaccel/virtio'
 import { CONTROL_BYTES, NO_STATUS } from './protocol.js'
-import { MAX_KEY_BYTES } from './uapi.js'
+import { MAX_RSA_KEY_BYTES } from './uapi.js'
 
 /** Of a request and its answer: the longest request has a key behind it. */
-const ANSWER_AT = CONTROL_BYTES + MAX_KEY_BYTES + 8
+const ANSWER_AT = CONTROL_BYTES + MAX_RSA_KEY_BYTES + 8
 /** struct virtio_crypto_create_session_input. */
 const ANSWER_BYTES = 16
 export const CONTROL_MEMORY_BYTES = ANSWER_AT + ANSWER_BYTES

@@ -1,7 +1,7 @@
 import { type Device, poll } from '@uaccel/core'
 import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
 import { type SplitQueue, VirtioDevice, type VirtioIrq } from '@uaccel/virtio'
-import type { CipherName, HashName, MacName } from './algorithms.js'
+import type { CipherName, HashName, MacName, RsaHashName, RsaUse } from './algorithms.js'
 import { type CryptoCapabilities, readCapabilities } from './capabilities.js'
 import { CONTROL_MEMORY_BYTES, CONTROL_SEGMENTS, ControlQueue } from './control-queue.js'
 import { type CryptoDone, DataQueue, MAX_SEGMENTS, MIN_SEGMENTS, SLOT_BYTES } from './data-queue.js'
@@ -171,6 +171,15 @@ export class VirtioCrypto {
     return this.#sessions.createMac(name, key)
   }
 
+  /**
+   * Makes a session of RSA with the padding of PKCS #1 (RFC 8017, 7.2 and 8.2), for one use of a DER-encoded key: an RSAPublicKey to
+   * encrypt and verify, an RSAPrivateKey to decrypt and sign. `hash` is that of signatures. Errors as for {@link createCipher};
+   * `ERR_ACCEL_INVALID_ARGUMENT` for what is no such key.
+   */
+  createRsa(use: RsaUse, hash: RsaHashName, key: Uint8Array): Promise<CryptoSession> {
+    return this.#sessions.createRsa(use, hash, key)
+  }
+
   /** Gives a session back, once its operations have ended. Idempotent. */
   destroy(session: CryptoSession): Promise<void> {
     return this.#sessions.destroy(session)
@@ -233,7 +242,7 @@ export class VirtioCrypto {
           this.submit(operation, done)
         } catch (error) {
           if (!isAccelError(error)) throw error
-          done(error)
+          done(error, 0)
         }
       }
       this.flush()
@@ -285,7 +294,7 @@ export class VirtioCrypto {
     for (let next = this.#waiting[0]; next !== undefined && !this.#held; next = this.#waiting[0]) {
       const { operation, done } = next
       if (operation.session.closed && !operation.session.live)
-        done(closedError()) // it went with a reset
+        done(closedError(), 0) // it went with a reset
       else if (!this.#data.push(operation, done)) break
       this.#waiting.shift()
       operation.session.left()
@@ -417,7 +426,7 @@ export class VirtioCrypto {
     this.#data.fail(() => this.#dead!)
     for (const { operation, done } of this.#waiting.splice(0)) {
       operation.session.left()
-      done(this.#dead)
+      done(this.#dead, 0)
     }
   }
 

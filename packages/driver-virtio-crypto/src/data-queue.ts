@@ -22,8 +22,11 @@ const OWN_SEGMENTS = 2
 export const MAX_SEGMENTS = OWN_SEGMENTS + 2 * MAX_PARTS
 export const MIN_SEGMENTS = OWN_SEGMENTS + 2
 
-/** Told when an operation has ended, or cannot any more: then the device was reset or is gone. */
-export type CryptoDone = (error: AccelError | undefined) => void
+/**
+ * Told when an operation has ended, or cannot any more: then the device was reset or is gone. `resultBytes` are those that the device
+ * says it wrote: of RSA, the length of its result.
+ */
+export type CryptoDone = (error: AccelError | undefined, resultBytes: number) => void
 
 /** A data queue (virtio 1.2, 5.9.7.4). Nothing here allocates but for an operation that failed. */
 export class DataQueue {
@@ -91,7 +94,7 @@ export class DataQueue {
       words[at + PARAMETERS + 2] = resultBytes
       words[at + DATA_OP_TYPE / 4] = SYM_OP_CIPHER
     } else {
-      // struct virtio_crypto_hash_data_flf, which that of a MAC begins with
+      // struct virtio_crypto_hash_data_flf, which that of a MAC begins with; virtio_crypto_akcipher_data_flf
       words[at + PARAMETERS] = sourceBytes
       words[at + PARAMETERS + 1] = resultBytes
     }
@@ -123,8 +126,13 @@ export class DataQueue {
     let count = 0
     for (let slot = queue.next(); slot >= 0; slot = queue.next()) {
       const status = this.#bytes[slot * SLOT_BYTES + STATUS_AT]
+      const resultBytes = queue.written > 0 ? queue.written - 1 : 0 // behind it is the status
       queue.release(slot)
-      this.#end(slot, status === OK ? undefined : statusError('A crypto operation failed', status))
+      this.#end(
+        slot,
+        status === OK ? undefined : statusError('A crypto operation failed', status),
+        resultBytes,
+      )
       count++
     }
     return count
@@ -137,15 +145,15 @@ export class DataQueue {
 
   /** Ends all operations: the device was reset, or is gone. `errorOf` answers with what, by the {@link turn} that each was put in. */
   fail(errorOf: (turn: number) => AccelError): void {
-    for (let slot = 0; slot < this.#done.length; slot++) this.#end(slot, errorOf(this.#turns[slot]))
+    for (let slot = 0; slot < this.#done.length; slot++) this.#end(slot, errorOf(this.#turns[slot]), 0)
   }
 
-  #end(slot: number, error: AccelError | undefined): void {
+  #end(slot: number, error: AccelError | undefined, resultBytes: number): void {
     const done = this.#done[slot]
     if (done === undefined) return
     this.#done[slot] = undefined
     this.#sessions[slot]!.left()
     this.#sessions[slot] = undefined
-    done(error)
+    done(error, resultBytes)
   }
 }

@@ -1,9 +1,11 @@
 import { accelDriver, Completion } from '@uaccel/accel'
-import { type AccelError, accelError } from '@uaccel/uapi'
+import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
+import { rsaUses } from './algorithms.js'
 import { VirtioCrypto, type VirtioCryptoOptions } from './crypto.js'
 import { OpenSessions } from './jobs.js'
 import { CryptoOperation } from './operation.js'
-import type { CryptoSession } from './session.js'
+import { KEY_REJECTED } from './protocol.js'
+import type { CryptoSession, SessionKind } from './session.js'
 import { MAX_DIGEST_BYTES, MAX_INLINE_BYTES, virtioCryptoUapi } from './uapi.js'
 
 export type { CryptoCapabilities } from './capabilities.js'
@@ -12,6 +14,9 @@ export type { CryptoDone } from './data-queue.js'
 export { CryptoOperation, type Stretch } from './operation.js'
 export type { CryptoSession } from './session.js'
 
+const NO_IV: Uint8Array = new Uint8Array()
+const isRsa = ({ service, operation }: SessionKind, verifies: boolean) =>
+  service === 'asymmetric' && (operation === rsaUses.verify.number) === verifies
 /** Jobs at once: each is a few operations of a queue of 256. */
 const JOBS = 16
 
@@ -44,38 +49,49 @@ export function virtioCryptoDriver({ onReady, ...options }: VirtioCryptoDriverOp
       /** For commands, which run one at a time. Where the device does not end it, `recover` comes before the next. */
       async function run(
         session: CryptoSession,
-        data: Uint8Array,
+        data: readonly Uint8Array[],
         resultBytes: number,
         iv: Uint8Array,
         signal: AbortSignal,
       ) {
-        const from = { iova: input.iova, sizeBytes: data.length }
-        const to = { iova: output.iova, sizeBytes: resultBytes }
-        const operation = new CryptoOperation(session, [from], [to], iv, Number(has.maxRequestBytes))
+        const whole = Buffer.concat(data)
+        let at = 0n
+        const from = data.map(({ length }) => {
+          const part = { iova: input.iova + at, sizeBytes: length }
+          at += BigInt(length)
+          return part
+        })
+        const to = resultBytes === 0 ? [] : [{ iova: output.iova, sizeBytes: resultBytes }]
+        const operation = new CryptoOperation(session, from, to, iv, Number(has.maxRequestBytes))
         // Also what the device has not written is not what was of another open.
         output.u8.fill(0)
-        input.u8.set(data)
+        input.u8.set(whole)
         const ended = new Completion('the crypto operation')
         let failure: AccelError | undefined
+        let written = 0
         try {
-          crypto.submit(operation, (error) => {
+          crypto.submit(operation, (error, bytes) => {
             failure = error
+            written = bytes
             ended.complete()
           })
           crypto.flush()
           await ended.wait({ signal })
           if (failure !== undefined) throw failure
-          return output.u8.slice(0, resultBytes)
+          const { service } = session.kind
+          return output.u8.slice(0, service === 'asymmetric' ? Math.min(written, resultBytes) : resultBytes)
         } finally {
+          whole.fill(0)
           input.u8.fill(0)
           output.u8.fill(0)
         }
       }
-      function require(session: CryptoSession, cipher: boolean) {
-        if ((session.kind.service === 'cipher') === cipher) return session
+      /** A session of this open for what a command does. */
+      function require(session: CryptoSession, wanted: (kind: SessionKind) => boolean, what: string) {
+        if (wanted(session.kind)) return session
         throw accelError(
           'ERR_ACCEL_INVALID_ARGUMENT',
-          `wanted a session of a ${cipher ? 'cipher' : 'hash or MAC'}, found one of a ${session.kind.service}`,
+          `wanted a session of ${what}, found one of service ${session.kind.service}, operation ${session.kind.operation}`,
         )
       }
       function named<N extends string>(name: N, what: string): Exclude<N, 'none'> {
@@ -113,13 +129,40 @@ export function virtioCryptoDriver({ onReady, ...options }: VirtioCryptoDriverOp
             sessions.add(open, () => crypto.createMac(named(algorithm, 'MAC'), key)),
           destroySession: ({ session }, { open }) => sessions.destroy(open, session),
           async cipher({ session, iv, data }, { open, signal }) {
-            const found = require(sessions.get(open, session), true)
-            return { data: await run(found, data, data.length, iv, signal) }
+            const found = require(sessions.get(open, session), ({ service }) =>
+              service === 'cipher', 'a cipher')
+            return { data: await run(found, [data], data.length, iv, signal) }
           },
           async digest({ session, data }, { open, signal }) {
-            const found = require(sessions.get(open, session), false)
+            const digests = ({ service }: SessionKind) => service === 'hash' || service === 'mac'
+            const found = require(sessions.get(open, session), digests, 'a hash or MAC')
             const bytes = Math.min(found.kind.resultBytes, MAX_DIGEST_BYTES)
-            return { digest: await run(found, data, bytes, new Uint8Array(), signal) }
+            return { digest: await run(found, [data], bytes, NO_IV, signal) }
+          },
+          async createRsaSession({ use, hash, key }, { open }) {
+            let modulusBytes = 0
+            const { session } = await sessions.add(open, async () => {
+              const made = await crypto.createRsa(use, named(hash, 'hash'), key)
+              modulusBytes = made.kind.resultBytes
+              return made
+            })
+            return { session, modulusBytes }
+          },
+          async rsa({ session, data }, { open, signal }) {
+            const found = require(sessions.get(open, session), (kind) =>
+              isRsa(kind, false), 'RSA that has a result')
+            return { data: await run(found, [data], found.kind.resultBytes, NO_IV, signal) }
+          },
+          async rsaVerify({ session, signature, digest }, { open, signal }) {
+            const found = require(sessions.get(open, session), (kind) =>
+              isRsa(kind, true), 'RSA that verifies')
+            try {
+              await run(found, [signature, digest], 0, NO_IV, signal)
+              return { valid: true }
+            } catch (error) {
+              if (isAccelError(error) && error.details?.status === KEY_REJECTED) return { valid: false }
+              throw error
+            }
           },
         },
         depth: JOBS,

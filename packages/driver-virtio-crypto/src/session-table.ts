@@ -1,5 +1,17 @@
+import { createPrivateKey, createPublicKey } from 'node:crypto'
 import { accelError, isAccelError } from '@uaccel/uapi'
-import { type CipherName, ciphers, type HashName, hashes, type MacName, macs } from './algorithms.js'
+import {
+  type CipherName,
+  ciphers,
+  type HashName,
+  hashes,
+  type MacName,
+  macs,
+  type RsaHashName,
+  type RsaUse,
+  rsaHashes,
+  rsaUses,
+} from './algorithms.js'
 import type { CryptoCapabilities } from './capabilities.js'
 import type { ControlQueue } from './control-queue.js'
 import {
@@ -10,14 +22,17 @@ import {
   DIRECTION,
   destroyOpcode,
   OK,
+  RSA,
   SERVICE,
   type Service,
   SYM_OP_CIPHER,
   statusError,
 } from './protocol.js'
 import { CryptoSession, type SessionKind } from './session.js'
-import { MAX_KEY_BYTES } from './uapi.js'
+import { MAX_KEY_BYTES, MAX_RSA_BYTES, MAX_RSA_KEY_BYTES } from './uapi.js'
 
+/** Of a signature with SHA-512: its digest, and what PKCS #1 puts around it (RFC 8017, 9.2), have to fit. */
+const MIN_RSA_BITS = 1024
 /** struct virtio_crypto_create_session_input. */
 const CREATED_BYTES = 16
 
@@ -45,8 +60,8 @@ export class SessionTable {
     if (!sizes.includes(key.length))
       throw outOfRange(`${name} takes a key of ${sizes.join(', ')} bytes, found ${key.length}`)
     checkKey(name, key, this.#has.maxCipherKeyBytes)
-    const decrypt = direction === 'decrypt'
-    const kind = { service: 'cipher', algorithm, decrypt, blockBytes, ivBytes, resultBytes: 0 } as const
+    const operation = direction === 'decrypt' ? 1 : 0
+    const kind = { service: 'cipher', algorithm, operation, blockBytes, ivBytes, resultBytes: 0 } as const
     return this.#create(kind, key, (view, at) => {
       // struct virtio_crypto_cipher_session_flf
       view.setUint32(at, algorithm, true)
@@ -77,6 +92,29 @@ export class SessionTable {
       view.setUint32(at, algorithm, true)
       view.setUint32(at + 4, resultBytes, true)
       view.setUint32(at + 8, key.length, true)
+    })
+  }
+
+  /** See `VirtioCrypto.createRsa`. */
+  createRsa(use: RsaUse, hash: RsaHashName, key: Uint8Array): Promise<CryptoSession> {
+    const { number: operation, keyType } = rsaUses[use]
+    this.#requireOffered('asymmetric', 'RSA', RSA.number, BigInt(this.#has.asymmetric))
+    const resultBytes = modulusBytes(key, keyType)
+    const kind = {
+      service: 'asymmetric',
+      algorithm: RSA.number,
+      operation,
+      blockBytes: 1,
+      ivBytes: 0,
+    } as const
+    const { number: hashNumber, resultBytes: digestBytes } = rsaHashes[hash]
+    return this.#create({ ...kind, resultBytes, digestBytes }, key, (view, at) => {
+      // struct virtio_crypto_akcipher_create_session_flf, and virtio_crypto_rsa_session_para
+      view.setUint32(at, RSA.number, true)
+      view.setUint32(at + 4, keyType, true)
+      view.setUint32(at + 8, key.length, true)
+      view.setUint32(at + 12, RSA.pkcs1, true)
+      view.setUint32(at + 16, hashNumber, true)
     })
   }
 
@@ -180,13 +218,38 @@ export class SessionTable {
 }
 
 function digestKind(service: 'hash' | 'mac', algorithm: number, resultBytes: number): SessionKind {
-  return { service, algorithm, decrypt: false, blockBytes: 1, ivBytes: 0, resultBytes }
+  return { service, algorithm, operation: 0, blockBytes: 1, ivBytes: 0, resultBytes }
 }
 
 function checkKey(name: string, key: Uint8Array, deviceBytes: number): void {
   const most = Math.min(deviceBytes, MAX_KEY_BYTES)
   if (key.length === 0 || key.length > most)
     throw outOfRange(`${name} takes a key of 1 to ${most} bytes from this device, found ${key.length}`)
+}
+
+/** Bytes of the modulus of a key. */
+function modulusBytes(key: Uint8Array, keyType: number): number {
+  const copy = Buffer.from(key)
+  const form = { key: copy, format: 'der', type: 'pkcs1' } as const
+  let bits = 0
+  try {
+    const parsed = keyType === rsaUses.encrypt.keyType ? createPublicKey(form) : createPrivateKey(form)
+    bits = parsed.asymmetricKeyDetails?.modulusLength ?? 0
+  } catch (cause) {
+    const wanted = keyType === rsaUses.encrypt.keyType ? 'RSAPublicKey' : 'RSAPrivateKey'
+    throw accelError(
+      'ERR_ACCEL_INVALID_ARGUMENT',
+      `RSA wants a DER-encoded ${wanted} of PKCS #1 (RFC 8017, A.1), found ${key.length} bytes that are none`,
+      { cause },
+    )
+  } finally {
+    copy.fill(0)
+  }
+  const bytes = Math.ceil(bits / 8)
+  if (bits >= MIN_RSA_BITS && bytes <= MAX_RSA_BYTES && key.length <= MAX_RSA_KEY_BYTES) return bytes
+  throw outOfRange(
+    `RSA takes a modulus of ${MIN_RSA_BITS} to ${8 * MAX_RSA_BYTES} bits and ${MAX_RSA_KEY_BYTES} bytes of key, found ${bits} bits in ${key.length} bytes`,
+  )
 }
 
 /** A request of the control queue with room for a key, zero but for its header. */

@@ -5,12 +5,15 @@ export interface SessionKind {
   readonly service: Service
   /** Number of the algorithm within its service. */
   readonly algorithm: number
-  readonly decrypt: boolean
+  /** Number of what its operations do, within its service. */
+  readonly operation: number
   /** Data is a multiple of it. */
   readonly blockBytes: number
   readonly ivBytes: number
-  /** Of a digest; a cipher answers as much as it gets. */
+  /** Of a digest; the most of RSA, its modulus. A cipher answers as much as it gets. */
   readonly resultBytes: number
+  /** Of what a session of RSA signs or verifies. */
+  readonly digestBytes?: number
 }
 
 /** A session of the device. */
@@ -34,7 +37,7 @@ export class CryptoSession {
 
   constructor(kind: SessionKind, creation: Uint8Array) {
     this.kind = kind
-    this.opcode = dataOpcode(kind.service, kind.decrypt)
+    this.opcode = dataOpcode(kind.service, kind.operation)
     this.creation = creation
   }
 

@@ -131,8 +131,8 @@ const device = openDevice(transport)
 await device.enable()
 const doorbells = await device.mapMemory(0)
 const kinds: Record<string, SessionKind> = {
-  cipher: { service: 'cipher', algorithm: 3, decrypt: false, blockBytes: 16, ivBytes: 16, resultBytes: 0 },
-  mac: { service: 'mac', algorithm: 4, decrypt: false, blockBytes: 1, ivBytes: 0, resultBytes: 32 },
+  cipher: { service: 'cipher', algorithm: 3, operation: 0, blockBytes: 16, ivBytes: 16, resultBytes: 0 },
+  mac: { service: 'mac', algorithm: 4, operation: 0, blockBytes: 1, ivBytes: 0, resultBytes: 32 },
 }
 const subjects = Object.entries(kinds).flatMap(([name, kind]) =>
   [false, true].map((indirect) => ({

@@ -16,10 +16,17 @@ export interface VirtioRequest {
   readonly roomBytes: number
 }
 
+/** An answer whose length is not that of what is written. */
+export interface VirtioAnswer {
+  readonly bytes: Uint8Array
+  /** Said in the used ring. */
+  readonly usedBytes: number
+}
+
 /** The part of a virtio device that depends on its type. */
 export interface VirtioBehaviour {
   /** What the device writes in answer, from the first byte that it may write on. It runs when the device gets to it. */
-  serve(request: VirtioRequest): Uint8Array
+  serve(request: VirtioRequest): Uint8Array | VirtioAnswer
   /** The driver has reset the device. */
   reset?(): void
 }

@@ -1,13 +1,13 @@
 import { memoryFence } from '@uaccel/memory'
 import type { ModelContext } from '@uaccel/model'
-import type { UsedEntry, VirtioRequest } from './index.js'
+import type { UsedEntry, VirtioAnswer, VirtioRequest } from './index.js'
 
 /** What a queue needs of its device. */
 export interface QueueHost {
   readonly context: ModelContext
   readonly serveNs: number
   has(feature: bigint): boolean
-  serve(request: VirtioRequest): Uint8Array
+  serve(request: VirtioRequest): Uint8Array | VirtioAnswer
   /** What is written into the used ring, which may be a lie. */
   used(entry: UsedEntry): UsedEntry
   interrupt(vector: number): void
@@ -156,7 +156,8 @@ export class DeviceQueue {
     }
     const room = chain.filter(({ writable }) => writable)
     const roomBytes = room.reduce((sum, { length }) => sum + length, 0)
-    const output = this.#host.serve({ queue: this.index, input, roomBytes })
+    const answer = this.#host.serve({ queue: this.index, input, roomBytes })
+    const output = answer instanceof Uint8Array ? answer : answer.bytes
     at = 0
     for (const { address, length } of room) {
       const part = output.subarray(at, at + length)
@@ -164,9 +165,10 @@ export class DeviceQueue {
       at += part.length
     }
     this.#busy.delete(head)
+    const usedBytes = answer instanceof Uint8Array ? at : answer.usedBytes
     const before = this.#used
     this.#used = (before + 1) & 0xffff
-    const used = this.#host.used({ queue: this.index, head, written: at, index: this.#used })
+    const used = this.#host.used({ queue: this.index, head, written: usedBytes, index: this.#used })
     const entry = new DataView(new ArrayBuffer(8))
     entry.setUint32(0, used.head, true)
     entry.setUint32(4, used.written, true)
