@@ -34,12 +34,6 @@ export interface VirtioCryptoOptions {
   readonly timeoutMs?: number
 }
 
-/** An operation that waits for room in a queue. */
-interface Waiting {
-  readonly operation: CryptoOperation
-  readonly done: CryptoDone
-}
-
 /**
  * A virtio-crypto device (virtio 1.2, 5.9) that was brought up. All that it takes comes from its `Device` and is released with it.
  *
@@ -54,10 +48,7 @@ export class VirtioCrypto {
   readonly #control: ControlQueue
   readonly #data: DataQueues
   readonly #sessions: SessionTable
-  readonly #waiting: Waiting[] = []
   readonly #broke: (error: AccelError) => void
-  /** What is submitted waits: the device is reset, or brought to idle. */
-  #held = true
   #dead: AccelError | undefined
   #resetting: Promise<void> | undefined
   /** Somebody else resets it. */
@@ -116,7 +107,7 @@ export class VirtioCrypto {
     const watchdog = setInterval(() => this.#watch(), timeoutMs / TURNS).unref()
     dev.defer(async () => {
       clearInterval(watchdog)
-      this.#held = true
+      this.#data.hold()
       try {
         await this.#virtio.reset() // who waits for operations is told when it touches their memory no more
       } finally {
@@ -128,7 +119,7 @@ export class VirtioCrypto {
     this.#virtio.onConfigChange(() => this.#watchStatus())
     this.#virtio.start()
     await this.#readied()
-    this.#held = false
+    this.#data.resume()
   }
 
   /** VIRTIO_CRYPTO_S_HW_READY (5.9.4), as it is now. */
@@ -192,16 +183,11 @@ export class VirtioCrypto {
    */
   submit(operation: CryptoOperation, done: CryptoDone): void {
     if (this.#dead !== undefined) throw this.#dead
-    if (operation.session.closed) throw closedError()
-    if (operation.count > this.#data.maxParts) this.#refuse(operation.count)
-    if (!this.#held && this.#waiting.length === 0 && this.#data.push(operation, done)) return
-    operation.session.operations++ // it keeps its session while it waits
-    this.#waiting.push({ operation, done })
+    this.#data.submit(operation, done)
   }
 
   /** Notifies the device of what was submitted, once for each queue that got something. */
   flush(): void {
-    if (this.#held) return // when it is over
     this.#data.flush()
     this.#kick()
   }
@@ -220,9 +206,7 @@ export class VirtioCrypto {
       if (!isAccelError(error)) throw error
       // Nothing that it says can be believed any more, and it may still write.
       this.#resetUnasked(error)
-      return
     }
-    if (this.#waiting.length > 0) this.#advance()
   }
 
   /** Runs operations, and waits for all. Rejects with the first error of any, when the device is done with all. */
@@ -270,7 +254,8 @@ export class VirtioCrypto {
   /** Before somebody else resets the device: stops it where it still listens. */
   async beforeReset(): Promise<void> {
     await this.#resetting?.catch(() => {})
-    this.#yielded = this.#held = true
+    this.#yielded = true
+    this.#data.hold()
     const why = againError('it was reset by somebody else')
     this.#control.fail(why)
     try {
@@ -290,18 +275,6 @@ export class VirtioCrypto {
     this.#wasReset()
   }
 
-  #advance(): void {
-    for (let next = this.#waiting[0]; next !== undefined && !this.#held; next = this.#waiting[0]) {
-      const { operation, done } = next
-      if (operation.session.closed && !operation.session.live)
-        done(closedError(), 0) // it went with a reset
-      else if (!this.#data.push(operation, done)) break
-      this.#waiting.shift()
-      operation.session.left()
-    }
-    this.flush()
-  }
-
   /** Where nothing interrupts: polls until nothing is under way. */
   #kick(): void {
     if (this.irqMode === 'poll' && this.#spin === undefined) this.#spin = setImmediate(this.#spinOnce)
@@ -319,10 +292,10 @@ export class VirtioCrypto {
 
   /** A turn of the watchdog: lost interrupts, a device that wants a reset, and operations that do not end. */
   #watch(): void {
-    if (this.#held || this.#dead !== undefined) return
+    if (this.#data.held || this.#dead !== undefined) return
     this.poll()
     this.#watchStatus()
-    if (this.#held) return
+    if (this.#data.held) return
     if (this.#control.failure !== undefined) this.#resetUnasked(againError('its control queue hangs'))
     const late = this.#data.tick(TURNS)
     if (late < 0) return
@@ -331,7 +304,7 @@ export class VirtioCrypto {
   }
 
   #watchStatus(): void {
-    if (!this.#held && this.#dead === undefined && this.#virtio.needsReset)
+    if (!this.#data.held && this.#dead === undefined && this.#virtio.needsReset)
       this.#resetUnasked(againError('it asked for a reset (DEVICE_NEEDS_RESET)'))
   }
 
@@ -344,7 +317,7 @@ export class VirtioCrypto {
   }
 
   async #reset(errorOf: (turn: number) => AccelError): Promise<void> {
-    this.#held = true
+    this.#data.hold()
     this.resets++
     try {
       this.#dev.checkPresent()
@@ -382,8 +355,8 @@ export class VirtioCrypto {
   #wasReset(): void {
     this.#resetting = undefined
     if (this.#dead !== undefined) return
-    this.#held = false
-    this.#advance()
+    this.#data.resume()
+    this.#kick()
   }
 
   #readied(): Promise<boolean> {
@@ -397,7 +370,7 @@ export class VirtioCrypto {
 
   /** Waits until the device is done with what it was told of; what is submitted meanwhile waits. */
   async #drained(signal: AbortSignal | undefined): Promise<boolean> {
-    this.#held = true
+    this.#data.hold()
     const left = () => {
       this.poll()
       return this.#resetting === undefined ? this.#inFlight : 0
@@ -421,20 +394,8 @@ export class VirtioCrypto {
   #lose(error: AccelError): void {
     // That it is gone says more than that it does not come back.
     if (this.#dead?.code !== 'ERR_ACCEL_NO_DEVICE') this.#dead = error
-    this.#held = true
     this.#control.fail(this.#dead!)
-    this.#data.fail(() => this.#dead!)
-    for (const { operation, done } of this.#waiting.splice(0)) {
-      operation.session.left()
-      done(this.#dead, 0)
-    }
-  }
-
-  #refuse(parts: number): never {
-    throw accelError(
-      'ERR_ACCEL_OUT_OF_RANGE',
-      `A crypto operation has ${parts} parts, and the queues of this device take ${this.#data.maxParts}: use larger parts`,
-    )
+    this.#data.lose(this.#dead!)
   }
 }
 
@@ -458,8 +419,6 @@ function queueRequests(dataQueues: number, used: (position: number) => void) {
   return [...data, control]
 }
 
-const closedError = () =>
-  accelError('ERR_ACCEL_CLOSED', 'The session of a crypto operation was destroyed, or went with a reset')
 const againError = (why: string) =>
   accelError('ERR_ACCEL_AGAIN', `The virtio-crypto device was reset: ${why}. Submit it again`)
 const timeoutError = () =>

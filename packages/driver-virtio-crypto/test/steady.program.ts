@@ -71,6 +71,7 @@ class Subject {
   readonly #queues: DataQueues
   readonly #short: CryptoOperation
   readonly #long: CryptoOperation
+  readonly #most: number
   #ended = 0
   readonly #count = (error: unknown): void => {
     if (error !== undefined) throw error
@@ -80,6 +81,8 @@ class Subject {
   constructor(kind: SessionKind, indirect: boolean, doorbells: Mmio) {
     this.#devices = [0, 1].map((index) => new InstantDevice(index, indirect, doorbells))
     this.#queues = new DataQueues(this.#devices.map(({ queue }) => queue))
+    this.#queues.resume()
+    this.#most = indirect ? ENTRIES : 36
     const session = new CryptoSession(kind, new Uint8Array())
     const iv = new Uint8Array(kind.ivBytes)
     const stretch = (at: number, sizeBytes: number) => ({ iova: 0x3_0000_0000n + BigInt(at), sizeBytes })
@@ -92,9 +95,9 @@ class Subject {
   turn(batch: number): number {
     const queues = this.#queues
     this.#ended = 0
-    let count = 0
-    for (; count < batch; count++)
-      if (!queues.push((count & 7) === 7 ? this.#long : this.#short, this.#count)) break
+    // What does not fit would wait, and that allocates: 32 operations of four and four of ten descriptors fit both queues.
+    const count = Math.min(batch, this.#most)
+    for (let i = 0; i < count; i++) queues.submit((i & 7) === 7 ? this.#long : this.#short, this.#count)
     queues.flush()
     queues.poll(0)
     for (let i = 0; i < this.#devices.length; i++) {
