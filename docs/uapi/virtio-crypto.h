@@ -22,10 +22,10 @@ extern "C" {
 
 /* The 32 bytes that a node of the same binary form answers as `digest`. */
 #define UACCEL_VIRTIO_CRYPTO_UAPI_DIGEST \
-	"\xed\x08\xe1\x0e\xb6\xb9\x52\x1e" \
-	"\x63\xd9\x9d\x92\xc6\x37\xdf\xe4" \
-	"\xc6\xb1\xb6\x58\x24\x1e\xac\x5c" \
-	"\x58\xeb\x4b\xe7\x17\xac\x48\xa6"
+	"\xf3\x21\x47\xd2\xfa\xec\xfc\xbd" \
+	"\xa3\xdc\x18\x21\xae\xc6\xa1\xcd" \
+	"\xf3\xd0\xd5\x54\xf2\xec\xa5\x1d" \
+	"\x95\xd2\xa1\x7a\x0d\x1e\x97\xcf"
 
 /*
  * What the device offers, from its configuration; bits have the numbers of virtio's algorithms.
@@ -53,6 +53,18 @@ extern "C" {
 /* The hash or MAC of a message. */
 #define UACCEL_VIRTIO_CRYPTO_CMD_DIGEST 0x0046
 
+/*
+ * Makes a session for one use of an RSA key, with the padding of PKCS #1 v1.5 (RFC 8017, 7.2
+ * and 8.2).
+ */
+#define UACCEL_VIRTIO_CRYPTO_CMD_CREATE_RSA_SESSION 0x0047
+
+/* Encrypts, decrypts or signs, as the session says. */
+#define UACCEL_VIRTIO_CRYPTO_CMD_RSA 0x0048
+
+/* Whether a signature is that of a digest. */
+#define UACCEL_VIRTIO_CRYPTO_CMD_RSA_VERIFY 0x0049
+
 /**
  * struct uaccel_virtio_crypto_identify_out - what UACCEL_VIRTIO_CRYPTO_CMD_IDENTIFY answers
  * @ready: Whether its hardware is ready. 0 or 1.
@@ -67,6 +79,8 @@ extern "C" {
  * @max_mac_key_bytes: The longest key of a MAC.
  * @max_request_bytes: The most that the variable parts of one request may have together.
  * @features: What was agreed on with the device, as virtio numbers features.
+ * @asymmetric: Bit n: asymmetric cipher n (1 RSA, 2 DSA, 3 ECDSA).
+ * @reserved_68: Zero.
  */
 struct uaccel_virtio_crypto_identify_out {
 	uint8_t ready;
@@ -81,8 +95,10 @@ struct uaccel_virtio_crypto_identify_out {
 	uint32_t max_mac_key_bytes;
 	uint64_t max_request_bytes;
 	uint64_t features;
+	uint32_t asymmetric;
+	uint8_t reserved_68[4];
 };
-static_assert(sizeof(struct uaccel_virtio_crypto_identify_out) == 64, "size");
+static_assert(sizeof(struct uaccel_virtio_crypto_identify_out) == 72, "size");
 static_assert(offsetof(struct uaccel_virtio_crypto_identify_out, ready) == 0, "offset");
 static_assert(offsetof(struct uaccel_virtio_crypto_identify_out, reserved_1) == 1, "offset");
 static_assert(offsetof(struct uaccel_virtio_crypto_identify_out, data_queues) == 4, "offset");
@@ -95,6 +111,8 @@ static_assert(offsetof(struct uaccel_virtio_crypto_identify_out, max_cipher_key_
 static_assert(offsetof(struct uaccel_virtio_crypto_identify_out, max_mac_key_bytes) == 44, "offset");
 static_assert(offsetof(struct uaccel_virtio_crypto_identify_out, max_request_bytes) == 48, "offset");
 static_assert(offsetof(struct uaccel_virtio_crypto_identify_out, features) == 56, "offset");
+static_assert(offsetof(struct uaccel_virtio_crypto_identify_out, asymmetric) == 64, "offset");
+static_assert(offsetof(struct uaccel_virtio_crypto_identify_out, reserved_68) == 68, "offset");
 
 /* Values of UACCEL_VIRTIO_CRYPTO_CREATE_CIPHER_SESSION_IN_ALGORITHM. */
 #define UACCEL_VIRTIO_CRYPTO_CREATE_CIPHER_SESSION_IN_ALGORITHM_NONE UINT32_C(0)
@@ -286,6 +304,116 @@ struct uaccel_virtio_crypto_digest_out {
 static_assert(sizeof(struct uaccel_virtio_crypto_digest_out) == 68, "size");
 static_assert(offsetof(struct uaccel_virtio_crypto_digest_out, digest_length) == 0, "offset");
 static_assert(offsetof(struct uaccel_virtio_crypto_digest_out, digest) == 4, "offset");
+
+/* Values of UACCEL_VIRTIO_CRYPTO_CREATE_RSA_SESSION_IN_USE. */
+#define UACCEL_VIRTIO_CRYPTO_CREATE_RSA_SESSION_IN_USE_ENCRYPT UINT32_C(0)
+#define UACCEL_VIRTIO_CRYPTO_CREATE_RSA_SESSION_IN_USE_DECRYPT UINT32_C(1)
+#define UACCEL_VIRTIO_CRYPTO_CREATE_RSA_SESSION_IN_USE_SIGN UINT32_C(2)
+#define UACCEL_VIRTIO_CRYPTO_CREATE_RSA_SESSION_IN_USE_VERIFY UINT32_C(3)
+
+/* Values of UACCEL_VIRTIO_CRYPTO_CREATE_RSA_SESSION_IN_HASH. */
+#define UACCEL_VIRTIO_CRYPTO_CREATE_RSA_SESSION_IN_HASH_NONE UINT32_C(0)
+#define UACCEL_VIRTIO_CRYPTO_CREATE_RSA_SESSION_IN_HASH_MD5 UINT32_C(4)
+#define UACCEL_VIRTIO_CRYPTO_CREATE_RSA_SESSION_IN_HASH_SHA1 UINT32_C(5)
+#define UACCEL_VIRTIO_CRYPTO_CREATE_RSA_SESSION_IN_HASH_SHA256 UINT32_C(6)
+#define UACCEL_VIRTIO_CRYPTO_CREATE_RSA_SESSION_IN_HASH_SHA512 UINT32_C(8)
+
+/**
+ * struct uaccel_virtio_crypto_create_rsa_session_in - what
+ * UACCEL_VIRTIO_CRYPTO_CMD_CREATE_RSA_SESSION takes
+ * @use: What operations of the session do. One of
+ *	UACCEL_VIRTIO_CRYPTO_CREATE_RSA_SESSION_IN_USE_*.
+ * @hash: Of signatures. One of UACCEL_VIRTIO_CRYPTO_CREATE_RSA_SESSION_IN_HASH_*.
+ * @key_length: Bytes of @key: at most 2560.
+ * @key: DER-encoded RSAPublicKey of PKCS #1 to encrypt and verify, RSAPrivateKey to decrypt and
+ *	sign. Zero where unused.
+ */
+struct uaccel_virtio_crypto_create_rsa_session_in {
+	uint32_t use;
+	uint32_t hash;
+	uint32_t key_length;
+	uint8_t key[2560];
+};
+static_assert(sizeof(struct uaccel_virtio_crypto_create_rsa_session_in) == 2572, "size");
+static_assert(offsetof(struct uaccel_virtio_crypto_create_rsa_session_in, use) == 0, "offset");
+static_assert(offsetof(struct uaccel_virtio_crypto_create_rsa_session_in, hash) == 4, "offset");
+static_assert(offsetof(struct uaccel_virtio_crypto_create_rsa_session_in, key_length) == 8, "offset");
+static_assert(offsetof(struct uaccel_virtio_crypto_create_rsa_session_in, key) == 12, "offset");
+
+/**
+ * struct uaccel_virtio_crypto_create_rsa_session_out - what
+ * UACCEL_VIRTIO_CRYPTO_CMD_CREATE_RSA_SESSION answers
+ * @session: Names it in operations. A handle of a session; 0 is none.
+ * @modulus_bytes: Length of what is encrypted, and of signatures.
+ */
+struct uaccel_virtio_crypto_create_rsa_session_out {
+	uint32_t session;
+	uint32_t modulus_bytes;
+};
+static_assert(sizeof(struct uaccel_virtio_crypto_create_rsa_session_out) == 8, "size");
+static_assert(offsetof(struct uaccel_virtio_crypto_create_rsa_session_out, session) == 0, "offset");
+static_assert(offsetof(struct uaccel_virtio_crypto_create_rsa_session_out, modulus_bytes) == 4, "offset");
+
+/**
+ * struct uaccel_virtio_crypto_rsa_in - what UACCEL_VIRTIO_CRYPTO_CMD_RSA takes
+ * @session: A session of RSA that does not verify. A handle of a session; 0 is none.
+ * @data_length: Bytes of @data: at most 512.
+ * @data: A message, what was encrypted, or the digest that is signed. Zero where unused.
+ */
+struct uaccel_virtio_crypto_rsa_in {
+	uint32_t session;
+	uint32_t data_length;
+	uint8_t data[512];
+};
+static_assert(sizeof(struct uaccel_virtio_crypto_rsa_in) == 520, "size");
+static_assert(offsetof(struct uaccel_virtio_crypto_rsa_in, session) == 0, "offset");
+static_assert(offsetof(struct uaccel_virtio_crypto_rsa_in, data_length) == 4, "offset");
+static_assert(offsetof(struct uaccel_virtio_crypto_rsa_in, data) == 8, "offset");
+
+/**
+ * struct uaccel_virtio_crypto_rsa_out - what UACCEL_VIRTIO_CRYPTO_CMD_RSA answers
+ * @data_length: Bytes of @data: at most 512.
+ * @data: The result. Zero where unused.
+ */
+struct uaccel_virtio_crypto_rsa_out {
+	uint32_t data_length;
+	uint8_t data[512];
+};
+static_assert(sizeof(struct uaccel_virtio_crypto_rsa_out) == 516, "size");
+static_assert(offsetof(struct uaccel_virtio_crypto_rsa_out, data_length) == 0, "offset");
+static_assert(offsetof(struct uaccel_virtio_crypto_rsa_out, data) == 4, "offset");
+
+/**
+ * struct uaccel_virtio_crypto_rsa_verify_in - what UACCEL_VIRTIO_CRYPTO_CMD_RSA_VERIFY takes
+ * @session: A session of RSA that verifies. A handle of a session; 0 is none.
+ * @signature_length: Bytes of @signature: at most 512.
+ * @signature: The signature. Zero where unused.
+ * @digest_length: Bytes of @digest: at most 64.
+ * @digest: The digest. Zero where unused.
+ */
+struct uaccel_virtio_crypto_rsa_verify_in {
+	uint32_t session;
+	uint32_t signature_length;
+	uint8_t signature[512];
+	uint32_t digest_length;
+	uint8_t digest[64];
+};
+static_assert(sizeof(struct uaccel_virtio_crypto_rsa_verify_in) == 588, "size");
+static_assert(offsetof(struct uaccel_virtio_crypto_rsa_verify_in, session) == 0, "offset");
+static_assert(offsetof(struct uaccel_virtio_crypto_rsa_verify_in, signature_length) == 4, "offset");
+static_assert(offsetof(struct uaccel_virtio_crypto_rsa_verify_in, signature) == 8, "offset");
+static_assert(offsetof(struct uaccel_virtio_crypto_rsa_verify_in, digest_length) == 520, "offset");
+static_assert(offsetof(struct uaccel_virtio_crypto_rsa_verify_in, digest) == 524, "offset");
+
+/**
+ * struct uaccel_virtio_crypto_rsa_verify_out - what UACCEL_VIRTIO_CRYPTO_CMD_RSA_VERIFY answers
+ * @valid: Whether it is. 0 or 1.
+ */
+struct uaccel_virtio_crypto_rsa_verify_out {
+	uint8_t valid;
+};
+static_assert(sizeof(struct uaccel_virtio_crypto_rsa_verify_out) == 1, "size");
+static_assert(offsetof(struct uaccel_virtio_crypto_rsa_verify_out, valid) == 0, "offset");
 
 #if defined(__cplusplus)
 }

@@ -1,6 +1,7 @@
 import { eduModel } from '@uaccel/driver-edu/model'
 import { npuModel } from '@uaccel/driver-npu/model'
 import { nvmePolledModel } from '@uaccel/driver-nvme/model'
+import { virtioCryptoModel } from '@uaccel/driver-virtio-crypto/model'
 import { type Loopback, loopback } from '@uaccel/model'
 import t from 'tap'
 import { runColumn } from './contracts/column.js'
@@ -11,6 +12,7 @@ await runColumn(t, 'loopback', {
   edu: async () => loopback(eduModel),
   npu: async () => loopback(npuModel, { model: { testMode: true } }),
   nvme: async () => loopback(nvmePolledModel, { model: { queues: 8 } }),
+  crypto: async () => loopback(virtioCryptoModel),
   runs: 10,
   owner: {
     take: async (transport) => (transport as Loopback).faults.request(),

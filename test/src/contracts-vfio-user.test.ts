@@ -28,10 +28,12 @@ async function serve(name: DeviceName) {
 }
 
 const [edu, npu, nvme] = [await serve('edu'), await serve('npu'), await serve('nvme')]
+const crypto = await serve('crypto')
 await runColumn(t, 'vfio-user', {
   edu: edu.open,
   npu: npu.open,
   nvme: nvme.open,
+  crypto: crypto.open,
   runs: 10,
   owner: {
     async take() {
@@ -43,5 +45,5 @@ await runColumn(t, 'vfio-user', {
   },
 })
 
-for (const [name, { violations }] of Object.entries({ edu, npu, nvme }))
+for (const [name, { violations }] of Object.entries({ edu, npu, nvme, crypto }))
   t.same(await violations(), [], `the driver kept the rules of ${name}`)

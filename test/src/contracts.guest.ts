@@ -7,7 +7,8 @@ import { lanes } from './iommufd-lane.js'
 
 /**
  * Runs in the lab: the suites on kernel VFIO, with QEMU's own edu and with our models as devices of QEMU's. What the NPU does there is
- * in npu.guest.ts and workers.guest.ts; QEMU's NVMe controller is in nvme.guest.ts.
+ * in npu.guest.ts and workers.guest.ts; QEMU's NVMe controller is in nvme.guest.ts, its
+ * crypto device in virtio-crypto.guest.ts.
  */
 const devices = parseDevices(process.env.UACCEL_LAB_DEVICES ?? '')
 const bdfOf = (wanted: string) => devices.find(({ name }) => name === wanted)!.bdf
@@ -21,6 +22,7 @@ function ways(edu: string, options: VfioOptions): Ways {
     edu: () => openVfio(edu, options),
     npu: () => openVfio(bdfOf('npu'), options),
     nvme: () => openVfio(bdfOf('nvme'), options),
+    crypto: () => openVfio(bdfOf('crypto'), options),
     runs: 3,
     owner: {
       async take() {
@@ -34,6 +36,13 @@ function ways(edu: string, options: VfioOptions): Ways {
 }
 
 for (const { iommu, skip } of lanes()) {
-  if (!skip) await runColumn(t, iommu, ways(bdfOf('edu'), { iommu }), ['npu', 'queues', 'nvme', 'nvmeQueues'])
+  if (!skip)
+    await runColumn(t, iommu, ways(bdfOf('edu'), { iommu }), [
+      'npu',
+      'queues',
+      'nvme',
+      'nvmeQueues',
+      'crypto',
+    ])
 }
 await runColumn(t, 'vfio-user-pci', ways(bdfOf('model'), {}), ['npu', 'queues'])

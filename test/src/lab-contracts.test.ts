@@ -3,6 +3,7 @@ import { keepPrinted } from './contracts/cells.js'
 import type { Column } from './contracts/matrix.js'
 import { type GuestRun, runGuest } from './guest.js'
 import { smallKernel } from './iommufd-lane.js'
+import { cryptoBackend, cryptoDevice } from './qemu-crypto.js'
 import { serveModel } from './serve-model.js'
 
 t.setTimeout(2_000_000)
@@ -25,6 +26,7 @@ t.test('the suites on kernel VFIO, in the lab', async (t) => {
     model: await serveModel(t, 'edu'),
     npu: await serveModel(t, 'npu'),
     nvme: await serveModel(t, 'nvme'),
+    crypto: await serveModel(t, 'crypto'),
   }
   const devices = [
     'edu=port/edu',
@@ -44,8 +46,15 @@ const skip =
 
 t.test('the suites through UIO and VFIO on a machine without IOMMU, in the lab', { skip }, async (t) => {
   const npu = await serveModel(t, 'npu')
-  const devices = ['edu=port/edu', `npu=vfio-user:${npu.path}`, 'nvme']
-  const machine = { iommu: false, bind: true, cpus: 2, memoryMiB: 768, hugepages: 200 }
+  const devices = ['edu=port/edu', `npu=vfio-user:${npu.path}`, 'nvme', cryptoDevice(false)]
+  const machine = {
+    qemuArgs: cryptoBackend,
+    iommu: false,
+    bind: true,
+    cpus: 2,
+    memoryMiB: 768,
+    hugepages: 200,
+  }
   const run = await runGuest('contracts-bare', { devices, ...machine, limitMs: 1_000_000 })
   keep(t, run, ['uio', 'noiommu'])
   t.same(await npu.violations(), [], 'the driver kept the rules of the device')

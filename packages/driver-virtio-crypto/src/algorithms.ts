@@ -49,6 +49,24 @@ export const macs = {
   cmacAes: { number: 26, resultBytes: 16 },
 } as const satisfies Record<string, Digest>
 
+/** VIRTIO_CRYPTO_RSA_*: hashes of signatures of RSA (virtio 1.2, 5.9.7.2.1.6), and their digests in bytes. QEMU has these. */
+export const rsaHashes = {
+  md5: { number: 4, resultBytes: 16 },
+  sha1: { number: 5, resultBytes: 20 },
+  sha256: { number: 6, resultBytes: 32 },
+  sha512: { number: 8, resultBytes: 64 },
+} as const satisfies Record<string, Digest>
+
+/** What a session of RSA does, by the number of its request (5.9.7.4.8): with the public key (1) or the private one (2). */
+export const rsaUses = {
+  encrypt: { number: 0, keyType: 1 },
+  decrypt: { number: 1, keyType: 2 },
+  sign: { number: 2, keyType: 2 },
+  verify: { number: 3, keyType: 1 },
+} as const
+
+export type RsaHashName = keyof typeof rsaHashes
+export type RsaUse = keyof typeof rsaUses
 export type CipherName = keyof typeof ciphers
 export type HashName = keyof typeof hashes
 export type MacName = keyof typeof macs

@@ -16,11 +16,17 @@ const PARAMETER_WORDS = 12
 /** VIRTIO_CRYPTO_FLAG_SESSION_MODE (5.9.7.4), which devices without VIRTIO_CRYPTO_F_REVISION_1 ignore. */
 const SESSION_MODE = 1
 
-/** Segments of the longest operation: request, parts of both sides, status. */
-export const MAX_SEGMENTS = 2 + 2 * MAX_PARTS
+/** Request and status. */
+const OWN_SEGMENTS = 2
+/** Segments of the longest operation, and of the shortest: both sides have at least one part. */
+export const MAX_SEGMENTS = OWN_SEGMENTS + 2 * MAX_PARTS
+export const MIN_SEGMENTS = OWN_SEGMENTS + 2
 
-/** Told when an operation has ended, or cannot any more: then the device was reset or is gone. */
-export type CryptoDone = (error: AccelError | undefined) => void
+/**
+ * Told when an operation has ended, or cannot any more: then the device was reset or is gone. `resultBytes` are those that the device
+ * says it wrote: of RSA, the length of its result.
+ */
+export type CryptoDone = (error: AccelError | undefined, resultBytes: number) => void
 
 /** A data queue (virtio 1.2, 5.9.7.4). Nothing here allocates but for an operation that failed. */
 export class DataQueue {
@@ -32,9 +38,13 @@ export class DataQueue {
   readonly #high: Int32Array
   readonly #sessions: (CryptoSession | undefined)[]
   readonly #done: (CryptoDone | undefined)[]
+  /** By slot: the {@link turn} in which its operation was put in. */
+  readonly #turns: Int32Array
+  /** Of a clock that whoever watches for operations that do not end advances. */
+  turn = 0
 
   /** @param memory {@link SLOT_BYTES} for each entry of the queue */
-  constructor(queue: SplitQueue, memory: DmaRegion) {
+  constructor(queue: SplitQueue, memory: Pick<DmaRegion, 'i32' | 'u8' | 'iova'>) {
     const { entries } = queue
     this.#queue = queue
     this.#words = memory.i32
@@ -48,6 +58,12 @@ export class DataQueue {
     }
     this.#sessions = new Array(entries).fill(undefined)
     this.#done = new Array(entries).fill(undefined)
+    this.#turns = new Int32Array(entries)
+  }
+
+  /** Of an operation: its parts on both sides, beside request and status. */
+  get maxParts(): number {
+    return this.#queue.maxSegments - OWN_SEGMENTS
   }
 
   /** Operations that the device was told of and has not ended. */
@@ -59,7 +75,7 @@ export class DataQueue {
   push(operation: CryptoOperation, done: CryptoDone): boolean {
     const { session, iv, words: parts, readable, count, sourceBytes, resultBytes } = operation
     const queue = this.#queue
-    const slot = queue.begin(count + 2)
+    const slot = queue.begin(count + OWN_SEGMENTS)
     if (slot < 0) return false
     const words = this.#words
     const at = slot * SLOT_WORDS
@@ -78,7 +94,7 @@ export class DataQueue {
       words[at + PARAMETERS + 2] = resultBytes
       words[at + DATA_OP_TYPE / 4] = SYM_OP_CIPHER
     } else {
-      // struct virtio_crypto_hash_data_flf, which that of a MAC begins with
+      // struct virtio_crypto_hash_data_flf, which that of a MAC begins with; virtio_crypto_akcipher_data_flf
       words[at + PARAMETERS] = sourceBytes
       words[at + PARAMETERS + 1] = resultBytes
     }
@@ -90,11 +106,12 @@ export class DataQueue {
     queue.add(low, high, DATA_BYTES + iv.length, false)
     for (let i = 0; i < count; i++) queue.add(parts[3 * i], parts[3 * i + 1], parts[3 * i + 2], i >= readable)
     // A region starts on 64 bytes, so that no slot crosses 4 GiB.
-    queue.add(low + STATUS_AT, high, 1, true)
+    queue.add((low + STATUS_AT) | 0, high, 1, true)
     queue.end()
     session.operations++
     this.#sessions[slot] = session
     this.#done[slot] = done
+    this.#turns[slot] = this.turn
     return true
   }
 
@@ -109,24 +126,34 @@ export class DataQueue {
     let count = 0
     for (let slot = queue.next(); slot >= 0; slot = queue.next()) {
       const status = this.#bytes[slot * SLOT_BYTES + STATUS_AT]
+      const resultBytes = queue.written > 0 ? queue.written - 1 : 0 // behind it is the status
       queue.release(slot)
-      this.#end(slot, status === OK ? undefined : statusError('A crypto operation failed', status))
+      this.#end(
+        slot,
+        status === OK ? undefined : statusError('A crypto operation failed', status),
+        resultBytes,
+      )
       count++
     }
     return count
   }
 
-  /** Ends all operations with `error`: the device was reset, or is gone. */
-  fail(error: AccelError): void {
-    for (let slot = 0; slot < this.#done.length; slot++) this.#end(slot, error)
+  /** Whether an operation is under way that was put in at that {@link turn} or before. */
+  hasSince(turn: number): boolean {
+    return this.#done.some((done, slot) => done !== undefined && this.#turns[slot] <= turn)
   }
 
-  #end(slot: number, error: AccelError | undefined): void {
+  /** Ends all operations: the device was reset, or is gone. `errorOf` answers with what, by the {@link turn} that each was put in. */
+  fail(errorOf: (turn: number) => AccelError): void {
+    for (let slot = 0; slot < this.#done.length; slot++) this.#end(slot, errorOf(this.#turns[slot]), 0)
+  }
+
+  #end(slot: number, error: AccelError | undefined, resultBytes: number): void {
     const done = this.#done[slot]
     if (done === undefined) return
     this.#done[slot] = undefined
     this.#sessions[slot]!.left()
     this.#sessions[slot] = undefined
-    done(error)
+    done(error, resultBytes)
   }
 }

@@ -31,6 +31,10 @@ export class OpenSessions {
     if (mine.sessions.size >= MAX_SESSIONS)
       throw accelError('ERR_ACCEL_AGAIN', `This open has ${MAX_SESSIONS} sessions: destroy one first`)
     const session = await create()
+    if (this.#opens.get(open) !== mine) {
+      await this.#crypto.destroy(session)
+      throw accelError('ERR_ACCEL_CLOSED', 'The open went while its session was made')
+    }
     const handle = ++mine.last as Handle<'session'>
     mine.sessions.set(handle, session)
     return { session: handle }
@@ -55,7 +59,7 @@ export class OpenSessions {
     const operations = decode(job.payload).map(
       ({ session, iv, source, destination }) =>
         new CryptoOperation(
-          this.get(open, session),
+          forJobs(this.get(open, session)),
           source.map((part) => stretch(job.ranges, part, 'read')),
           destination.map((part) => stretch(job.ranges, part, 'write')),
           iv,
@@ -70,6 +74,15 @@ export class OpenSessions {
     this.#opens.delete(open)
     for (const session of mine?.sessions.values() ?? []) await this.#crypto.destroy(session)
   }
+}
+
+/** The result of RSA has a length, which a job has no place for. */
+function forJobs(session: CryptoSession): CryptoSession {
+  if (session.kind.service !== 'asymmetric') return session
+  throw accelError(
+    'ERR_ACCEL_INVALID_ARGUMENT',
+    'Jobs take sessions of ciphers, hashes and MACs; for RSA there are commands',
+  )
 }
 
 type Decoded = ReturnType<typeof cryptoOperation.decode>

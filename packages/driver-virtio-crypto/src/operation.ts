@@ -1,9 +1,12 @@
 import { accelError } from '@uaccel/uapi'
-import type { CryptoSession } from './session.js'
+import { rsaUses } from './algorithms.js'
+import type { CryptoSession, SessionKind } from './session.js'
 import { MAX_PARTS } from './uapi.js'
 
 /** The most data of one operation: QEMU's device takes as much memory as it has, and ends where there is none. */
 const MAX_OPERATION_BYTES = 16 * 1024 * 1024
+/** What PKCS #1 puts around a message that is encrypted (RFC 8017, 7.2.1). */
+const PKCS1_BYTES = 11
 const NO_IV: Uint8Array = new Uint8Array()
 
 /** A stretch of memory at an I/O address. */
@@ -27,6 +30,7 @@ export class CryptoOperation {
    * Checks what the session's algorithm wants.
    *
    * @throws ERR_ACCEL_OUT_OF_RANGE sizes or an initialization vector that do not fit it, or the device
+   * @throws ERR_ACCEL_INVALID_ARGUMENT bytes that are written twice, or written before they were read
    */
   constructor(
     session: CryptoSession,
@@ -37,7 +41,8 @@ export class CryptoOperation {
   ) {
     const { blockBytes, ivBytes, service, resultBytes } = session.kind
     const sourceBytes = total(source)
-    const wanted = service === 'cipher' ? sourceBytes : resultBytes
+    const verifies = service === 'asymmetric' && requireRsa(session.kind, source, sourceBytes)
+    const wanted = service === 'cipher' ? sourceBytes : verifies ? 0 : resultBytes
     const room = total(destination)
     if (source.length > MAX_PARTS || destination.length > MAX_PARTS) {
       refuse(`has ${Math.max(source.length, destination.length)} parts on one side, at most ${MAX_PARTS} go`)
@@ -51,6 +56,8 @@ export class CryptoOperation {
       refuse(`has ${sourceBytes} bytes to be read, at most ${MAX_OPERATION_BYTES} go at once`)
     if (sourceBytes + room + iv.length > maxRequestBytes)
       refuse(`has ${sourceBytes + room} bytes, and the device takes ${maxRequestBytes}`)
+    requireOnce(destination)
+    if (service === 'cipher') requireInPlace(source, destination)
     const stretches = [...source, ...destination]
     this.session = session
     this.iv = iv
@@ -62,8 +69,9 @@ export class CryptoOperation {
     }
     this.readable = source.length
     this.count = stretches.length
-    this.sourceBytes = sourceBytes
-    this.resultBytes = wanted
+    // Who verifies has no result: in its place stands the digest.
+    this.sourceBytes = verifies ? source[0].sizeBytes : sourceBytes
+    this.resultBytes = verifies ? source[1].sizeBytes : wanted
   }
 }
 
@@ -74,6 +82,62 @@ function total(stretches: readonly Stretch[]): number {
     sum += sizeBytes
   }
   return sum
+}
+
+/** What an operation of RSA reads has to have its length: a device may take that for granted. Answers whether it verifies. */
+function requireRsa(
+  { operation, resultBytes: modulus, digestBytes = 0 }: SessionKind,
+  source: readonly Stretch[],
+  sourceBytes: number,
+): boolean {
+  const { encrypt, decrypt, verify } = rsaUses
+  if (operation === verify.number) {
+    if (source.length !== 2 || source[0].sizeBytes !== modulus || source[1].sizeBytes !== digestBytes)
+      refuse(`of RSA verifies a signature of ${modulus} bytes with a digest of ${digestBytes}, found others`)
+    return true
+  }
+  if (operation === encrypt.number && sourceBytes > modulus - PKCS1_BYTES)
+    refuse(`of RSA encrypts at most ${modulus - PKCS1_BYTES} bytes with this key, found ${sourceBytes}`)
+  const exact = operation === decrypt.number ? modulus : digestBytes
+  if (operation !== encrypt.number && sourceBytes !== exact)
+    refuse(`of RSA wants exactly ${exact} bytes, found ${sourceBytes}`)
+  return false
+}
+
+/** The position of each stretch among all bytes of its side. */
+function placed(stretches: readonly Stretch[]) {
+  let at = 0n
+  return stretches.map(({ iova, sizeBytes }) => {
+    const from = at
+    at += BigInt(sizeBytes)
+    return { iova, end: iova + BigInt(sizeBytes), from }
+  })
+}
+
+/** No byte is in two parts of a result: which of them it would have in the end is the device's choice. */
+function requireOnce(destination: readonly Stretch[]): void {
+  const sorted = placed(destination).sort((a, b) => (a.iova < b.iova ? -1 : 1))
+  for (let i = 1; i < sorted.length; i++) {
+    if (sorted[i]!.iova < sorted[i - 1]!.end) overlap('parts of its result overlap')
+  }
+}
+
+/** Where both sides have a byte in common, it is at the same place of both: a device writes a block when it has read it. */
+function requireInPlace(source: readonly Stretch[], destination: readonly Stretch[]): void {
+  const results = placed(destination)
+  for (const read of placed(source)) {
+    for (const written of results) {
+      const common = read.iova < written.end && written.iova < read.end
+      if (common && read.iova - read.from !== written.iova - written.from)
+        overlap(
+          'its result lies over bytes that it has still to read; in place, both sides name the same bytes',
+        )
+    }
+  }
+}
+
+function overlap(what: string): never {
+  throw accelError('ERR_ACCEL_INVALID_ARGUMENT', `A crypto operation cannot be: ${what}`)
 }
 
 function refuse(what: string): never {

@@ -14,9 +14,9 @@ import {
   u64,
   uapi,
 } from '@uaccel/uapi'
-import { ciphers, hashes, macs, numbersOf } from './algorithms.js'
+import { ciphers, hashes, macs, numbersOf, rsaHashes } from './algorithms.js'
 
-export type { CipherName, HashName, MacName } from './algorithms.js'
+export type { CipherName, HashName, MacName, RsaHashName, RsaUse } from './algorithms.js'
 export { padPkcs7, unpadPkcs7 } from './pkcs7.js'
 
 /** The most data of a command; more goes into buffers, and through jobs. */
@@ -25,6 +25,10 @@ export const MAX_INLINE_BYTES = 4096
 export const MAX_KEY_BYTES = 512
 /** The longest digest. */
 export const MAX_DIGEST_BYTES = 64
+/** The longest modulus of RSA, in bytes: 4,096 bits. What RSA works on is as long. */
+export const MAX_RSA_BYTES = 512
+/** The longest private key of that modulus, DER-encoded. */
+export const MAX_RSA_KEY_BYTES = 2560
 /** The longest initialization vector. */
 export const MAX_IV_BYTES = 16
 /** Parts of buffers that one side of an operation may consist of. */
@@ -52,6 +56,7 @@ export const virtioCryptoUapi = uapi({
         maxMacKeyBytes: doc('The longest key of a MAC.', u32),
         maxRequestBytes: doc('The most that the variable parts of one request may have together.', u64),
         features: doc('What was agreed on with the device, as virtio numbers features.', u64),
+        asymmetric: doc('Bit n: asymmetric cipher n (1 RSA, 2 DSA, 3 ECDSA).', u32),
       },
       concurrent: true,
     }),
@@ -97,6 +102,41 @@ export const virtioCryptoUapi = uapi({
         data: doc('The message.', bytes(MAX_INLINE_BYTES)),
       },
       out: { digest: doc('The digest.', bytes(MAX_DIGEST_BYTES)) },
+    }),
+    createRsaSession: cmd(0x47, {
+      doc: 'Makes a session for one use of an RSA key, with the padding of PKCS #1 v1.5 (RFC 8017, 7.2 and 8.2).',
+      in: {
+        use: doc(
+          'What operations of the session do.',
+          enumeration({ encrypt: 0, decrypt: 1, sign: 2, verify: 3 }),
+        ),
+        hash: doc('Of signatures.', algorithm(rsaHashes)),
+        key: doc(
+          'DER-encoded RSAPublicKey of PKCS #1 to encrypt and verify, RSAPrivateKey to decrypt and sign.',
+          bytes(MAX_RSA_KEY_BYTES),
+        ),
+      },
+      out: {
+        session: doc('Names it in operations.', session),
+        modulusBytes: doc('Length of what is encrypted, and of signatures.', u32),
+      },
+    }),
+    rsa: cmd(0x48, {
+      doc: 'Encrypts, decrypts or signs, as the session says.',
+      in: {
+        session: doc('A session of RSA that does not verify.', session),
+        data: doc('A message, what was encrypted, or the digest that is signed.', bytes(MAX_RSA_BYTES)),
+      },
+      out: { data: doc('The result.', bytes(MAX_RSA_BYTES)) },
+    }),
+    rsaVerify: cmd(0x49, {
+      doc: 'Whether a signature is that of a digest.',
+      in: {
+        session: doc('A session of RSA that verifies.', session),
+        signature: doc('The signature.', bytes(MAX_RSA_BYTES)),
+        digest: doc('The digest.', bytes(MAX_DIGEST_BYTES)),
+      },
+      out: { valid: doc('Whether it is.', bool) },
     }),
   },
 })

@@ -16,10 +16,17 @@ export interface VirtioRequest {
   readonly roomBytes: number
 }
 
+/** An answer whose length is not that of what is written. */
+export interface VirtioAnswer {
+  readonly bytes: Uint8Array
+  /** Said in the used ring. */
+  readonly usedBytes: number
+}
+
 /** The part of a virtio device that depends on its type. */
 export interface VirtioBehaviour {
   /** What the device writes in answer, from the first byte that it may write on. It runs when the device gets to it. */
-  serve(request: VirtioRequest): Uint8Array
+  serve(request: VirtioRequest): Uint8Array | VirtioAnswer
   /** The driver has reset the device. */
   reset?(): void
 }
@@ -47,6 +54,29 @@ export interface VirtioModelOptions {
   readonly serveNs?: number
   /** Told of each notification, with the queue's number. */
   readonly onNotify?: (queue: number) => void
+  /** Gets what the device can do of its own accord. */
+  readonly onCreate?: (device: VirtioControls) => void
+  /** What a read of the common structure at that offset gives, in the place of `value`: for a device that lies. */
+  readonly lie?: (offset: number, value: number) => number
+  /** What the device writes into the used ring, in the place of what is right. */
+  readonly lieUsed?: (used: UsedEntry) => UsedEntry
+}
+
+/** What a device writes when it has used a chain. */
+export interface UsedEntry {
+  readonly queue: number
+  readonly head: number
+  readonly written: number
+  /** Of the ring, after this entry. */
+  readonly index: number
+}
+
+/** What a device does unasked. */
+export interface VirtioControls {
+  /** Says that it does not work until it is reset (2.1.2). */
+  needReset(): void
+  /** Changes its configuration, from that byte on. */
+  configure(offset: number, bytes: Uint8Array): void
 }
 
 // What the specification says (virtio 1.2): 2.1, 2.2, 4.1.4, 6.
@@ -119,6 +149,7 @@ function createVirtio<Options>(
   options: Options & VirtioModelOptions,
 ): ModelBehaviour {
   const { serveNs = 1000, features = ACCESS_PLATFORM | INDIRECT | EVENT_IDX, onNotify } = options
+  const { lie = (_offset, value) => value, lieUsed = (used) => used } = options
   const offered = VERSION_1 | features | (kind.features ?? 0n)
   const configuration = kind.config(options)
   const behaviour = kind.create(options, context)
@@ -130,6 +161,7 @@ function createVirtio<Options>(
     serveNs,
     has: (feature) => (accepted & feature) !== 0n,
     serve: (request) => behaviour.serve(request),
+    used: lieUsed,
     interrupt(vector) {
       if (context.irqMode === 'msix') {
         if (vector !== NOBODY) context.raise(vector)
@@ -137,7 +169,7 @@ function createVirtio<Options>(
     },
     broken(why) {
       context.violation(why)
-      common.set('deviceStatus', common.get('deviceStatus') | NEEDS_RESET)
+      needReset()
     },
   }
   const queues = kind.queues.map((entries, index) => new DeviceQueue(index, entries, host))
@@ -255,6 +287,20 @@ function createVirtio<Options>(
     behaviour.reset?.()
   }
 
+  /** 2.1.2: the bit, and word of it where the driver listens already. */
+  function needReset(): void {
+    common.set('deviceStatus', common.get('deviceStatus') | NEEDS_RESET)
+    for (const queue of queues) queue.stop()
+    configChanged()
+  }
+
+  function configChanged(): void {
+    if ((common.get('deviceStatus') & DRIVER_OK) === 0) return
+    const vector = common.get('configMsixVector')
+    if (context.irqMode !== 'msix') raiseLine(ISR_CONFIGURATION)
+    else if (vector !== NOBODY) context.raise(vector)
+  }
+
   function raiseLine(cause: number): void {
     pendingCauses |= cause
     context.setIntx(true)
@@ -273,10 +319,22 @@ function createVirtio<Options>(
     return true
   }
 
+  options.onCreate?.({
+    needReset,
+    configure(offset, bytes) {
+      configuration.set(bytes, offset)
+      common.set('configGeneration', (common.get('configGeneration') + 1) & 0xff)
+      configChanged()
+    },
+  })
+
   return {
     read(bar, offset, width) {
       if (bar !== BAR) return undefined
-      if (offset < 56) return common.read(offset, width)
+      if (offset < 56) {
+        const value = common.read(offset, width)
+        return typeof value === 'number' ? lie(offset, value) : value
+      }
       if (offset === AT.isr && width === 1) {
         const causes = pendingCauses & (ISR_QUEUE | ISR_CONFIGURATION)
         pendingCauses = 0

@@ -1,12 +1,15 @@
+import { memoryFence } from '@uaccel/memory'
 import type { ModelContext } from '@uaccel/model'
-import type { VirtioRequest } from './index.js'
+import type { UsedEntry, VirtioAnswer, VirtioRequest } from './index.js'
 
 /** What a queue needs of its device. */
 export interface QueueHost {
   readonly context: ModelContext
   readonly serveNs: number
   has(feature: bigint): boolean
-  serve(request: VirtioRequest): Uint8Array
+  serve(request: VirtioRequest): Uint8Array | VirtioAnswer
+  /** What is written into the used ring, which may be a lie. */
+  used(entry: UsedEntry): UsedEntry
   interrupt(vector: number): void
   /** The driver broke a rule: the device stops. */
   broken(why: string): void
@@ -20,6 +23,9 @@ const DESC_F_WRITE = 2
 const DESC_F_INDIRECT = 4
 const DESC_BYTES = 16
 const NO_VECTOR = 0xffff
+
+/** Thrown through work that the driver's reset overtook: while the device waits for memory, registers are written. */
+const OVERTAKEN = Symbol('the device was reset')
 
 interface Segment {
   readonly address: bigint
@@ -82,66 +88,93 @@ export class DeviceQueue {
     this.enabled = true
   }
 
+  /** It works no more until it is reset. */
+  stop(): void {
+    this.#stopped = true
+  }
+
   /** There may be something new. */
   notified(): void {
     if (!this.enabled) return
+    this.#later(0, () => this.#take())
+  }
+
+  /** Works at a time of its own; a reset before that, or while it waits for memory, ends it. */
+  #later(delayNs: number, work: () => void): void {
     const life = this.#life
-    this.#host.context.clock.after(0, () => {
-      if (life === this.#life) this.#take()
+    this.#host.context.clock.after(delayNs, () => {
+      if (life !== this.#life) return
+      try {
+        work()
+      } catch (error) {
+        if (error !== OVERTAKEN) throw error
+      }
     })
   }
 
-  /** Takes all that is available; each request is served at a time of its own. */
+  /** Takes all that is available, until there is nothing new once the driver knows of what it is to notify. */
   #take(): void {
-    if (this.#stopped) return
-    const available = this.#u16(this.driver + 2n)
-    if (((available - this.#seen) & 0xffff) > this.size) {
-      this.#break(
-        `its available index went from ${this.#seen} to ${available}, and it has ${this.size} entries (2.7.13).`,
-      )
-      return
+    while (!this.#stopped) {
+      const available = this.#u16(this.driver + 2n)
+      if (((available - this.#seen) & 0xffff) > this.size) {
+        this.#break(
+          `its available index went from ${this.#seen} to ${available}, and it has ${this.size} entries (2.7.13).`,
+        )
+        return
+      }
+      if (available === this.#seen) return
+      if (!this.#takeTo(available) || !this.#host.has(EVENT_INDEX)) return
+      // A driver in another process adds to it meanwhile, and read the old event: so the index is looked at again (2.7.10).
+      this.#setU16(this.device + 4n + BigInt(8 * this.size), this.#seen)
+      memoryFence()
     }
-    while (this.#seen !== available && !this.#stopped) {
+  }
+
+  /** Takes what is available up to that index; each request is served at a time of its own. False where one breaks a rule. */
+  #takeTo(available: number): boolean {
+    while (this.#seen !== available) {
       const slot = this.#seen & (this.size - 1)
       const head = this.#u16(this.driver + 4n + BigInt(2 * slot))
       this.#seen = (this.#seen + 1) & 0xffff
       const chain = this.#chain(head)
-      if (chain === undefined) return
+      if (chain === undefined) return false
       this.#busy.add(head)
-      const life = this.#life
-      this.#host.context.clock.after(this.#host.serveNs, () => {
-        if (life === this.#life && !this.#stopped) this.#complete(head, chain)
+      this.#later(this.#host.serveNs, () => {
+        if (!this.#stopped) this.#complete(head, chain)
       })
     }
-    if (this.#host.has(EVENT_INDEX)) this.#setU16(this.device + 4n + BigInt(8 * this.size), this.#seen)
+    return true
   }
 
   #complete(head: number, chain: readonly Segment[]): void {
-    const { dma } = this.#host.context
     const readable = chain.filter(({ writable }) => !writable)
     const input = new Uint8Array(readable.reduce((sum, { length }) => sum + length, 0))
     let at = 0
     for (const { address, length } of readable) {
-      dma.read(address, input.subarray(at, at + length))
+      this.#fetch(address, input.subarray(at, at + length))
       at += length
     }
     const room = chain.filter(({ writable }) => writable)
     const roomBytes = room.reduce((sum, { length }) => sum + length, 0)
-    const output = this.#host.serve({ queue: this.index, input, roomBytes })
+    const answer = this.#host.serve({ queue: this.index, input, roomBytes })
+    const output = answer instanceof Uint8Array ? answer : answer.bytes
     at = 0
     for (const { address, length } of room) {
       const part = output.subarray(at, at + length)
-      if (part.length > 0) dma.write(address, part)
+      if (part.length > 0) this.#store(address, part)
       at += part.length
     }
     this.#busy.delete(head)
+    const usedBytes = answer instanceof Uint8Array ? at : answer.usedBytes
     const before = this.#used
-    const entry = new DataView(new ArrayBuffer(8))
-    entry.setUint32(0, head, true)
-    entry.setUint32(4, at, true)
-    dma.write(this.device + 4n + BigInt(8 * (before & (this.size - 1))), new Uint8Array(entry.buffer))
     this.#used = (before + 1) & 0xffff
-    this.#setU16(this.device + 2n, this.#used)
+    const used = this.#host.used({ queue: this.index, head, written: usedBytes, index: this.#used })
+    const entry = new DataView(new ArrayBuffer(8))
+    entry.setUint32(0, used.head, true)
+    entry.setUint32(4, used.written, true)
+    this.#store(this.device + 4n + BigInt(8 * (before & (this.size - 1))), new Uint8Array(entry.buffer))
+    this.#setU16(this.device + 2n, used.index)
+    memoryFence() // the index is seen before the driver's wish is read (2.7.7.2)
     if (this.#wantsInterrupt(before)) this.#host.interrupt(this.vector)
   }
 
@@ -201,9 +234,21 @@ export class DeviceQueue {
     this.#host.broken(`Virtqueue ${this.index}: ${why}`)
   }
 
+  #fetch(address: bigint, into: Uint8Array): void {
+    const life = this.#life
+    this.#host.context.dma.read(address, into)
+    if (life !== this.#life) throw OVERTAKEN
+  }
+
+  #store(address: bigint, bytes: Uint8Array): void {
+    const life = this.#life
+    this.#host.context.dma.write(address, bytes)
+    if (life !== this.#life) throw OVERTAKEN
+  }
+
   #read(address: bigint, length: number): DataView {
     const bytes = new Uint8Array(length)
-    this.#host.context.dma.read(address, bytes)
+    this.#fetch(address, bytes)
     return new DataView(bytes.buffer)
   }
 
@@ -212,6 +257,6 @@ export class DeviceQueue {
   }
 
   #setU16(address: bigint, value: number): void {
-    this.#host.context.dma.write(address, Uint8Array.of(value & 0xff, value >> 8))
+    this.#store(address, Uint8Array.of(value & 0xff, value >> 8))
   }
 }

@@ -18,14 +18,19 @@ export interface VirtioFeatures {
   readonly wanted?: readonly number[]
 }
 
+/** Kinds of interrupts that virtio has on PCI: there is no MSI (4.1.5.1). */
+export type VirtioIrq = 'msix' | 'intx'
+
 /** A queue as its driver wants it. */
 export interface QueueRequest {
   /** Its number, which the type of device gives a meaning. */
   readonly index: number
   /** The most entries that are of use: a power of two. It gets fewer where the device has fewer. */
   readonly entries: number
-  /** The most segments of a chain. */
+  /** The most segments of a chain. The queue says how many it takes: fewer where it has fewer entries (2.7.5.3.1). */
   readonly maxSegments: number
+  /** Without a queue that takes so many segments in a chain the device is of no use. Default 1. */
+  readonly minSegments?: number
   /** Told, in the event loop, that the device may have used chains: take them with `next()` until there is none. */
   readonly used: () => void
 }
@@ -124,7 +129,7 @@ export class VirtioDevice {
     return (this.#parts.common.DEVICE_STATUS.read() & STATUS.needsReset) !== 0
   }
 
-  /** The kind of interrupts in use; undefined before {@link openQueues}. */
+  /** The interrupts in use; undefined before {@link openQueues}, and where all queues are polled. */
   get irqs(): IrqVectors | undefined {
     return this.#irqs
   }
@@ -136,17 +141,18 @@ export class VirtioDevice {
 
   /**
    * Takes memory and vectors for all queues of the driver, and tells the device of them. Each has an MSI-X vector of its own where
-   * there are enough. Errors: `ERR_ACCEL_UNSUPPORTED` without such a queue, `ERR_ACCEL_IO` for what the device says and cannot be.
+   * there are enough; `types` are the kinds of interrupts to choose from, the first that is there: none for queues that are all polled.
+   * Errors: `ERR_ACCEL_UNSUPPORTED` without such a queue, `ERR_ACCEL_IO` for what the device says and cannot be.
    */
-  async openQueues(requests: readonly QueueRequest[]): Promise<SplitQueue[]> {
-    // MSI-X or INTx: virtio has no MSI (4.1.5.1).
-    this.#irqs = await this.#dev.allocIrqVectors({
-      min: 1,
-      max: requests.length + 1,
-      types: ['msix', 'intx'],
-    })
+  async openQueues(
+    requests: readonly QueueRequest[],
+    types: readonly VirtioIrq[] = ['msix', 'intx'],
+  ): Promise<SplitQueue[]> {
+    if (types.length > 0)
+      this.#irqs = await this.#dev.allocIrqVectors({ min: 1, max: requests.length + 1, types })
     this.#queues = requests.map((request) => this.#open(request))
-    this.#handleInterrupts(this.#irqs)
+    if (this.#irqs !== undefined) this.#handleInterrupts(this.#irqs)
+    else for (const { queue } of this.#queues) queue.interrupts = false
     for (const opened of this.#queues) this.#enable(opened)
     return this.#queues.map(({ queue }) => queue)
   }
@@ -256,11 +262,18 @@ export class VirtioDevice {
 
   #open(request: QueueRequest): Opened {
     const { common, notify, notifyBase, notifyBytes, multiplier } = this.#parts
-    const { index, maxSegments } = request
-    const sizes = this.#select(index)
+    const { index, minSegments = 1 } = request
+    const size = this.#select(index)
     const indirect = this.has(FEATURE.indirectDescriptors)
     // A device may have any size; of ours it is a power of two (2.7).
-    const entries = Math.min(request.entries, 2 ** Math.floor(Math.log2(sizes)))
+    const entries = Math.min(request.entries, 2 ** Math.floor(Math.log2(size)))
+    const maxSegments = Math.min(request.maxSegments, entries)
+    if (maxSegments < minSegments) {
+      throw accelError(
+        'ERR_ACCEL_UNSUPPORTED',
+        `Queue ${index} of the virtio device has ${size} entries; its driver needs chains of ${minSegments} segments`,
+      )
+    }
     const { sizeBytes } = splitLayout(entries, indirect ? maxSegments : 0)
     const offset = common.QUEUE_NOTIFY_OFF.read() * multiplier
     if (offset % 2 !== 0 || offset + 2 > notifyBytes) {
@@ -306,8 +319,8 @@ export class VirtioDevice {
     common.QUEUE_DRIVER_HI.write(avail![1])
     common.QUEUE_DEVICE_LO.write(used![0])
     common.QUEUE_DEVICE_HI.write(used![1])
-    const irqs = this.#irqs!
-    if (irqs.type === 'msix') {
+    const irqs = this.#irqs
+    if (irqs?.type === 'msix') {
       const configVector = irqs.count > this.#queues.length ? irqs.count - 1 : NO_VECTOR
       this.#setVector(common.CONFIG_MSIX_VECTOR, configVector)
       const position = this.#queues.findIndex((opened) => opened.request === request)

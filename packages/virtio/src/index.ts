@@ -1,5 +1,5 @@
 export { VirtioConfig } from './config.js'
-export { type QueueRequest, VirtioDevice, type VirtioFeatures } from './device.js'
+export { type QueueRequest, VirtioDevice, type VirtioFeatures, type VirtioIrq } from './device.js'
 export { FEATURE, featureSet, hasFeature } from './features.js'
 export {
   type Notifier,

@@ -15,6 +15,8 @@ const NO_NOTIFY = 1
 const INDEX_MASK = 0xffff
 /** Queue Size (2.7). */
 const MAX_ENTRIES = 32_768
+/** What became of a slot: free, put in by `end`, told to the device by `flush`, answered by `next`. */
+const STATE = { free: 0, put: 1, told: 2, used: 3 } as const
 /** Cache lines: what the driver writes shares none with what the device writes. */
 const ALIGN_BYTES = 64
 
@@ -121,8 +123,11 @@ export class SplitQueue {
   // Kept here and not in the descriptors, which the device can write.
   /** The next free descriptor, or the next of its chain. */
   readonly #links: Int32Array
-  /** By slot: descriptors of its chain; negative once the device has used it; 0 where it has none. */
+  readonly #states: Uint8Array
+  /** By slot: descriptors of its chain. */
   readonly #taken: Int32Array
+  /** By place in the available ring. */
+  readonly #heads: Int32Array
   /** By slot: bytes that its chain has room for. */
   readonly #room: Float64Array
   #firstFree = 0
@@ -177,7 +182,9 @@ export class SplitQueue {
     this.#usedEvent = AVAIL.ring + entries
     this.#availEvent = 2 + 4 * entries
     this.#links = new Int32Array(entries)
+    this.#states = new Uint8Array(entries)
     this.#taken = new Int32Array(entries)
+    this.#heads = new Int32Array(entries)
     this.#room = new Float64Array(entries)
     this.#start()
   }
@@ -256,7 +263,10 @@ export class SplitQueue {
     }
     this.#taken[head] = indirect ? 1 : this.#segments
     this.#room[head] = this.#writable
-    this.#avail[AVAIL.ring + (this.#added & this.#mask)] = head
+    this.#states[head] = STATE.put
+    const place = this.#added & this.#mask
+    this.#heads[place] = head
+    this.#avail[AVAIL.ring + place] = head
     this.#added = (this.#added + 1) & INDEX_MASK
     this.#head = -1
   }
@@ -266,6 +276,8 @@ export class SplitQueue {
     const from = this.#published
     const to = this.#added
     if (to === from) return false
+    for (let i = from; i !== to; i = (i + 1) & INDEX_MASK)
+      this.#states[this.#heads[i & this.#mask]] = STATE.told
     // x86-64 keeps stores in order: descriptors and ring entries are seen before the index.
     this.#avail[AVAIL.index] = to
     this.#published = to
@@ -292,26 +304,25 @@ export class SplitQueue {
     // Each is read once: the device may change them between a check and a use.
     const slot = this.#usedRing[at]
     const written = this.#usedRing[at + 1] >>> 0
-    if (ready > this.#inFlight || !(slot >= 0 && slot < this.entries) || this.#taken[slot] <= 0)
-      this.#refuse(ready, slot, written)
-    if (written > this.#room[slot]) this.#refuse(ready, slot, written)
+    if (ready > this.#inFlight || !(slot >= 0 && slot < this.entries)) this.#refuse(ready, slot, written)
+    if (this.#states[slot] !== STATE.told || written > this.#room[slot]) this.#refuse(ready, slot, written)
     this.#last = (last + 1) & INDEX_MASK
     this.#inFlight--
-    this.#taken[slot] = -this.#taken[slot]
+    this.#states[slot] = STATE.used
     this.written = written
     return slot
   }
 
   /** Gives back a slot that {@link next} answered. */
   release(slot: number): void {
-    const count = -this.#taken[slot]
-    if (!(count > 0)) this.#misused(slot)
+    if (this.#states[slot] !== STATE.used) this.#misused(slot)
+    const count = this.#taken[slot]
     let tail = slot
     for (let i = 1; i < count; i++) tail = this.#links[tail]
     this.#links[tail] = this.#firstFree
     this.#firstFree = slot
     this.#free += count
-    this.#taken[slot] = 0
+    this.#states[slot] = STATE.free
   }
 
   /** Whether the device is to interrupt: off for one that is polled. It may interrupt all the same (2.7.7). */
@@ -332,7 +343,7 @@ export class SplitQueue {
   #start(): void {
     for (let i = 0; i < this.entries; i++) this.#links[i] = i + 1
     this.#links[this.entries - 1] = 0
-    this.#taken.fill(0)
+    this.#states.fill(STATE.free)
     this.#firstFree = this.#added = this.#published = this.#last = 0
     this.#free = this.entries
     this.#inFlight = 0

@@ -1,7 +1,7 @@
 import { openDevice } from '@uaccel/core'
 import { AutoClock, loopback } from '@uaccel/model'
 import t, { type Test } from 'tap'
-import { type VirtioModelOptions, virtioModel } from '../model/index.js'
+import { type VirtioControls, type VirtioModelOptions, virtioModel } from '../model/index.js'
 import { FEATURE, findStructures, type SplitQueue, VirtioDevice } from '../src/index.js'
 
 /** Answers each request with its bytes in reverse. Its two queues are of 8 and 16 entries; its configuration is 8 bytes. */
@@ -52,8 +52,8 @@ class Mirror {
   }
 }
 
-async function bringUp(t: Test, model: VirtioModelOptions = {}, types?: 'no msix') {
-  const definition = types === undefined ? mirror : { ...mirror, interrupts: { intx: true } }
+async function bringUp(t: Test, model: VirtioModelOptions = {}, irqs: 'msix' | 'intx' | 'poll' = 'msix') {
+  const definition = irqs === 'intx' ? { ...mirror, interrupts: { intx: true } } : mirror
   const transport = loopback(definition, { model, clock: new AutoClock({ spreadNs: 20_000, seed: 3 }) })
   t.teardown(() => transport.close())
   const dev = openDevice(transport)
@@ -62,6 +62,7 @@ async function bringUp(t: Test, model: VirtioModelOptions = {}, types?: 'no msix
   const mirrors: Mirror[] = []
   const queues = await virtio.openQueues(
     [0, 1].map((index) => ({ index, entries: 16, maxSegments: 3, used: () => mirrors[index]!.used() })),
+    irqs === 'poll' ? [] : undefined,
   )
   for (const queue of queues) mirrors.push(new Mirror(dev, queue))
   virtio.start()
@@ -92,11 +93,7 @@ const speak = (t: Test, mirror: Mirror, rounds = 20) =>
 for (const features of [ACCESS_PLATFORM, INDIRECT, EVENT_INDEX, INDIRECT | EVENT_INDEX]) {
   for (const irqs of ['msix', 'intx'] as const) {
     t.test(`features 0x${features.toString(16)}, ${irqs}: agrees, answers, starts again`, async (t) => {
-      const { transport, virtio, mirrors } = await bringUp(
-        t,
-        { features },
-        irqs === 'intx' ? 'no msix' : undefined,
-      )
+      const { transport, virtio, mirrors } = await bringUp(t, { features }, irqs)
       t.equal(virtio.irqs!.type, irqs)
       t.equal(virtio.features, features | (1n << 32n) | (1n << 3n), 'what both know, and no more')
       t.same([virtio.has(FEATURE.version1), virtio.has(4)], [true, false])
@@ -153,6 +150,112 @@ t.test('a device without what is required is refused', async (t) => {
   await t.rejects(virtio.openQueues([request]), { code: 'ERR_ACCEL_UNSUPPORTED', message: /no queue 2/ })
   await again.release()
   await transport.close()
+})
+
+t.test('queues that are polled take no interrupt', async (t) => {
+  const { transport, virtio, mirrors } = await bringUp(t, {}, 'poll')
+  const polling = setInterval(() => mirrors.forEach((mirror) => void mirror.used()), 1)
+  t.teardown(() => clearInterval(polling))
+  await Promise.all(mirrors.map((mirror) => speak(t, mirror, 5)))
+  t.equal(virtio.irqs, undefined)
+  await virtio.reset()
+  await virtio.restart()
+  await Promise.all(mirrors.map((mirror) => speak(t, mirror, 5)))
+  transport.assertClean()
+})
+
+t.test('the device changes its configuration, and says that it needs a reset', async (t) => {
+  for (const irqs of ['msix', 'intx'] as const) {
+    let controls: VirtioControls | undefined
+    const onCreate = (device: VirtioControls) => {
+      controls = device
+    }
+    const { virtio, mirrors } = await bringUp(t, { onCreate }, irqs)
+    const told = () => new Promise<void>((resolve) => virtio.onConfigChange(resolve))
+    let changed = told()
+    controls!.configure(0, Uint8Array.of(9))
+    await changed
+    t.equal(virtio.config.u8(0), 9)
+    t.equal(virtio.needsReset, false)
+    changed = told()
+    controls!.needReset()
+    await changed
+    t.equal(virtio.needsReset, true)
+    await virtio.reset()
+    await virtio.restart()
+    t.equal(virtio.needsReset, false)
+    await speak(t, mirrors[0]!, 2)
+  }
+})
+
+t.test('what a hostile device says in its registers', async (t) => {
+  // Offsets of struct virtio_pci_common_cfg (4.1.4.3).
+  const at = { numQueues: 0x12, status: 0x14, generation: 0x15, size: 0x18, vector: 0x1a, notifyOff: 0x1e }
+  const lies = (offset: number, value: number) => ({
+    lie: (at: number, right: number) => (at === offset ? value : right),
+  })
+  const cases: [string, VirtioModelOptions, string][] = [
+    ['no queues', lies(at.numQueues, 0), 'ERR_ACCEL_UNSUPPORTED'],
+    ['fewer queues than wanted', lies(at.numQueues, 1), 'ERR_ACCEL_UNSUPPORTED'],
+    ['a queue of no entries', lies(at.size, 0), 'ERR_ACCEL_UNSUPPORTED'],
+    ['a notification beyond its structure', lies(at.notifyOff, 2), 'ERR_ACCEL_IO'],
+    ['a notification far beyond it', lies(at.notifyOff, 0xffff), 'ERR_ACCEL_IO'],
+    ['another vector than it was given', lies(at.vector, 0xffff), 'ERR_ACCEL_IO'],
+    ['features that it does not agree to', lies(at.status, 0), 'ERR_ACCEL_UNSUPPORTED'],
+  ]
+  for (const [what, model, code] of cases) await t.rejects(bringUp(t, model), { code }, what)
+
+  let stuck = false
+  const silent = await bringUp(t, {
+    lie: (offset, value) => (offset === at.status && stuck ? 0xff : value),
+  })
+  stuck = true
+  t.equal(silent.virtio.needsReset, true)
+  await t.rejects(silent.virtio.reset(), { code: 'ERR_ACCEL_TIMEOUT' }, 'a status that keeps its bits')
+  stuck = false
+
+  let generation = 0
+  const { virtio } = await bringUp(t, {
+    lie: (offset, value) => (offset === at.generation ? generation++ & 0xff : value),
+  })
+  t.throws(() => virtio.config.stable((config) => config.u32(0)), { code: 'ERR_ACCEL_IO' })
+  for (const offset of [-1, 253, 256, 2 ** 32, Number.NaN])
+    t.throws(() => virtio.config.u32(offset), { code: 'ERR_ACCEL_OUT_OF_RANGE' }, `${offset}`)
+
+  let other = false
+  const changing = await bringUp(t, {
+    lie: (offset, value) => (offset === 0x04 && other ? value & ~8 : value), // without feature 3
+  })
+  await changing.virtio.reset()
+  other = true
+  await t.rejects(changing.virtio.restart(), { code: 'ERR_ACCEL_IO' }, 'other features after a reset')
+})
+
+t.test('a queue is no longer than the device has it, and no chain longer than its queue', async (t) => {
+  for (const [size, entries] of [
+    [1, 1],
+    [2, 2],
+    [7, 4],
+    [0xffff, 16],
+  ] as const) {
+    const transport = loopback(mirror, {
+      strict: false,
+      model: { lie: (offset, value) => (offset === 0x18 ? size : value) },
+    })
+    const dev = openDevice(transport)
+    const virtio = await VirtioDevice.negotiate(dev)
+    const request = { index: 1, entries: 16, maxSegments: 3, used: () => {} }
+    const [queue] = await virtio.openQueues([request])
+    t.equal(queue!.entries, entries)
+    t.equal(queue!.maxSegments, Math.min(3, entries))
+    t.throws(() => queue!.begin(4), { code: 'ERR_ACCEL_INVALID_ARGUMENT' })
+    if (entries < 3) {
+      const needs = virtio.openQueues([{ ...request, minSegments: 3 }])
+      await t.rejects(needs, { code: /^ERR_ACCEL_(UNSUPPORTED|BUSY)$/ })
+    }
+    await dev.release()
+    await transport.close()
+  }
 })
 
 t.test('structures that do not lie in their BAR are no structures', async (t) => {

@@ -119,7 +119,7 @@ for (const shape of shapes) {
       fc.record({ do: fc.constant('drain' as const) }),
     )
     fc.assert(
-      fc.property(fc.array(step, { maxLength: 300 }), (steps) => {
+      fc.property(fc.array(step, { maxLength: 300, size: 'max' }), (steps) => {
         const peer = new Peer(shape)
         const queue = peer.queue()
         const published = new Map<number, [bigint, number, boolean][]>()
@@ -277,6 +277,14 @@ t.test('what a hostile device says breaks the queue, and a reset mends it', asyn
       t.equal(queue.inFlight, 0)
       t.ok(put(queue, [[1n, 16, false]]) >= 0)
     }
+    const early = new Peer(shape)
+    const untold = early.queue()
+    put(untold, [[1n, 1, true]])
+    untold.flush()
+    const held = put(untold, [[1n, 1, true]])
+    early.use(held, 1)
+    t.throws(() => untold.next(), { code: 'ERR_ACCEL_IO' }, 'one that it was not told of')
+
     const peer = new Peer(shape)
     const queue = peer.queue()
     const slots = [put(queue, [[1n, 1, true]]), put(queue, [[1n, 1, true]])]

@@ -1,6 +1,7 @@
 import type { Transport } from '@uaccel/core'
 import { npuBench, npuContract, queuesContract } from '@uaccel/driver-npu/contract'
 import { nvmeContract, nvmeWorkersContract } from '@uaccel/driver-nvme/contract'
+import { cryptoContract } from '@uaccel/driver-virtio-crypto/contract'
 import { eduBench, eduContract, irqsContract, resetContract, transportContract } from '@uaccel/testkit'
 import type { Test } from 'tap'
 import { runCell } from './cells.js'
@@ -14,7 +15,8 @@ export interface Ways {
   npu(): Promise<Transport>
   /** With doorbells that can be mapped. */
   nvme(): Promise<Transport>
-  /** How much of each suite: random cases of an NPU operation, transfers of edu, reads and writes of NVMe by the dozen. Small where the processor is emulated. */
+  crypto(): Promise<Transport>
+  /** How much of each suite: random cases of an NPU operation, transfers of edu, reads and writes of NVMe by the dozen, tens of messages that are encrypted. Small where the processor is emulated. */
   readonly runs: number
   /** What the device's interrupts can be there. Default all. */
   readonly interrupts?: readonly ('intx' | 'msi' | 'msix')[]
@@ -35,7 +37,7 @@ const eduIdentity = {
 
 const all = ['intx', 'msi', 'msix'] as const
 
-/** NPU and NVMe models have no MSI, and can be polled anywhere. */
+/** NPU, NVMe and virtio have no MSI, and can be polled anywhere. */
 const irqsOf = (interrupts: Ways['interrupts'] = all) =>
   (['msix', 'intx', 'poll'] as const).filter((irq) => irq === 'poll' || interrupts.includes(irq))
 
@@ -50,6 +52,8 @@ const runners: Readonly<Record<Suite, (t: Test, ways: Ways) => void>> = {
     nvmeWorkersContract(t, nvme, { ios: 16 * runs, blocks: 1024, irqs: queueIrqs ?? irqsOf(interrupts) }),
   nvme: (t, { nvme, runs, interrupts }) =>
     nvmeContract(t, nvme, { ios: 128 * runs, blocks: 1024, irqs: irqsOf(interrupts) }),
+  crypto: (t, { crypto, runs, interrupts }) =>
+    cryptoContract(t, crypto, { messages: 10 * runs, irqs: irqsOf(interrupts) }),
   intx: (t, { edu }) => irqsContract(t, 'intx', edu, eduBench),
   msi: (t, { edu }) => irqsContract(t, 'msi', edu, eduBench),
   msix: (t, { npu }) => irqsContract(t, 'msix', npu, npuBench),

@@ -18,6 +18,7 @@ export const suites = {
   queues: 'NPU queues in four worker threads',
   nvme: 'NVMe driver',
   nvmeQueues: 'NVMe queues in four worker threads',
+  crypto: 'virtio-crypto driver',
   intx: 'INTx, edu',
   msi: 'MSI, edu',
   msix: 'MSI-X, NPU',

@@ -1,6 +1,7 @@
 import { eduModel } from '@uaccel/driver-edu/model'
 import { npuModel } from '@uaccel/driver-npu/model'
 import { nvmePolledModel } from '@uaccel/driver-nvme/model'
+import { virtioCryptoModel } from '@uaccel/driver-virtio-crypto/model'
 import type { Faults, ModelDefinition } from '@uaccel/model'
 
 /** A misfortune, by its method of `Faults`. */
@@ -12,6 +13,7 @@ export const models = {
   edu: [eduModel, {}],
   npu: [npuModel, { testMode: true }],
   nvme: [nvmePolledModel, { queues: 8 }],
+  crypto: [virtioCryptoModel, {}],
 } as unknown as Readonly<Record<DeviceName, readonly [ModelDefinition<object>, object]>>
 
-export type DeviceName = 'edu' | 'npu' | 'nvme'
+export type DeviceName = 'edu' | 'npu' | 'nvme' | 'crypto'
