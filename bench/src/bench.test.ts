@@ -77,7 +77,7 @@ t.test('a quick run has every row, and nothing but JSON on stdout', needsCompile
       'NVMe: build a 4 KiB read and ring its doorbell, 32 per doorbell, four queues in turn',
       'NVMe: poll a completion, four queues in turn',
       ...(cores ? reads('NVMe, null target', [1, 4, 16, 32, 64, 128]) : []),
-      ...(cores ? reads("NVMe, target at SPDK's pace", [1, 32, 128]) : []),
+      ...(cores ? reads('NVMe, target of 350 ns a read', [1, 32, 128]) : []),
       ...(lab ? reads("NVMe, QEMU's in the lab", [1, 32, 128]) : []),
       "submit and complete a job: queue of a client / of the driver's process",
       "round trip of a job, 1 per doorbell: queue of a client / of the driver's process",
