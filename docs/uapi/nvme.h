@@ -22,10 +22,10 @@ extern "C" {
 
 /* The 32 bytes that a node of the same binary form answers as `digest`. */
 #define UACCEL_NVME_UAPI_DIGEST \
-	"\x0a\x68\x85\x54\x4f\x5f\x58\x98" \
-	"\x1d\xec\xd5\xca\x77\xb2\x6e\x3b" \
-	"\xbe\xe7\xaf\x3d\xde\xf5\xdb\xeb" \
-	"\xe5\x58\x15\xe0\xca\x86\x01\x9c"
+	"\x10\x86\x9c\x5d\x9d\xcc\x90\x26" \
+	"\x61\x09\x34\x64\x4a\x85\xcf\x69" \
+	"\xe9\x8f\x5e\x4e\x89\x04\xa5\x9c" \
+	"\x7e\x51\xa0\x64\x61\xb9\x0f\x8b"
 
 /* What the controller says of itself, and how the driver uses it. */
 #define UACCEL_NVME_CMD_IDENTIFY 0x0040
@@ -51,6 +51,7 @@ extern "C" {
 #define UACCEL_NVME_IDENTIFY_OUT_FEATURES_WRITE_ZEROES (UINT32_C(1) << 1)
 #define UACCEL_NVME_IDENTIFY_OUT_FEATURES_DEALLOCATE (UINT32_C(1) << 2)
 #define UACCEL_NVME_IDENTIFY_OUT_FEATURES_VOLATILE_WRITE_CACHE (UINT32_C(1) << 3)
+#define UACCEL_NVME_IDENTIFY_OUT_FEATURES_COPY (UINT32_C(1) << 4)
 
 /**
  * struct uaccel_nvme_identify_out - what UACCEL_NVME_CMD_IDENTIFY answers

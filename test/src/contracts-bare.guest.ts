@@ -9,7 +9,7 @@ import { rebind } from './rebind.js'
 /** Runs in the lab, on a machine without IOMMU: the suites through UIO and through VFIO's mode for that. */
 const devices = parseDevices(process.env.UACCEL_LAB_DEVICES ?? '')
 const bdfOf = (wanted: string) => devices.find(({ name }) => name === wanted)!.bdf
-const [edu, npu] = [bdfOf('edu'), bdfOf('npu')]
+const [edu, npu, nvme] = [bdfOf('edu'), bdfOf('npu'), bdfOf('nvme')]
 const administrator = new Administrator()
 
 t.setTimeout(900_000)
@@ -20,11 +20,12 @@ const ways: readonly [column: Column, driver: string, open: (bdf: string) => Pro
 ]
 
 for (const [column, driver, open] of ways) {
-  for (const bdf of [edu, npu]) rebind(bdf, driver)
+  for (const bdf of [edu, npu, nvme]) rebind(bdf, driver)
   const folder = `/sys/bus/pci/drivers/${driver}`
   await runColumn(t, column, {
     edu: () => open(edu),
     npu: () => open(npu),
+    nvme: () => open(nvme),
     runs: 2,
     patience: 20,
     ...(column === 'uio' && { interrupts: ['intx'] }),

@@ -1,5 +1,6 @@
 import { eduModel } from '@uaccel/driver-edu/model'
 import { npuModel } from '@uaccel/driver-npu/model'
+import { nvmeModel } from '@uaccel/driver-nvme/model'
 import { type Loopback, loopback } from '@uaccel/model'
 import t from 'tap'
 import { runColumn } from './contracts/column.js'
@@ -9,6 +10,7 @@ t.setTimeout(300_000)
 await runColumn(t, 'loopback', {
   edu: async () => loopback(eduModel),
   npu: async () => loopback(npuModel, { model: { testMode: true } }),
+  nvme: async () => loopback(nvmeModel),
   runs: 10,
   owner: {
     take: async (transport) => (transport as Loopback).faults.request(),

@@ -7,7 +7,7 @@ import { lanes } from './iommufd-lane.js'
 
 /**
  * Runs in the lab: the suites on kernel VFIO, with QEMU's own edu and with our models as devices of QEMU's. What the NPU does there is
- * in npu.guest.ts and workers.guest.ts.
+ * in npu.guest.ts and workers.guest.ts; QEMU's NVMe controller is in nvme.guest.ts.
  */
 const devices = parseDevices(process.env.UACCEL_LAB_DEVICES ?? '')
 const bdfOf = (wanted: string) => devices.find(({ name }) => name === wanted)!.bdf
@@ -20,6 +20,7 @@ function ways(edu: string, options: VfioOptions): Ways {
   return {
     edu: () => openVfio(edu, options),
     npu: () => openVfio(bdfOf('npu'), options),
+    nvme: () => openVfio(bdfOf('nvme'), options),
     runs: 3,
     owner: {
       async take() {
@@ -33,6 +34,6 @@ function ways(edu: string, options: VfioOptions): Ways {
 }
 
 for (const { iommu, skip } of lanes()) {
-  if (!skip) await runColumn(t, iommu, ways(bdfOf('edu'), { iommu }), ['npu', 'queues'])
+  if (!skip) await runColumn(t, iommu, ways(bdfOf('edu'), { iommu }), ['npu', 'queues', 'nvme'])
 }
 await runColumn(t, 'vfio-user-pci', ways(bdfOf('model'), {}), ['npu', 'queues'])

@@ -21,16 +21,20 @@ function keep(t: Test, { exitCode, stdout, stderr }: GuestRun, wanted: readonly 
 }
 
 t.test('the suites on kernel VFIO, in the lab', async (t) => {
-  const [edu, npu] = [await serveModel(t, 'edu'), await serveModel(t, 'npu')]
-  const devices = ['edu=port/edu', `model=vfio-user:${edu.path}`, `npu=vfio-user:${npu.path}`]
+  const models = {
+    model: await serveModel(t, 'edu'),
+    npu: await serveModel(t, 'npu'),
+    nvme: await serveModel(t, 'nvme'),
+  }
+  const devices = [
+    'edu=port/edu',
+    ...Object.entries(models).map(([name, { path }]) => `${name}=vfio-user:${path}`),
+  ]
   const run = await runGuest('contracts', { devices, cpus: 2, limitMs: 1_000_000 })
   const iommufd = process.env.CI || (await smallKernel()) ? (['iommufd'] as const) : []
   keep(t, run, ['type1', ...iommufd, 'vfio-user-pci'])
-  t.same(
-    [...(await edu.violations()), ...(await npu.violations())],
-    [],
-    'the drivers kept the rules of the devices',
-  )
+  for (const [name, model] of Object.entries(models))
+    t.same(await model.violations(), [], `the driver kept the rules of ${name}`)
 })
 
 const skip =
@@ -40,7 +44,7 @@ const skip =
 
 t.test('the suites through UIO and VFIO on a machine without IOMMU, in the lab', { skip }, async (t) => {
   const npu = await serveModel(t, 'npu')
-  const devices = ['edu=port/edu', `npu=vfio-user:${npu.path}`]
+  const devices = ['edu=port/edu', `npu=vfio-user:${npu.path}`, 'nvme']
   const machine = { iommu: false, bind: true, cpus: 2, memoryMiB: 768, hugepages: 200 }
   const run = await runGuest('contracts-bare', { devices, ...machine, limitMs: 1_000_000 })
   keep(t, run, ['uio', 'noiommu'])

@@ -5,6 +5,8 @@ import { encodeSteps } from '@uaccel/driver-nvme'
 import { fill, nvmeContract, withNvme } from '@uaccel/driver-nvme/contract'
 import { parseDevices } from '@uaccel/lab'
 import t from 'tap'
+import { runCell } from './contracts/cells.js'
+import { columns, suites } from './contracts/matrix.js'
 import { lanes } from './iommufd-lane.js'
 import { rebind } from './rebind.js'
 
@@ -16,7 +18,7 @@ const kernelHasNvme = existsSync('/sys/bus/pci/drivers/nvme')
 /** Reads and writes of the soak, on each interface to the IOMMU. */
 const ios = Number(process.argv[2] ?? 200)
 
-t.setTimeout(400_000)
+t.setTimeout(400_000 + 20 * ios)
 
 /** The disk of the controller, some time after the kernel's driver took it. */
 async function disk(): Promise<string> {
@@ -32,9 +34,11 @@ async function disk(): Promise<string> {
 }
 
 for (const { iommu, skip } of lanes()) {
-  t.test(`NVMe over kernel VFIO by ${iommu}`, { skip }, async (t) =>
-    nvmeContract(t, () => openVfio(bdf, { iommu }), { ios, blocks: 1024 }),
-  )
+  if (skip) t.test(`${suites.nvme}: ${columns[iommu]}`, { skip }, async () => {})
+  else
+    await runCell(t, 'nvme', iommu, (t) =>
+      nvmeContract(t, () => openVfio(bdf, { iommu }), { ios, blocks: 1024 }),
+    )
 }
 
 t.test(

@@ -2,6 +2,7 @@ import {
   attachDevice,
   type EventLine,
   type IrqCounts,
+  LeaseHolder,
   type Mmio,
   type SharedBarToken,
   type SharedDevice,
@@ -10,19 +11,21 @@ import {
 import { type AccelError, accelError } from '@uaccel/uapi'
 import { ContextMemory, type HostChunk, type MemorySource } from './buffers.js'
 import { type ContextHost, NpuContext } from './context.js'
-import type { ContextMessage, LeaseMessage, NpuContextToken } from './lease.js'
+import type { NpuContextToken } from './lease.js'
 import { NpuQueue } from './queue.js'
 import { NpuRegisters } from './registers.js'
 
 /** The side of a lease in the worker: the thread that opened the NPU does what needs its registers. */
 class LeaseHost implements ContextHost {
   readonly interrupts: boolean
+  readonly lease: LeaseHolder
   readonly #device: SharedDevice
   readonly #heartbeat: Int32Array
   line: EventLine | undefined
 
   constructor(device: SharedDevice, { irq, heartbeat }: NpuContextToken) {
     this.#device = device
+    this.lease = new LeaseHolder(device)
     this.interrupts = irq !== undefined
     this.#heartbeat = heartbeat
   }
@@ -41,17 +44,12 @@ class LeaseHost implements ContextHost {
   heartbeat(): number {
     return this.#heartbeat[0]
   }
-  broke({ code, message }: AccelError): void {
-    this.post({ kind: 'broke', code, message })
+  broke(error: AccelError): void {
+    this.lease.broke(error)
   }
   /** Resolves when the queue is off and everything was let go. */
-  async close(): Promise<void> {
-    this.post({ kind: 'close' })
-    await this.#device.ended()
-  }
-
-  post(message: ContextMessage): void {
-    this.#device.post(message)
+  close(): Promise<void> {
+    return this.lease.close()
   }
 }
 
@@ -74,19 +72,13 @@ export async function attachNpuContext(token: NpuContextToken): Promise<NpuConte
     () => context.inFlight > 0 || context.failure !== undefined,
   )
   const context: NpuContext = new NpuContext(queue, memory, host)
-  device.signal.addEventListener('abort', () => context.fail(device.signal.reason as AccelError), {
-    once: true,
+  host.lease.serve({
+    fail(error) {
+      if (error.code === 'ERR_ACCEL_CLOSED' && !device.signal.aborted) context.poll() // what the stop of the queue has answered
+      context.fail(error)
+    },
+    revive: () => context.revive(),
   })
-  device.onMessage = (value) => {
-    const message = value as LeaseMessage
-    if (message.kind === 'revived') {
-      context.revive()
-      return
-    }
-    if (message.code === 'ERR_ACCEL_CLOSED') context.poll() // what the stop of the queue has answered
-    context.fail(accelError(message.code, message.message))
-    host.post({ kind: 'quiet', epoch: message.epoch })
-  }
   if (token.irq !== undefined) {
     const line = device.event(token.irq)
     host.line = line

@@ -5,6 +5,7 @@ import type { NvmeOptions } from './index.js'
 import { Medium } from './medium.js'
 import { CompletionQueue, SubmissionQueue } from './queues.js'
 import { controllerRegisters, type RegisterHost } from './registers.js'
+import { ShadowDoorbells } from './shadow.js'
 import { Failure, toHost } from './transfer.js'
 
 /** Time from CC.EN to CSTS.RDY, and of a shutdown; CAP.TO says half a second. */
@@ -26,6 +27,7 @@ const QUEUE_SIZE = 0x102
 const EVENT_LIMIT = 0x105
 const VECTOR_INVALID = 0x108
 const LOG_PAGE_INVALID = 0x109
+const QUEUE_DELETION_INVALID = 0x10c
 
 /** A command that was taken and has not ended. */
 interface Pending {
@@ -51,6 +53,7 @@ export class Controller implements ModelBehaviour, RegisterHost {
   #eventRequest: Pending | undefined
   #events: number[] = []
   #masked = new Set<number>()
+  #shadow: ShadowDoorbells | undefined
 
   constructor(context: ModelContext, options: NvmeOptions) {
     this.#context = context
@@ -63,6 +66,8 @@ export class Controller implements ModelBehaviour, RegisterHost {
       context,
       options.namespaces ?? [{ blocks: 16_384, blockBytes: 512 }],
       options.mdts ?? 5,
+      options.copy ?? { ranges: 4, rangeBlocks: 128, blocks: 256 },
+      options.shadowDoorbells ?? true,
     )
     this.#faults = options.faults ?? new NvmeFaults()
     this.#faults.onFatal = () => this.#fail()
@@ -151,6 +156,7 @@ export class Controller implements ModelBehaviour, RegisterHost {
     this.#events = []
     this.#eventRequest = undefined
     this.#granted = 0
+    this.#shadow = undefined
     this.#context.setIntx(false)
   }
 
@@ -167,11 +173,14 @@ export class Controller implements ModelBehaviour, RegisterHost {
   #ring(index: number, value: number): void {
     const [id, isHead] = [index >> 1, (index & 1) === 1]
     const queue = (isHead ? this.#completions : this.#submissions).get(id)
+    const shadow = this.#shadowOf(id)
     const wrong = !(this.#status & READY)
       ? 'the controller is not ready'
       : queue === undefined
         ? 'there is no such queue'
-        : queue.ring(value)
+        : shadow === undefined
+          ? queue.ring(value)
+          : queue.follow(value)
     if (wrong !== undefined) {
       this.violation(`doorbell ${isHead ? 'completion' : 'submission'} ${id}: ${wrong}`)
       return
@@ -184,13 +193,33 @@ export class Controller implements ModelBehaviour, RegisterHost {
     this.#later(0, () => this.#fetchAll(queue as SubmissionQueue))
   }
 
+  /** Where doorbells of a queue have a copy in memory. The admin queue is rung by its registers alone. */
+  #shadowOf(id: number): ShadowDoorbells | undefined {
+    return id === 0 ? undefined : this.#shadow
+  }
+
+  /** Takes what doorbell `index` in memory says. */
+  #follow(queue: SubmissionQueue | CompletionQueue, index: number): void {
+    const shadow = this.#shadowOf(queue.id)
+    const wrong = shadow && queue.follow(shadow.read(index))
+    if (wrong !== undefined) this.violation(`doorbell ${index} in memory: ${wrong}`)
+  }
+
   #fetchAll(queue: SubmissionQueue): void {
-    if (this.#status & FATAL) return
+    if (this.#status & FATAL || this.#submissions.get(queue.id) !== queue) return
+    const shadow = this.#shadowOf(queue.id)
     try {
+      this.#follow(queue, 2 * queue.id)
       for (let command = queue.fetch(this.#context); command; command = queue.fetch(this.#context)) {
         const taken = command
+        queue.scheduled++
         this.#later(this.#options.commandNs ?? 2_000, () => this.#execute(queue, taken))
       }
+      // As long as there is work it looks by itself.
+      if (shadow === undefined || queue.scheduled > 0) return
+      shadow.want(2 * queue.id, queue.tail)
+      this.#follow(queue, 2 * queue.id)
+      if (queue.head !== queue.tail) this.#later(0, () => this.#fetchAll(queue))
     } catch (error) {
       if (!isAccelError(error, 'ERR_ACCEL_DMA_FAULT')) throw error
       this.#fail() // a queue that cannot be read is no longer one (7.1)
@@ -198,7 +227,9 @@ export class Controller implements ModelBehaviour, RegisterHost {
   }
 
   #execute(queue: SubmissionQueue, command: DataView): void {
-    if (this.#status & FATAL) return
+    if (this.#status & FATAL || this.#submissions.get(queue.id) !== queue) return
+    queue.scheduled--
+    if (this.#shadowOf(queue.id) !== undefined) this.#later(0, () => this.#fetchAll(queue))
     const opcode = command.getUint8(0)
     const cid = command.getUint16(2, true)
     const kind = queue.id === 0 ? opcode + 0x100 : opcode
@@ -238,6 +269,8 @@ export class Controller implements ModelBehaviour, RegisterHost {
 
   #complete({ queue, cid }: Pending, result: number, status: number, head?: number): void {
     const { completions } = queue
+    this.#follow(completions, 2 * completions.id + 1)
+    this.#shadowOf(completions.id)?.want(2 * completions.id + 1, completions.head)
     if (!completions.post(this.#context, result, queue, cid, status, head)) {
       this.violation(
         `completion queue ${completions.id} is full: the driver submitted more than it has room for`,
@@ -259,6 +292,10 @@ export class Controller implements ModelBehaviour, RegisterHost {
   #admin(command: DataView, pending: Pending): number | undefined {
     const [cdw10, cdw11] = [command.getUint32(40, true), command.getUint32(44, true)]
     switch (command.getUint8(0)) {
+      case 0x00:
+        return this.#deleteSubmission(cdw10)
+      case 0x04:
+        return this.#deleteCompletion(cdw10)
       case 0x01:
         return this.#createSubmission(command, cdw10, cdw11)
       case 0x02:
@@ -271,6 +308,8 @@ export class Controller implements ModelBehaviour, RegisterHost {
         return this.#abort(cdw10 & 0xffff, cdw10 >>> 16)
       case 0x09:
         return this.#setFeatures(cdw10 & 0xff, cdw11)
+      case 0x7c:
+        return this.#shareDoorbells(command)
       case 0x0c:
         if (this.#eventRequest) throw new Failure(EVENT_LIMIT)
         this.#eventRequest = pending
@@ -299,6 +338,19 @@ export class Controller implements ModelBehaviour, RegisterHost {
     return (this.#granted - 1) * 0x1_0001
   }
 
+  #shareDoorbells(command: DataView): number {
+    if (this.#options.shadowDoorbells === false) throw new Failure(INVALID_OPCODE)
+    const [doorbells, events] = [command.getBigUint64(24, true), command.getBigUint64(32, true)]
+    if (!ShadowDoorbells.areValid(doorbells, events)) throw new Failure(INVALID_FIELD)
+    this.#shadow = new ShadowDoorbells(
+      this.#context,
+      doorbells,
+      events,
+      4 << (this.#options.doorbellStride ?? 0),
+    )
+    return 0
+  }
+
   #queueAt(command: DataView, cdw10: number, cdw11: number, taken: ReadonlyMap<number, unknown>) {
     const [id, entries] = [cdw10 & 0xffff, (cdw10 >>> 16) + 1]
     if (id === 0 || id > this.#granted || taken.has(id)) throw new Failure(QUEUE_ID_INVALID)
@@ -321,6 +373,25 @@ export class Controller implements ModelBehaviour, RegisterHost {
     const completions = this.#completions.get(cdw11 >>> 16)
     if (completions === undefined || completions.id === 0) throw new Failure(COMPLETION_QUEUE_INVALID)
     this.#submissions.set(id, new SubmissionQueue(id, base, entries, completions))
+    return 0
+  }
+
+  /** What of it is under way ends without a completion (5.6). */
+  #deleteSubmission(id: number): number {
+    const queue = this.#submissions.get(id)
+    if (id === 0 || queue === undefined) throw new Failure(QUEUE_ID_INVALID)
+    this.#submissions.delete(id)
+    for (const pending of this.#stuck) if (pending.queue === queue) this.#stuck.delete(pending)
+    return 0
+  }
+
+  #deleteCompletion(id: number): number {
+    const queue = this.#completions.get(id)
+    if (id === 0 || queue === undefined) throw new Failure(QUEUE_ID_INVALID)
+    if ([...this.#submissions.values()].some(({ completions }) => completions === queue))
+      throw new Failure(QUEUE_DELETION_INVALID)
+    this.#completions.delete(id)
+    this.#driveIntx()
     return 0
   }
 

@@ -32,7 +32,7 @@ export class NvmeFaults {
   onEvent: (result: number) => void = () => {}
   /** Commands that the model got, by opcode, admin commands with 0x100 more. */
   readonly received = new Map<number, number>()
-  /** Writes of submission doorbells. */
+  /** Writes of the registers of submission doorbells. */
   doorbells = 0
 
   /** Ends commands with a status field (15 bits: code, type << 8, do-not-retry << 14). */

@@ -1,6 +1,7 @@
 import { defineModel } from '@uaccel/model'
 import { Controller } from './controller.js'
 import type { NvmeFaults } from './faults.js'
+import type { CopyLimits } from './medium.js'
 
 export { type FaultFilter, NvmeFaults } from './faults.js'
 
@@ -16,6 +17,10 @@ export interface NvmeOptions {
   readonly mdts?: number
   /** Doublings of the distance of the doorbells (CAP.DSTRD). Default 0. */
   readonly doorbellStride?: number
+  /** What one copy may be: source ranges (MSRC, counted from 1), blocks of each (MSSRL), blocks of all (MCL). Default 4, 128, 256. */
+  readonly copy?: CopyLimits
+  /** Whether it offers shadow doorbells (Doorbell Buffer Config). Default true. */
+  readonly shadowDoorbells?: boolean
   /** Time of a command. Default 2,000. */
   readonly commandNs?: number
   readonly faults?: NvmeFaults

@@ -5,6 +5,7 @@ const INVALID_OPCODE = 0x01
 const INVALID_FIELD = 0x02
 const INVALID_NAMESPACE = 0x0b
 const LBA_OUT_OF_RANGE = 0x80
+const COMMAND_SIZE_LIMIT = 0x183
 const COMPARE_FAILURE = 0x285
 const EVERY_NAMESPACE = 0xffff_ffff
 
@@ -14,17 +15,34 @@ interface Namespace {
   readonly bytes: Uint8Array
 }
 
+/** Limits of a copy (TP 4065): source ranges, blocks of each, blocks of all. */
+export interface CopyLimits {
+  readonly ranges: number
+  readonly rangeBlocks: number
+  readonly blocks: number
+}
+
 /** The namespaces, what the controller says of them, and the commands of the NVM command set. */
 export class Medium {
   readonly #context: ModelContext
   readonly #namespaces: readonly Namespace[]
   readonly #mdts: number
+  readonly #copyLimits: CopyLimits
+  readonly #offersShadow: boolean
   #reads = 0
   #writes = 0
 
-  constructor(context: ModelContext, namespaces: readonly Omit<Namespace, 'bytes'>[], mdts: number) {
+  constructor(
+    context: ModelContext,
+    namespaces: readonly Omit<Namespace, 'bytes'>[],
+    mdts: number,
+    copyLimits: CopyLimits,
+    offersShadow: boolean,
+  ) {
     this.#context = context
     this.#mdts = mdts
+    this.#copyLimits = copyLimits
+    this.#offersShadow = offersShadow
     this.#namespaces = namespaces.map((each) => ({
       ...each,
       bytes: new Uint8Array(each.blocks * each.blockBytes),
@@ -44,6 +62,7 @@ export class Medium {
       return
     }
     if (opcode === 0x09) this.#deallocate(command, namespace!)
+    else if (opcode === 0x19) this.#copy(command, namespace!)
     else this.#move(opcode, command, namespace!)
   }
 
@@ -80,6 +99,43 @@ export class Medium {
     }
   }
 
+  /** Copy (TP 4065), range after range; what it names is checked before anything is written. */
+  #copy(command: DataView, { blocks, blockBytes, bytes }: Namespace): void {
+    const limits = this.#copyLimits
+    const target = command.getBigUint64(40, true)
+    const control = command.getUint32(48, true)
+    if (control & 0xbfff_ff00)
+      this.#context.violation('CDW12 of a copy has a format, protection or a directive')
+    const ranges = (control & 0xff) + 1
+    if (ranges > limits.ranges) throw new Failure(COMMAND_SIZE_LIMIT)
+    const list = new DataView(fromHost(this.#context, command, 32 * ranges).buffer)
+    let total = 0
+    const sources: [first: number, count: number][] = []
+    for (let at = 0; at < ranges * 32; at += 32) {
+      const [first, count] = [list.getBigUint64(at + 8, true), list.getUint16(at + 16, true) + 1]
+      if (
+        [0, 4, 20, 24, 28].some((word) => list.getUint32(at + word, true) !== 0) ||
+        list.getUint16(at + 18, true)
+      )
+        this.#context.violation('a source range of a copy has reserved or protection words that are not 0')
+      if (count > limits.rangeBlocks) throw new Failure(COMMAND_SIZE_LIMIT)
+      if (first + BigInt(count) > BigInt(blocks)) throw new Failure(LBA_OUT_OF_RANGE)
+      sources.push([Number(first), count])
+      total += count
+    }
+    if (total > limits.blocks) throw new Failure(COMMAND_SIZE_LIMIT)
+    if (target + BigInt(total) > BigInt(blocks)) throw new Failure(LBA_OUT_OF_RANGE)
+    let to = Number(target)
+    const overlaps = sources.some(
+      ([first, count]) => first < Number(target) + total && Number(target) < first + count,
+    )
+    if (overlaps) this.#context.violation('a copy whose source and target overlap')
+    for (const [first, count] of sources) {
+      bytes.copyWithin(to * blockBytes, first * blockBytes, (first + count) * blockBytes)
+      to += count
+    }
+  }
+
   /** Identify Namespace (figure 245). */
   identify(nsid: number): Uint8Array | undefined {
     const namespace = this.#namespaces[nsid - 1]
@@ -87,6 +143,9 @@ export class Medium {
     const view = new DataView(new ArrayBuffer(4096))
     for (const at of [0, 8, 16]) view.setBigUint64(at, BigInt(namespace.blocks), true)
     view.setUint8(33, 1)
+    view.setUint16(74, this.#copyLimits.rangeBlocks, true)
+    view.setUint32(76, this.#copyLimits.blocks, true)
+    view.setUint8(80, this.#copyLimits.ranges - 1)
     view.setUint8(130, Math.log2(namespace.blockBytes))
     return new Uint8Array(view.buffer)
   }
@@ -102,11 +161,13 @@ export class Medium {
     view.setUint8(77, this.#mdts)
     view.setUint32(80, 0x0001_0400, true)
     view.setUint32(92, 0x100, true)
+    view.setUint16(256, this.#offersShadow ? 0x100 : 0, true) // OACS
     view.setUint8(258, 3)
     view.setUint8(512, 0x66)
     view.setUint8(513, 0x44)
     view.setUint32(516, this.#namespaces.length, true)
-    view.setUint16(520, 0b1101, true)
+    view.setUint16(520, 0b1_0000_1101, true)
+    view.setUint16(534, 1, true) // OCFS: source ranges of format 0
     view.setUint8(525, 1)
     return bytes
   }

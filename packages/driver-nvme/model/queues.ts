@@ -11,6 +11,8 @@ export class SubmissionQueue {
   readonly #entries: number
   head = 0
   tail = 0
+  /** Commands that were fetched and not yet looked at. */
+  scheduled = 0
 
   constructor(id: number, base: bigint, entries: number, completions: CompletionQueue) {
     this.id = id
@@ -25,6 +27,11 @@ export class SubmissionQueue {
     if (tail === this.tail) return `tail ${tail}, which it had already`
     this.tail = tail
     return undefined
+  }
+
+  /** Takes a doorbell of which a copy in memory may have been seen before; the reason where it cannot be. */
+  follow(tail: number): string | undefined {
+    return tail === this.tail ? undefined : this.ring(tail)
   }
 
   /** The next command that was not taken. */
@@ -66,6 +73,15 @@ export class CompletionQueue {
       return `head ${head} where it was ${this.#head} and ${posted} completions are posted`
     this.#head = head
     return undefined
+  }
+
+  /** Takes a doorbell of which a copy in memory may have been seen before; the reason where it cannot be. */
+  follow(head: number): string | undefined {
+    return head === this.#head ? undefined : this.ring(head)
+  }
+
+  get head(): number {
+    return this.#head
   }
 
   /** Writes a completion; false where the queue is full. */

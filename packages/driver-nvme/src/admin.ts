@@ -34,6 +34,8 @@ export interface AdminHost {
 export interface AdminOptions {
   /** Memory that PRP1 names: a page, or a queue's. */
   readonly data?: DmaRegion
+  /** 2 where PRP2 names the page behind `data`. Default 1. */
+  readonly pages?: 1 | 2
   /** It ends when something happens, and not before: no limit counts for it. Default false. */
   readonly endless?: boolean
 }
@@ -51,11 +53,15 @@ export class AdminQueue {
   }
 
   /** Runs a command. Answers DW0 of its completion. */
-  run(command: AdminCommand, { data, endless = false }: AdminOptions = {}): Promise<number> {
+  run(command: AdminCommand, { data, pages = 1, endless = false }: AdminOptions = {}): Promise<number> {
     const { opcode, nsid = 0, cdw10 = 0, cdw11 = 0, cdw12 = 0, cdw13 = 0, cdw14 = 0, cdw15 = 0 } = command
     const words = new Int32Array(COMMAND_WORDS)
     words.set([opcode, nsid])
     words.set([data?.iovaLow ?? 0, data?.iovaHigh ?? 0], 6)
+    if (data !== undefined && pages === 2) {
+      const second = data.iova + BigInt(PAGE_BYTES)
+      words.set([Number(second & 0xffff_ffffn), Number(second >> 32n)], 8)
+    }
     words.set([cdw10, cdw11, cdw12, cdw13, cdw14, cdw15], 10)
     return new Promise((resolve, reject) => {
       this.#host.checkUp()

@@ -21,6 +21,7 @@ export const Admin = {
   namespaceManagement: 0x0d,
   namespaceAttachment: 0x15,
   deviceSelfTest: 0x14,
+  doorbellBufferConfig: 0x7c,
   sanitize: 0x84,
 } as const
 
@@ -32,9 +33,10 @@ export const Nvm = {
   compare: 0x05,
   writeZeroes: 0x08,
   datasetManagement: 0x09,
+  copy: 0x19, // TP 4065
 } as const
 
-/** CDW12 of read, write, compare and write zeroes (6.9, 6.15): the data is on the medium before the command ends. */
+/** CDW12 of read, write, compare, write zeroes and copy (6.9, 6.15, TP 4065): the data is on the medium before the command ends. */
 export const FORCE_UNIT_ACCESS = 1 << 30
 /** CDW11 of dataset management (6.7): the blocks are not needed any more. */
 export const DEALLOCATE = 1 << 2

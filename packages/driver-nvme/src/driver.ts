@@ -6,11 +6,16 @@ import { Nvme, type NvmeStartOptions } from './nvme.js'
 import { NAMESPACES_AT_ONCE, nvmeUapi } from './uapi.js'
 
 export type { AdminCommand } from './command.js'
+export type { NvmeEvent } from './events.js'
 export type { ControllerIdentity, Health, NamespaceIdentity } from './identify.js'
-export { type IrqMode, Nvme, type NvmeEvent, type NvmeListeners, type NvmeStartOptions } from './nvme.js'
-export type { CommandListener, NvmeQueue } from './queue.js'
+export type { IrqMode } from './interrupts.js'
+export type { NvmeLease, NvmeQueueToken, ShareQueueOptions } from './lease.js'
+export { Nvme, type NvmeListeners, type NvmeStartOptions } from './nvme.js'
+export type { CommandListener, NvmeQueue, QueueCalls } from './queue.js'
 export { knownStatuses, statusError, statusName } from './status.js'
 export { encodeSteps, type NvmeStep, nvmeUapi } from './uapi.js'
+export { warmUp } from './warm-up.js'
+export { attachNvmeQueue, type NvmeWorkerQueue, type Transfer } from './worker-queue.js'
 
 export interface NvmeDriverOptions extends NvmeStartOptions {
   /** Gets the controller each time that it was brought up: at probe, and anew after a reset by the subsystem that probed again. */
@@ -57,21 +62,25 @@ export function nvmeDriver({ onReady, ...options }: NvmeDriverOptions = {}) {
           serial: { show: () => nvme.identity.serial },
           irqMode: { show: () => nvme.irqMode },
           'queues/total': { show: () => nvme.queues.length, type: 'integer' },
+          'queues/shadowDoorbells': { show: () => nvme.shadowDoorbells, type: 'boolean' },
           resets: { show: () => nvme.resets, type: 'integer' },
         },
         commands: {
           identify() {
             const { vendor, serial, model, firmware, version, maxTransferBytes, ...has } = nvme.identity
-            const { compare, writeZeroes, datasetManagement: deallocate, volatileWriteCache } = has
+            const { compare, writeZeroes, datasetManagement: deallocate, volatileWriteCache, copy } = has
             return {
               ...{ vendor, serial, model, firmware, version, maxTransferBytes },
               queues: nvme.queues.length,
               queueDepth: nvme.queues[0].depth,
-              features: { compare, writeZeroes, deallocate, volatileWriteCache },
+              features: { compare, writeZeroes, deallocate, volatileWriteCache, copy },
             }
           },
           namespaces: ({ after }) => ({
-            namespaces: nvme.namespaces.filter(({ nsid }) => nsid > after).slice(0, NAMESPACES_AT_ONCE),
+            namespaces: nvme.namespaces
+              .filter(({ nsid }) => nsid > after)
+              .slice(0, NAMESPACES_AT_ONCE)
+              .map(({ copy: _, ...namespace }) => namespace),
           }),
           async health() {
             const { criticalWarning: warning, ...health } = await nvme.admin.health()

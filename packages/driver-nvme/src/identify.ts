@@ -20,6 +20,10 @@ export interface ControllerIdentity {
   readonly compare: boolean
   readonly writeZeroes: boolean
   readonly datasetManagement: boolean
+  /** Copy with source ranges of format 0 (TP 4065). */
+  readonly copy: boolean
+  /** Shadow doorbells: Doorbell Buffer Config, of controllers in software. */
+  readonly doorbellBufferConfig: boolean
   /** Whether it tells of changed namespaces. */
   readonly namespaceNotices: boolean
 }
@@ -33,6 +37,8 @@ export interface NamespaceIdentity {
   readonly metadataBytes: number
   /** True where this driver reads and writes it: blocks of 512 bytes to 64 KiB without metadata. */
   readonly usable: boolean
+  /** What one copy may be (TP 4065): source ranges, blocks of each, blocks of all. */
+  readonly copy: { readonly ranges: number; readonly rangeBlocks: number; readonly blocks: number }
 }
 
 /** The health log page (figure 194). Counters of 128 bits end at 2^64 - 1 here. */
@@ -87,10 +93,12 @@ export function decodeController(bytes: Uint8Array): ControllerIdentity {
       mdts === 0 || mdts > 20 ? MAX_TRANSFER_BYTES : Math.min(MAX_TRANSFER_BYTES, PAGE_BYTES * 2 ** mdts),
     abortLimit: bytes[258] + 1,
     namespaces: view.getUint32(516, true),
+    doorbellBufferConfig: (view.getUint16(256, true) & 0x100) !== 0,
     volatileWriteCache: (bytes[525] & 1) !== 0,
     compare: (oncs & 1) !== 0,
     datasetManagement: (oncs & 4) !== 0,
     writeZeroes: (oncs & 8) !== 0,
+    copy: (oncs & 0x100) !== 0 && (view.getUint16(534, true) & 1) !== 0,
     namespaceNotices: (view.getUint32(92, true) & 0x100) !== 0,
   }
 }
@@ -103,7 +111,12 @@ export function decodeNamespace(nsid: number, bytes: Uint8Array): NamespaceIdent
   const blockLog2 = bytes[format + 2]
   const blocks = view.getBigUint64(0, true)
   const usable = blockLog2 >= 9 && blockLog2 <= 16 && metadataBytes === 0 && blocks > 0n && blocks < 1n << 53n
-  return { nsid, blocks, blockBytes: blockLog2 <= 31 ? 2 ** blockLog2 : 0, metadataBytes, usable }
+  const copy = {
+    ranges: bytes[80] + 1,
+    rangeBlocks: view.getUint16(74, true),
+    blocks: view.getUint32(76, true),
+  }
+  return { nsid, blocks, blockBytes: blockLog2 <= 31 ? 2 ** blockLog2 : 0, metadataBytes, usable, copy }
 }
 
 /** The namespaces of a list (figure 251): ascending, up to the first 0. */

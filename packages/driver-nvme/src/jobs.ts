@@ -1,48 +1,30 @@
-import type { Job, JobRange } from '@uaccel/accel'
+import type { Job } from '@uaccel/accel'
 import type { DmaRegion } from '@uaccel/memory'
 import { type AccelError, accelError } from '@uaccel/uapi'
-import { DEALLOCATE, FORCE_UNIT_ACCESS, MAX_BLOCKS, Nvm } from './command.js'
-import type { ControllerIdentity, NamespaceIdentity } from './identify.js'
+import { DEALLOCATE, FORCE_UNIT_ACCESS } from './command.js'
 import type { Nvme } from './nvme.js'
 import type { CommandListener, NvmeQueue } from './queue.js'
 import { statusError } from './status.js'
-import { nvmeStep, type Operation } from './uapi.js'
+import { decodeSteps, type Work } from './steps.js'
+import type { Operation } from './uapi.js'
 
-/** How an operation is done: whether the device reads or writes memory for it, and what it may lack. */
-interface Kind {
-  readonly opcode: number
-  /** What the device has to be allowed in the buffer; absent without data. */
-  readonly access?: 'read' | 'write'
-  readonly feature?: 'compare' | 'writeZeroes' | 'datasetManagement'
-  readonly forceUnitAccess?: boolean
-}
-const kinds: Readonly<Record<Operation, Kind>> = {
-  read: { opcode: Nvm.read, access: 'write', forceUnitAccess: true },
-  write: { opcode: Nvm.write, access: 'read', forceUnitAccess: true },
-  compare: { opcode: Nvm.compare, access: 'read', feature: 'compare', forceUnitAccess: true },
-  writeZeroes: { opcode: Nvm.writeZeroes, feature: 'writeZeroes', forceUnitAccess: true },
-  deallocate: { opcode: Nvm.datasetManagement, feature: 'datasetManagement' },
-  flush: { opcode: Nvm.flush },
-}
 /** One range of dataset management: context attributes, length, first block (NVMe base 1.4, 6.7.1). */
 const RANGE_BYTES = 16
-/** Blocks of such a range. */
-const MAX_RANGE_BLOCKS = 0xffff_ffff
+/** One source range of a copy, format 0: first block from byte 8 on, blocks counted from 0 from byte 16 on (TP 4065). */
+const SOURCE_BYTES = 32
 
-/** A step that was checked, and how far it is. */
-interface Work {
-  readonly operation: Operation
-  readonly kind: Kind
-  readonly nsid: number
-  readonly blockBytes: number
-  /** Blocks of one command. */
-  readonly chunk: number
-  /** Where the data is; absent without. */
-  readonly address: bigint | undefined
-  readonly lba: number
-  readonly blocks: number
-  readonly forceUnitAccess: boolean
-  issued: number
+/** A queue, and what its commands under way are of, by CID. */
+class JobQueue {
+  readonly queue: NvmeQueue
+  readonly operations: Operation[]
+  /** Lists of ranges that they name. */
+  readonly lists: (DmaRegion | undefined)[]
+
+  constructor(queue: NvmeQueue) {
+    this.queue = queue
+    this.operations = new Array(queue.depth).fill('read')
+    this.lists = new Array(queue.depth).fill(undefined)
+  }
 }
 
 /** Runs the jobs of clients, on one queue after the other. */
@@ -50,14 +32,18 @@ export class NvmeJobs {
   /** How many jobs are run at once. */
   readonly depth = 64
   readonly #nvme: Nvme
+  readonly #queues: readonly JobQueue[]
   readonly #waiting = new Set<JobRun>()
+  #next = 0
 
   constructor(nvme: Nvme) {
     this.#nvme = nvme
+    this.#queues = nvme.queues.map((queue) => new JobQueue(queue))
     nvme.onRoom(() => this.#room())
   }
 
   #room(): void {
+    if (this.#waiting.size === 0) return
     const waiting = [...this.#waiting] // who still finds none waits again
     this.#waiting.clear()
     for (const run of waiting) run.pump()
@@ -70,8 +56,9 @@ export class NvmeJobs {
    */
   async run(job: Job, signal: AbortSignal): Promise<void> {
     await this.#nvme.ready()
-    const work = decode(job.payload).map((step, i) => check(step, i, job.ranges, this.#nvme))
-    const run = new JobRun(this.#nvme, this.#nvme.pickQueue(), work, (waiting) => this.#waiting.add(waiting))
+    const work = decodeSteps(job.payload, job.ranges, this.#nvme)
+    this.#next = (this.#next + 1) % this.#queues.length
+    const run = new JobRun(this.#nvme, this.#queues[this.#next], work, this.#waiting)
     const abort = () => run.abort(signal)
     signal.addEventListener('abort', abort)
     try {
@@ -84,127 +71,26 @@ export class NvmeJobs {
   }
 }
 
-type Step = ReturnType<typeof nvmeStep.decode>
-
-function decode(payload: Uint8Array): Step[] {
-  const { sizeBytes } = nvmeStep.layout
-  const count = payload.length / sizeBytes
-  if (count === 0 || !Number.isInteger(count)) {
-    throw accelError(
-      'ERR_ACCEL_BAD_SIZE',
-      `The payload of an NVMe job wants steps of ${sizeBytes} bytes each, found ${payload.length} bytes`,
-    )
-  }
-  return Array.from({ length: count }, (_, i) =>
-    nvmeStep.decode(payload.subarray(i * sizeBytes, (i + 1) * sizeBytes)),
-  )
-}
-
-/** Refuses what the controller, the namespace or the ranges of the job do not allow. */
-function check(step: Step, index: number, ranges: readonly JobRange[], nvme: Nvme): Work {
-  const { operation, nsid, buffer, offset, lba, blocks } = step
-  const { forceUnitAccess = false } = step.options
-  const kind = kinds[operation]
-  const what = `Step ${index} (${operation}) of an NVMe job`
-  const namespace = nvme.namespace(nsid)
-  if (kind.feature !== undefined && !nvme.identity[kind.feature])
-    throw accelError('ERR_ACCEL_UNSUPPORTED', `${what}: the controller has no such command`)
-  if (forceUnitAccess && !kind.forceUnitAccess)
-    throw accelError('ERR_ACCEL_BAD_FLAGS', `${what} does not take forceUnitAccess`)
-  if (kind.access === undefined && (buffer !== 0 || offset !== 0n))
-    throw accelError('ERR_ACCEL_RESERVED', `${what} has no data, and names a buffer or an offset`)
-  if (operation === 'flush') {
-    if (lba !== 0n || blocks !== 0n)
-      throw accelError('ERR_ACCEL_RESERVED', `${what} is of a whole namespace, and names blocks of it`)
-  } else if (blocks === 0n || lba + blocks > namespace.blocks) {
-    throw accelError(
-      'ERR_ACCEL_OUT_OF_RANGE',
-      `${what} names ${blocks} blocks from ${lba} on, and namespace ${nsid} has ${namespace.blocks}`,
-      { details: { step: index, blocks: namespace.blocks } },
-    )
-  }
-  return {
-    operation,
-    kind,
-    nsid,
-    blockBytes: namespace.blockBytes,
-    chunk: chunkOf(kind, operation, namespace, nvme.identity),
-    address: kind.access && addressOf(step, what, kind.access, namespace, ranges),
-    lba: Number(lba),
-    blocks: Number(blocks),
-    forceUnitAccess,
-    issued: 0,
-  }
-}
-
-function chunkOf(
-  kind: Kind,
-  operation: Operation,
-  { blockBytes }: NamespaceIdentity,
-  identity: ControllerIdentity,
-): number {
-  if (operation === 'deallocate') return MAX_RANGE_BLOCKS
-  return kind.access === undefined
-    ? MAX_BLOCKS
-    : Math.min(MAX_BLOCKS, Math.floor(identity.maxTransferBytes / blockBytes))
-}
-
-/** Where the device finds the data of a step. */
-function addressOf(
-  { buffer, offset, blocks }: Step,
-  what: string,
-  access: 'read' | 'write',
-  { blockBytes }: NamespaceIdentity,
-  ranges: readonly JobRange[],
-): bigint {
-  const range = ranges[buffer - 1]
-  if (range === undefined)
-    throw accelError(
-      'ERR_ACCEL_OUT_OF_RANGE',
-      `${what} names buffer ${buffer} of ${ranges.length}, counted from 1`,
-    )
-  const sizeBytes = blocks * BigInt(blockBytes)
-  if (offset + sizeBytes > BigInt(range.sizeBytes)) {
-    throw accelError(
-      'ERR_ACCEL_OUT_OF_RANGE',
-      `${what} moves ${sizeBytes} bytes from ${offset} on of a range of ${range.sizeBytes} bytes`,
-    )
-  }
-  if (range.access !== access && range.access !== 'readwrite') {
-    throw accelError(
-      'ERR_ACCEL_PERMISSION',
-      `${what} has the device ${access} buffer ${buffer}, and the job allows it to ${range.access}`,
-    )
-  }
-  const address = range.iova + offset
-  if (address % 4n === 0n) return address
-  throw accelError(
-    'ERR_ACCEL_INVALID_ARGUMENT',
-    `${what} wants its data on a multiple of 4, found an offset that is none`,
-  )
-}
-
 /** One job on its queue: as many commands under way as there is room for. */
 class JobRun implements CommandListener {
   readonly done: Promise<void>
   readonly #nvme: Nvme
-  readonly #queue: NvmeQueue
+  readonly #on: JobQueue
   readonly #work: readonly Work[]
-  readonly #wait: (run: JobRun) => void
-  readonly #operations = new Map<number, Operation>()
-  /** Lists of ranges that commands under way name, by CID. */
-  readonly #lists = new Map<number, DmaRegion>()
+  readonly #waiting: Set<JobRun>
   #at = 0
+  /** Commands under way. */
+  #under = 0
   #flushing = false
   #error: AccelError | undefined
   #resolve!: () => void
   #reject!: (error: unknown) => void
 
-  constructor(nvme: Nvme, queue: NvmeQueue, work: readonly Work[], wait: (run: JobRun) => void) {
+  constructor(nvme: Nvme, on: JobQueue, work: readonly Work[], waiting: Set<JobRun>) {
     this.#nvme = nvme
-    this.#queue = queue
+    this.#on = on
     this.#work = work
-    this.#wait = wait
+    this.#waiting = waiting
     this.done = new Promise((resolve, reject) => {
       this.#resolve = resolve
       this.#reject = reject
@@ -215,7 +101,7 @@ class JobRun implements CommandListener {
   /** Nobody wants it any more: begins nothing, and asks the controller to abort what is under way. */
   abort(signal: AbortSignal): void {
     this.#error ??= accelError('ERR_ACCEL_ABORTED', 'The NVMe job was given up', { cause: signal.reason })
-    for (const cid of this.#queue.cidsOf(this)) this.#nvme.abort(this.#queue, cid)
+    for (const cid of this.#on.queue.cidsOf(this)) this.#nvme.abort(this.#on.queue, cid)
     this.#settle()
   }
 
@@ -224,7 +110,7 @@ class JobRun implements CommandListener {
     try {
       this.#nvme.checkUp()
       this.#submit()
-      this.#nvme.kick(this.#queue)
+      this.#nvme.kick(this.#on.queue)
     } catch (error) {
       this.#error ??= error as AccelError
     }
@@ -232,8 +118,8 @@ class JobRun implements CommandListener {
   }
 
   completed(cid: number, status: number): void {
-    const operation = this.#end(cid)
-    if (status !== 0) this.#error ??= statusError(operation, status)
+    this.#end(cid)
+    if (status !== 0) this.#error ??= statusError(this.#on.operations[cid], status)
     this.pump()
   }
 
@@ -246,10 +132,10 @@ class JobRun implements CommandListener {
   #submit(): void {
     while (this.#error === undefined && this.#at < this.#work.length && !this.#flushing) {
       const work = this.#work[this.#at]
-      if (work.operation === 'flush' && this.#operations.size > 0) return
-      if (this.#queue.free === 0) {
+      if (work.operation === 'flush' && this.#under > 0) return
+      if (this.#on.queue.free === 0) {
         // What is under way pumps when it ends; without any, others make room.
-        if (this.#operations.size === 0) this.#wait(this)
+        if (this.#under === 0) this.#waiting.add(this)
         return
       }
       this.#issue(work)
@@ -260,47 +146,65 @@ class JobRun implements CommandListener {
 
   /** Submits the next command of a step. */
   #issue(work: Work): void {
-    const { operation, kind, nsid, blockBytes, chunk, address, lba, forceUnitAccess } = work
+    const { operation, kind, nsid, blockBytes, chunk } = work
+    const { queue, operations, lists } = this.#on
     const blocks = Math.min(chunk, work.blocks - work.issued)
-    const first = lba + work.issued
-    const list = operation === 'deallocate' ? this.#rangeList(first, blocks) : undefined
-    const at = list?.iova ?? (address === undefined ? 0n : address + BigInt(work.issued * blockBytes))
-    const sizeBytes = list !== undefined ? RANGE_BYTES : address === undefined ? 0 : blocks * blockBytes
-    const named = operation !== 'deallocate' && operation !== 'flush'
-    const cid = this.#queue.submit(
-      kind.opcode,
-      nsid,
-      Number(at & 0xffff_ffffn),
-      Number(at >> 32n),
-      sizeBytes,
-      named ? first % 2 ** 32 : 0, // of dataset management: the count of ranges, from 0
-      named ? Math.floor(first / 2 ** 32) : operation === 'deallocate' ? DEALLOCATE : 0,
-      named ? (blocks - 1) | (forceUnitAccess ? FORCE_UNIT_ACCESS : 0) : 0,
-      this,
-    )
-    this.#operations.set(cid, operation)
-    if (list !== undefined) this.#lists.set(cid, list)
+    const first = work.lba + work.issued
+    const list = this.#listOf(work, blocks)
+    let cdw10 = first | 0
+    let cdw11 = Math.floor(first / 2 ** 32)
+    let cdw12 = (blocks - 1) | (work.forceUnitAccess ? FORCE_UNIT_ACCESS : 0)
+    let low = work.low + work.issued * blockBytes // below 2^53
+    let high = work.high + Math.floor(low / 2 ** 32)
+    let sizeBytes = blocks * blockBytes
+    if (list !== undefined) {
+      low = list.iovaLow
+      high = list.iovaHigh
+      sizeBytes = list.sizeBytes
+    } else if (kind.access === undefined) low = high = sizeBytes = 0
+    if (operation === 'flush') cdw10 = cdw11 = cdw12 = 0
+    else if (operation === 'deallocate') {
+      cdw10 = cdw12 = 0 // one range, counted from 0
+      cdw11 = DEALLOCATE
+    } else if (operation === 'copy') cdw12 += sizeBytes / SOURCE_BYTES - blocks // ranges for blocks
+    const { opcode } = kind
+    const cid = queue.submit(opcode, nsid, low | 0, high | 0, sizeBytes, cdw10, cdw11, cdw12, this)
+    operations[cid] = operation
+    lists[cid] = list
+    this.#under++
     work.issued += blocks
   }
 
-  #rangeList(lba: number, blocks: number): DmaRegion {
-    const list = this.#nvme.allocate(RANGE_BYTES)
-    list.u32[1] = blocks
-    list.u64[1] = BigInt(lba)
+  /** The ranges that a step's next command names in memory, where it is one that does. */
+  #listOf(work: Work, blocks: number): DmaRegion | undefined {
+    if (work.operation === 'deallocate') {
+      const list = this.#nvme.allocate(RANGE_BYTES)
+      list.u32[1] = blocks
+      list.u64[1] = BigInt(work.lba + work.issued)
+      return list
+    }
+    if (work.operation !== 'copy') return undefined
+    const { source, issued, rangeBlocks } = work
+    const list = this.#nvme.allocate(Math.ceil(blocks / rangeBlocks) * SOURCE_BYTES)
+    const { u32, u64 } = list
+    for (let done = 0, at = 0; done < blocks; done += rangeBlocks, at += SOURCE_BYTES) {
+      u64[at / 8 + 1] = BigInt(source + issued + done)
+      u32[at / 4 + 4] = Math.min(rangeBlocks, blocks - done) - 1
+    }
     return list
   }
 
-  #end(cid: number): Operation {
-    const operation = this.#operations.get(cid)!
-    this.#operations.delete(cid)
-    if (operation === 'flush') this.#flushing = false
-    this.#lists.get(cid)?.free()
-    this.#lists.delete(cid)
-    return operation
+  #end(cid: number): void {
+    this.#under--
+    this.#flushing = false // a flush is under way alone
+    const list = this.#on.lists[cid]
+    if (list === undefined) return
+    list.free()
+    this.#on.lists[cid] = undefined
   }
 
   #settle(): void {
-    if (this.#operations.size > 0) return
+    if (this.#under > 0) return
     if (this.#error !== undefined) this.#reject(this.#error)
     else if (this.#at === this.#work.length) this.#resolve()
   }

@@ -1,16 +1,21 @@
-import { type Bar, type Device, type IrqVectors, type Mmio, poll } from '@uaccel/core'
+import type { Device } from '@uaccel/core'
 import type { DmaRegion } from '@uaccel/memory'
-import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
+import { type AccelError, accelError } from '@uaccel/uapi'
 import { AdminQueue } from './admin.js'
-import { Admin, COMMAND_BYTES, COMPLETION_BYTES, Feature, LogPage, PAGE_BYTES } from './command.js'
-import { type ControllerIdentity, HEALTH_BYTES, type NamespaceIdentity } from './identify.js'
-import { createPair, makePair, maxEntries, type Pair } from './pair.js'
+import { Admin, Feature } from './command.js'
+import { Controller } from './controller.js'
+import { Events, type NvmeEvent } from './events.js'
+import type { ControllerIdentity, NamespaceIdentity } from './identify.js'
+import { allocVectors, type IrqMode, NvmeInterrupts } from './interrupts.js'
+import type { NvmeLease, ShareQueueOptions } from './lease.js'
+import { type LeaseHost, lendQueue, startQueue } from './leases.js'
+import { createPair } from './pair.js'
 import type { NvmeQueue } from './queue.js'
-import { DOORBELL_BYTES, DOORBELLS_OFFSET, NvmeRegisters } from './registers.js'
-
-export type NvmeBar = Bar<typeof NvmeRegisters>
-/** How completions are learnt of. */
-export type IrqMode = 'msix' | 'msi' | 'intx' | 'poll'
+import { NvmeQueues } from './queues.js'
+import { Recovery } from './recovery.js'
+import { DOORBELLS_OFFSET, NvmeRegisters } from './registers.js'
+import { allocShadow, configureShadow, shadowFits, shadowFrom } from './shadow.js'
+import { endLate, endLateAdmin, startWatchdog } from './watchdog.js'
 
 /** How a controller is brought up. */
 export interface NvmeStartOptions {
@@ -18,8 +23,17 @@ export interface NvmeStartOptions {
   readonly queues?: number
   /** Entries of each I/O queue, a power of two, as far as the controller takes so many. Default 128. */
   readonly queueEntries?: number
+  /** Further queue pairs that are kept for worker threads (`shareQueue`), as far as the controller has so many. Default 0. */
+  readonly workerQueues?: number
+  /** Announce in memory where the controller offers that, and write doorbells where it asks for it alone. Default true. */
+  readonly shadowDoorbells?: boolean
   /** Default `auto`: MSI-X, else MSI, else INTx, else polled. */
   readonly irq?: IrqMode | 'auto'
+  /**
+   * After a submission look for completions so long, in microseconds, once in each turn of the event loop, before they are left to the interrupt;
+   * shorter while that is in vain. Default 0. Without interrupts it polls until all has ended.
+   */
+  readonly spinUs?: number
   /** After so long a command is aborted, and after as long again the controller is reset. Default 10,000. */
   readonly timeoutMs?: number
 }
@@ -32,35 +46,17 @@ export interface NvmeListeners {
   event?(event: NvmeEvent): void
 }
 
-/** What the controller reported by itself. */
-export interface NvmeEvent {
-  readonly type: 'error' | 'health' | 'notice' | 'other'
-  /** Its code within the type (figures 146 to 149). */
-  readonly info: number
-  readonly logPage: number
+/** What a controller is made of. */
+interface Parts {
+  readonly dev: Device
+  readonly controller: Controller
+  readonly queues: NvmeQueues
+  /** Queue pairs that BAR 0 has doorbells for, of those that are wanted. */
+  readonly pairs: number
+  readonly irqs: Awaited<ReturnType<typeof allocVectors>>
+  readonly options: Required<NvmeStartOptions>
+  readonly listeners: NvmeListeners
 }
-
-const ADMIN_ENTRIES = 32
-const DEFAULT_QUEUES = 4
-const DEFAULT_ENTRIES = 128
-const DEFAULT_TIMEOUT_MS = 10_000
-/** Unit of CAP.TO (NVMe base 1.4, 3.1.1). */
-const READY_UNIT_MS = 500
-/** Nothing says how long a shutdown takes where RTD3E is 0 (7.6.2). */
-const SHUTDOWN_MS = 5_000
-/** The watchdog looks so often in the time that a command has. */
-const TURNS = 4
-const ALL_ONES = 0xffff_ffff
-/** Log pages that an event names, by the bytes that are read of each: reading them is what allows the next event (5.2). */
-const EVENT_LOG_BYTES: Readonly<Record<number, number>> = {
-  [LogPage.errors]: 64,
-  [LogPage.health]: HEALTH_BYTES,
-  [LogPage.changedNamespaces]: PAGE_BYTES,
-}
-const EVENT_TYPES = { 0: 'error', 1: 'health', 2: 'notice' } as const
-/** CDW11 of feature Asynchronous Event Configuration (5.21.1.11): all health warnings; bit 8, changed namespaces. */
-const HEALTH_WARNINGS = 0x1f
-const NAMESPACE_NOTICES = 0x100
 
 /** An NVMe controller that was brought up. All that it takes comes from its `Device` and is released with it. */
 export class Nvme {
@@ -69,52 +65,49 @@ export class Nvme {
   /** Admin commands: identification, log pages, raw ones. */
   readonly admin: AdminQueue
   readonly #dev: Device
-  readonly #bar: NvmeBar
-  readonly #irqs: IrqVectors | undefined
-  readonly #doorbells: Mmio
-  readonly #listeners: NvmeListeners
-  readonly #readyTimeoutMs: number
-  readonly #doorbellStride: number
-  readonly #pair: Pair
-  #io: Pair[] = []
+  readonly #controller: Controller
+  readonly #queues: NvmeQueues
+  readonly #interrupts: NvmeInterrupts
+  readonly #recovery: Recovery
+  readonly #events: Events
+  readonly #options: Required<NvmeStartOptions>
+  readonly #pairs: number
+  #watchdog: NodeJS.Timeout | undefined
+  #shadow: DmaRegion | undefined
   #identity!: ControllerIdentity
   #namespaces: readonly NamespaceIdentity[] = []
-  /** The controller takes commands. */
-  #up = false
-  /** Its bringing up has ended. */
-  #settled = false
-  #dead: AccelError | undefined
-  #recovering: Promise<void> | undefined
-  #watchdog: NodeJS.Timeout | undefined
-  #spin: NodeJS.Immediate | undefined
-  #eventsWanted = false
   #next = 0
   #room: () => void = () => {}
-  /** Controller resets since it was brought up. */
-  resets = 0
 
-  private constructor(
-    dev: Device,
-    bar: NvmeBar,
-    irqs: IrqVectors | undefined,
-    doorbells: Mmio,
-    timeoutMs: number,
-    listeners: NvmeListeners,
-  ) {
+  private constructor({ dev, controller, queues, pairs, irqs, options, listeners }: Parts) {
     this.#dev = dev
-    this.#bar = bar
-    this.#irqs = irqs
-    this.#doorbells = doorbells
-    this.#listeners = listeners
-    this.timeoutMs = timeoutMs
-    this.irqMode = irqs?.type ?? 'poll'
-    const cap = bar.CAP.get()
-    this.#readyTimeoutMs = (cap.readyTimeout + 1) * READY_UNIT_MS
-    this.#doorbellStride = DOORBELL_BYTES << cap.doorbellStride
-    this.#pair = this.#makePair(0, Math.min(ADMIN_ENTRIES, maxEntries(cap.maxQueueEntries)), 0)
-    this.admin = new AdminQueue(this.#pair.queue, dev.dma, {
-      checkUp: () => this.#checkListens(),
+    this.#controller = controller
+    this.#queues = queues
+    this.#options = options
+    this.#pairs = pairs
+    this.timeoutMs = options.timeoutMs
+    const broke = (error: AccelError) => listeners.broke?.(error)
+    const room = () => this.#room()
+    const recovery = new Recovery(dev, controller, queues, {
+      configure: () => this.#configure(),
+      settled: room,
+      broke,
+    })
+    this.#recovery = recovery
+    this.#interrupts = new NvmeInterrupts(irqs, pairs, options.spinUs, queues, {
+      up: () => recovery.up,
+      served: room,
+      broke: (error) => recovery.breaks(error),
+    })
+    this.irqMode = this.#interrupts.mode
+    this.admin = new AdminQueue(queues.admin.queue, dev.dma, {
+      checkUp: () => recovery.checkListens(),
       kick: (queue) => this.kick(queue),
+    })
+    this.#events = new Events(this.admin, {
+      event: (event) => listeners.event?.(event),
+      namespacesChanged: () => this.identifyNamespaces(),
+      broke,
     })
   }
 
@@ -125,37 +118,35 @@ export class Nvme {
   static async start(
     dev: Device,
     {
-      queues = DEFAULT_QUEUES,
-      queueEntries = DEFAULT_ENTRIES,
+      queues = 4,
+      workerQueues = 0,
+      queueEntries = 128,
+      shadowDoorbells = true,
       irq = 'auto',
-      timeoutMs = DEFAULT_TIMEOUT_MS,
+      spinUs = 0,
+      timeoutMs = 10_000,
     }: NvmeStartOptions = {},
     listeners: NvmeListeners = {},
   ): Promise<Nvme> {
-    checkOptions(queues, queueEntries, timeoutMs)
+    const options = { queues, workerQueues, queueEntries, shadowDoorbells, irq, spinUs, timeoutMs }
+    checkOptions(options)
     await dev.enable({ busMaster: true })
-    const bar = await dev.mapBar(0, NvmeRegisters)
-    const cap = bar.CAP.get()
-    if (bar.VS.read() === ALL_ONES) dev.checkPresent()
-    if (!cap.nvmCommandSet || cap.minPageSize !== 0) {
-      throw accelError(
-        'ERR_ACCEL_UNSUPPORTED',
-        `The controller was to have the NVM command set and pages of 4 KiB; CAP reads 0x${bar.CAP.read().toString(16)}`,
-      )
-    }
-    const stride = DOORBELL_BYTES << cap.doorbellStride
-    const room = Math.floor((dev.regions[0].sizeBytes - DOORBELLS_OFFSET) / (2 * stride))
-    const pairs = Math.min(queues + 1, room)
-    if (pairs < 2)
-      throw accelError('ERR_ACCEL_UNSUPPORTED', `BAR 0 has doorbells for ${room} queue pairs, wanted 2`)
-    const doorbells = await dev.mapMemory(0, { offset: DOORBELLS_OFFSET, sizeBytes: pairs * 2 * stride })
+    const controller = new Controller(dev, await dev.mapBar(0, NvmeRegisters))
+    const { doorbellStride, maxEntries } = controller
+    const pairs = controller.pairs(1 + queues + workerQueues)
+    const sizeBytes = pairs * 2 * doorbellStride
+    const doorbells = await dev.mapMemory(0, { offset: DOORBELLS_OFFSET, sizeBytes })
     const irqs = await allocVectors(dev, irq, pairs)
-    const nvme = new Nvme(dev, bar, irqs, doorbells, timeoutMs, listeners)
+    const nvme = new Nvme({
+      ...{ dev, controller, irqs, pairs, listeners },
+      queues: new NvmeQueues(dev.dma, doorbells, doorbellStride, maxEntries),
+      options: { ...options, queues: Math.min(queues, pairs - 1) },
+    })
     dev.defer(() => nvme.#shutDown())
-    await nvme.#disable()
-    nvme.#handleInterrupts()
-    nvme.#watchdog = setInterval(() => nvme.#watch(), timeoutMs / TURNS).unref()
-    await nvme.#bringUp(pairs - 1, queueEntries)
+    await controller.disable()
+    nvme.#interrupts.start()
+    nvme.#watchdog = startWatchdog(timeoutMs, () => nvme.#watch())
+    await nvme.#recovery.bringUp()
     return nvme
   }
 
@@ -171,7 +162,22 @@ export class Nvme {
 
   /** The I/O queues. Whoever submits to one itself rings and, with `irqMode` poll or for speed, polls it. */
   get queues(): readonly NvmeQueue[] {
-    return this.#io.map(({ queue }) => queue)
+    return this.#queues.io.map(({ queue }) => queue)
+  }
+
+  /** Queues announce in memory, and write doorbells where the controller asks for it. */
+  get shadowDoorbells(): boolean {
+    return this.#shadow !== undefined
+  }
+
+  /** Controller resets since it was brought up. */
+  get resets(): number {
+    return this.#recovery.resets
+  }
+
+  /** Why the controller has to be reset; `undefined` where it works. */
+  get broken(): string | undefined {
+    return this.#recovery.broken
   }
 
   /** A namespace that can be read and written. `ERR_ACCEL_NOT_FOUND`, `ERR_ACCEL_UNSUPPORTED`. */
@@ -188,17 +194,9 @@ export class Nvme {
     )
   }
 
-  /** Why the controller has to be reset; `undefined` where it works. */
-  get broken(): string | undefined {
-    if (this.#dead !== undefined) return this.#dead.message
-    if (this.#recovering !== undefined) return 'it is being reset'
-    return this.#bar.CSTS.get().fatal ? 'CSTS.CFS says that it failed' : undefined
-  }
-
   /** Resolves when no reset is under way. `ERR_ACCEL_WEDGED` where the controller did not come back from one. */
-  async ready(): Promise<void> {
-    await this.#recovering?.catch(() => {}) // who asked for it gets the error
-    if (this.#dead !== undefined) throw this.#dead
+  ready(): Promise<void> {
+    return this.#recovery.ready()
   }
 
   /** Calls `listener` when there is room in the queues, or a reset has ended: whoever waited for it can go on. */
@@ -208,35 +206,27 @@ export class Nvme {
 
   /** Throws where nothing is to be submitted: `ERR_ACCEL_AGAIN` during a reset, `ERR_ACCEL_WEDGED` where it did not come back from one. */
   checkUp(): void {
-    if (this.#up && this.#settled) return
-    throw (
-      this.#dead ??
-      accelError('ERR_ACCEL_AGAIN', 'The NVMe controller is being reset: try again when it is up')
-    )
-  }
-
-  /** As {@link checkUp}, for the admin queue, which works before the others do. */
-  #checkListens(): void {
-    if (!this.#up) this.checkUp()
+    this.#recovery.checkUp()
   }
 
   /** The I/O queue for the next user: one after the other. `ERR_ACCEL_AGAIN` during a reset, `ERR_ACCEL_WEDGED`. */
   pickQueue(): NvmeQueue {
     this.checkUp()
-    this.#next = (this.#next + 1) % this.#io.length
-    return this.#io[this.#next].queue
+    const { io } = this.#queues
+    this.#next = (this.#next + 1) % io.length
+    return io[this.#next].queue
   }
 
   /** To be called after submissions to an I/O queue, in place of its `ring`: rings, and where nothing interrupts polls until all has ended. */
   kick(queue: NvmeQueue): void {
-    this.#checkListens()
+    this.#recovery.checkListens()
     queue.ring()
-    if (this.#irqs === undefined) this.#spin ??= setImmediate(() => this.#spinOnce())
+    this.#interrupts.spin()
   }
 
   /** Asks the controller to abort a command (5.1); whether it can, the command's own end tells. */
   abort(queue: NvmeQueue, cid: number): void {
-    if (!this.#up || !queue.abort(cid)) return
+    if (!this.#recovery.up || !queue.abort(cid)) return
     const asked = this.admin.run({ opcode: Admin.abort, cdw10: queue.id | (cid << 16) })
     // A controller takes few at once, and may not find the command: then its time, or a reset, ends it.
     asked.catch(() => {})
@@ -245,6 +235,15 @@ export class Nvme {
   /** Memory that an I/O command of the driver's own names, such as a list of ranges. Free it when the command has ended. */
   allocate(sizeBytes: number): DmaRegion {
     return this.#dev.dma.alloc(sizeBytes, { name: 'NVMe command data' })
+  }
+
+  /**
+   * A queue pair for a worker thread, which drives it without this thread: give it `token` of what this answers, and transfer `transfer`. A reset reaches it
+   * there; when it ends, its queue is deleted and can be lent again. Errors: `ERR_ACCEL_BUSY` where all `workerQueues` are in use,
+   * `ERR_ACCEL_UNSUPPORTED` where the doorbells are not mapped.
+   */
+  shareQueue(options: ShareQueueOptions = {}): Promise<NvmeLease> {
+    return lendQueue(this.#leaseHost(), options)
   }
 
   /** Reads anew which namespaces there are. */
@@ -256,358 +255,130 @@ export class Nvme {
    * Brings the controller to idle where commands that were to end did not: by a controller reset, else by a function reset. Other commands
    * under way end with `ERR_ACCEL_AGAIN`. Errors: `ERR_ACCEL_WEDGED`.
    */
-  async recover(): Promise<void> {
-    await this.#recovering?.catch(() => {})
-    const pairs = [this.#pair, ...this.#io]
-    if (this.#up && !pairs.some(({ queue }) => queue.stuck)) return
-    await this.reset(accelError('ERR_ACCEL_IO', 'commands were given up and did not end'))
+  recover(): Promise<void> {
+    return this.#recovery.recover()
   }
 
   /** Resets the controller and brings it up again; commands under way end with `ERR_ACCEL_AGAIN`. Errors: `ERR_ACCEL_WEDGED`. */
   reset(why: AccelError): Promise<void> {
-    this.#recovering ??= this.#recover(why).finally(() => {
-      this.#recovering = undefined
-      this.#room()
-    })
-    return this.#recovering
+    return this.#recovery.reset(why)
   }
 
   /** Before somebody else resets the device: stops the controller where that still listens, and ends what was under way. */
-  async beforeReset(): Promise<void> {
-    this.#up = false
-    try {
-      await this.#disable()
-      this.#failAll(
-        accelError('ERR_ACCEL_AGAIN', 'The NVMe controller was reset while the command was under way'),
-      )
-    } catch (error) {
-      if (!isAccelError(error, 'ERR_ACCEL_TIMEOUT')) throw error // the reset is what helps
-    }
+  beforeReset(): Promise<void> {
+    return this.#recovery.beforeReset()
   }
 
   /** After somebody else has reset the device: brings it up again. */
-  async afterReset(): Promise<void> {
-    this.#failAll(
-      accelError('ERR_ACCEL_AGAIN', 'The NVMe controller was reset while the command was under way'),
+  afterReset(): Promise<void> {
+    return this.#recovery.afterReset()
+  }
+
+  get #wantsShadow(): boolean {
+    return (
+      this.#options.shadowDoorbells &&
+      this.#identity.doorbellBufferConfig &&
+      shadowFits(this.#pairs, this.#controller.doorbellStride)
     )
-    await this.#bringBack()
-    this.#room()
   }
 
-  async #recover(why: AccelError): Promise<void> {
-    this.#dev.checkPresent()
-    this.#up = false
-    this.resets++
-    try {
-      this.#poll(true) // what was acknowledged is not lost
-      try {
-        await this.#disable()
-      } catch (error) {
-        if (!isAccelError(error, 'ERR_ACCEL_TIMEOUT') || !this.#dev.resettable) throw error
-        await this.#dev.reset()
-      }
-      this.#failAll(why)
-      await this.#bringBack()
-    } catch (cause) {
-      // Nothing says that it left the memory alone: whoever waits is told so.
-      const dead = accelError(
-        'ERR_ACCEL_WEDGED',
-        `The NVMe controller did not come back from a reset (${why.message})`,
-        {
-          cause,
-          details: { idle: false },
-        },
-      )
-      this.#dead = dead
-      this.#failAll(dead)
-      throw dead
+  #leaseHost(): LeaseHost {
+    return {
+      dev: this.#dev,
+      admin: this.admin,
+      queues: this.#queues,
+      interrupts: this.#interrupts,
+      recovery: this.#recovery,
+      doorbellStride: this.#controller.doorbellStride,
+      timeoutMs: this.timeoutMs,
+      shadow: this.#shadow,
+      entries: this.#options.queueEntries,
+      maxEntries: this.#controller.maxEntries,
+      maxTransferBytes: this.#identity.maxTransferBytes,
+      namespaces: this.#namespaces,
     }
   }
 
-  async #bringBack(): Promise<void> {
-    const [first] = this.#io
-    await this.#bringUp(this.#io.length, first?.entries ?? DEFAULT_ENTRIES)
-    this.#dead = undefined
-  }
-
-  async #bringUp(queues: number, entries: number): Promise<void> {
-    this.#settled = false
-    const { submissions, completions, entries: adminEntries } = this.#pair
-    const bar = this.#bar
-    bar.AQA.write({ submissionEntries: adminEntries - 1, completionEntries: adminEntries - 1 })
-    bar.ASQ.write(submissions.iova)
-    bar.ACQ.write(completions.iova)
-    bar.CC.write({
-      enable: true,
-      submissionEntryLog2: Math.log2(COMMAND_BYTES),
-      completionEntryLog2: Math.log2(COMPLETION_BYTES),
-    })
-    await this.#waitReady(true)
-    this.#up = true
-    try {
-      await this.#configure(queues, entries)
-      this.#settled = true
-    } catch (error) {
-      this.#up = false
-      throw error
-    }
-  }
-
-  async #configure(wanted: number, wantedEntries: number): Promise<void> {
+  /** Gives a controller that was enabled its queues, and learns what it is. */
+  async #configure(): Promise<void> {
     const found = await this.admin.controller()
-    const [first] = this.#io
+    const { io } = this.#queues
     // The lists of queues that are there were made for so much.
-    const most = first === undefined ? found.maxTransferBytes : this.#identity.maxTransferBytes
+    const most = io.length === 0 ? found.maxTransferBytes : this.#identity.maxTransferBytes
     this.#identity = { ...found, maxTransferBytes: Math.min(found.maxTransferBytes, most) }
-    const { maxQueueEntries } = this.#bar.CAP.get()
-    const entries = Math.min(wantedEntries, maxEntries(maxQueueEntries))
-    const asked = (wanted - 1) | ((wanted - 1) << 16)
+    const count = await this.#requestQueues(this.#pairs - 1)
+    if (io.length === 0) {
+      const entries = Math.min(this.#options.queueEntries, this.#controller.maxEntries)
+      this.#queues.grow(Math.min(count, this.#options.queues), entries, this.#identity.maxTransferBytes)
+      this.#queues.lendable = count - io.length
+    }
+    const had = io.length + this.#queues.lendable
+    if (count < had)
+      throw accelError(
+        'ERR_ACCEL_IO',
+        `The controller had ${had} I/O queues and offers ${count} after a reset`,
+      )
+    if (this.#wantsShadow) {
+      this.#shadow ??= allocShadow(this.#dev.dma)
+      await configureShadow(this.admin, this.#shadow)
+    }
+    for (const pair of io) {
+      const { id } = pair.queue
+      await createPair(this.admin, id, pair, this.#interrupts.vectorOf(id))
+      if (this.#shadow !== undefined) pair.queue.useShadow(shadowFrom(this.#shadow, 0))
+    }
+    await this.identifyNamespaces()
+    await this.#events.configure(this.#identity.namespaceNotices)
+    for (const lease of this.#queues.lent.values())
+      void lease.restart(() => startQueue(this.#leaseHost(), lease))
+  }
+
+  /** Asks for I/O queue pairs (5.21.1.7), and answers how many of them there may be. */
+  async #requestQueues(wanted: number): Promise<number> {
     const got = await this.admin.run({
       opcode: Admin.setFeatures,
       cdw10: Feature.numberOfQueues,
-      cdw11: asked,
+      cdw11: (wanted - 1) | ((wanted - 1) << 16),
     })
-    const count = Math.min(wanted, (got & 0xffff) + 1, (got >>> 16) + 1)
-    // They are kept over resets: users hold them.
-    while (this.#io.length < count) {
-      this.#io.push(this.#makePair(this.#io.length + 1, entries, this.#identity.maxTransferBytes))
-    }
-    if (count < this.#io.length) {
-      throw accelError(
-        'ERR_ACCEL_IO',
-        `The controller had ${this.#io.length} I/O queues and offers ${count} after a reset`,
-      )
-    }
-    for (const pair of this.#io) await createPair(this.admin, pair, this.#vectorOf(pair.queue.id))
-    await this.identifyNamespaces()
-    await this.admin.run({
-      opcode: Admin.setFeatures,
-      cdw10: Feature.asyncEvents,
-      cdw11: HEALTH_WARNINGS | (this.#identity.namespaceNotices ? NAMESPACE_NOTICES : 0),
-    })
-    this.#requestEvent()
-  }
-
-  #makePair(id: number, entries: number, maxTransferBytes: number): Pair {
-    return makePair(this.#dev.dma, this.#doorbells, this.#doorbellStride, { id, entries, maxTransferBytes })
-  }
-
-  /** One request for an event is always with the controller (5.2); the next goes at a turn of the watchdog, however many events there are. */
-  #requestEvent(): void {
-    this.#eventsWanted = false
-    this.admin.run({ opcode: Admin.asyncEventRequest }, { endless: true }).then(
-      (result) => this.#tellEvent(result),
-      () => {}, // a reset ended it, and makes another
-    )
-  }
-
-  async #tellEvent(result: number): Promise<void> {
-    const type = EVENT_TYPES[(result & 7) as keyof typeof EVENT_TYPES] ?? 'other'
-    const logPage = (result >>> 16) & 0xff
-    try {
-      const sizeBytes = EVENT_LOG_BYTES[logPage]
-      if (sizeBytes !== undefined) await this.admin.logPage(logPage, sizeBytes)
-      if (logPage === LogPage.changedNamespaces) await this.identifyNamespaces()
-      this.#eventsWanted = true
-      this.#listeners.event?.({ type, info: (result >>> 8) & 0xff, logPage })
-    } catch (error) {
-      this.#eventsWanted = true
-      if (isAccelError(error)) this.#listeners.broke?.(error)
-      else throw error
-    }
-  }
-
-  #vectorOf(id: number): number | undefined {
-    return this.#irqs === undefined ? undefined : id % this.#irqs.count
-  }
-
-  #handleInterrupts(): void {
-    const irqs = this.#irqs
-    if (irqs === undefined) return
-    // INTx goes away when the completions are taken: there is nothing to acknowledge (7.5).
-    for (let vector = 0; vector < irqs.count; vector++) irqs.handle(vector, () => this.#serve(vector))
-  }
-
-  #serve(vector: number): void {
-    let count = 0
-    try {
-      if (this.#vectorOf(0) === vector) count += this.admin.queue.poll()
-      for (const { queue } of this.#io) if (this.#vectorOf(queue.id) === vector) count += queue.poll()
-    } catch (error) {
-      this.#breaks(error)
-    }
-    if (count > 0) this.#room()
-  }
-
-  /** Polls all queues; what cannot be trusted is for the caller, or passed over before a reset. */
-  #poll(before: boolean): number {
-    let count = 0
-    for (const { queue } of [this.#pair, ...this.#io]) {
-      try {
-        count += queue.poll()
-      } catch (error) {
-        if (!before) throw error
-      }
-    }
-    return count
-  }
-
-  #spinOnce(): void {
-    this.#spin = undefined
-    if (!this.#up) return
-    try {
-      if (this.#poll(false) > 0) this.#room()
-    } catch (error) {
-      this.#breaks(error)
-      return
-    }
-    const busy = this.admin.queue.busy || this.#io.some(({ queue }) => queue.busy)
-    if (busy) this.#spin ??= setImmediate(() => this.#spinOnce())
+    return Math.min(wanted, (got & 0xffff) + 1, (got >>> 16) + 1)
   }
 
   /** A turn of the watchdog: looks for a dead controller, a lost interrupt, a command that is late. */
   #watch(): void {
-    if (!this.#up) return
+    if (!this.#recovery.up) return
     try {
-      const status = this.#bar.CSTS.read()
-      if (status === ALL_ONES) this.#dev.checkPresent()
-      if (this.#bar.CSTS.extract(status, 'fatal'))
-        throw accelError('ERR_ACCEL_IO', 'The NVMe controller failed: CSTS.CFS is set')
-      if (this.#poll(false) > 0) this.#room()
-      for (const { queue } of [this.#pair, ...this.#io]) this.#endLate(queue)
-      if (this.#eventsWanted) this.#requestEvent()
+      this.#controller.check()
+      if (this.#queues.poll() > 0) this.#room()
+      endLateAdmin(this.admin.queue, this.timeoutMs)
+      for (const { queue } of this.#queues.io) endLate(queue, this.timeoutMs, (cid) => this.abort(queue, cid))
+      this.#events.turn()
     } catch (error) {
-      this.#breaks(error)
+      this.#recovery.breaks(error)
     }
   }
 
-  #endLate(queue: NvmeQueue): void {
-    for (const { cid, aborting } of queue.turn(TURNS)) {
-      if (queue === this.admin.queue) queue.abort(cid) // only marked: nothing aborts on the queue that is stuck
-      if (aborting || queue === this.admin.queue) {
-        throw accelError(
-          'ERR_ACCEL_TIMEOUT',
-          `NVMe command ${cid} of queue ${queue.id} did not end within ${this.timeoutMs} ms, nor after it was to be aborted`,
-        )
-      }
-      this.abort(queue, cid)
-    }
-  }
-
-  /** Something that only a reset helps against. */
-  #breaks(error: unknown): void {
-    if (!isAccelError(error)) throw error
-    if (error.code === 'ERR_ACCEL_NO_DEVICE') {
-      // Of one that is not there nothing touches memory any more.
-      this.#up = false
-      this.#failAll(error)
-      return
-    }
-    if (!this.#settled) {
-      // Whoever brings it up waits for a command that does not end, and is told.
-      this.#up = false
-      this.#failAll(
-        accelError('ERR_ACCEL_WEDGED', `The NVMe controller does not come up: ${error.message}`, {
-          cause: error,
-          details: { idle: false },
-        }),
-      )
-      return
-    }
-    this.#listeners.broke?.(error)
-    this.reset(error).catch((failure) => {
-      if (isAccelError(failure)) this.#listeners.broke?.(failure)
-      else throw failure
-    })
-  }
-
-  /** The device is at rest: ends what was under way. A command that was late ends with that, all others may be repeated. */
-  #failAll(why: AccelError): void {
-    for (const { queue } of [this.#pair, ...this.#io]) {
-      const late = new Set(queue.stuck ? queue.abortingCids : [])
-      queue.fail((cid) => {
-        if (why.code !== 'ERR_ACCEL_TIMEOUT' && why.code !== 'ERR_ACCEL_IO') return why
-        const code = late.has(cid) ? 'ERR_ACCEL_TIMEOUT' : 'ERR_ACCEL_AGAIN'
-        const advice = late.has(cid) ? '' : ': it was not acknowledged, and may be repeated'
-        return accelError(
-          code,
-          `The NVMe controller was reset while the command was under way${advice}; ${why.message}`,
-          {
-            cause: why,
-          },
-        )
-      })
-    }
-  }
-
-  async #disable(): Promise<void> {
-    this.#bar.CC.write({})
-    await this.#waitReady(false)
-  }
-
-  async #waitReady(wanted: boolean): Promise<void> {
-    const bar = this.#bar
-    await poll(
-      () => {
-        const status = bar.CSTS.read()
-        if (status === ALL_ONES) this.#dev.checkPresent()
-        if (wanted && bar.CSTS.extract(status, 'fatal'))
-          throw accelError('ERR_ACCEL_IO', 'The NVMe controller failed when it was enabled: CSTS.CFS is set')
-        return bar.CSTS.extract(status, 'ready')
-      },
-      (ready) => ready === wanted,
-      { timeoutMs: this.#readyTimeoutMs, what: `CSTS.RDY = ${Number(wanted)} of the NVMe controller` },
-    )
-  }
-
-  /** Before the device is released: an orderly end (7.6.2), and nothing of it may reach memory any more. */
   async #shutDown(): Promise<void> {
-    const wasUp = this.#up
-    this.#up = false
     clearInterval(this.#watchdog)
-    clearImmediate(this.#spin)
-    const gone = accelError('ERR_ACCEL_NO_DEVICE', 'The NVMe controller was released by its driver')
-    try {
-      if (wasUp) {
-        this.#poll(true)
-        const cc = this.#bar.CC
-        cc.update({ shutdown: 'normal' })
-        await poll(
-          () => this.#bar.CSTS.get().shutdown,
-          (state) => state === 'complete',
-          { timeoutMs: SHUTDOWN_MS, what: 'the shutdown of the NVMe controller' },
-        )
-      }
-      await this.#disable()
-    } finally {
-      this.#failAll(gone)
-    }
+    this.#interrupts.stop()
+    await this.#recovery.shutDown()
   }
 }
 
-function checkOptions(queues: number, entries: number, timeoutMs: number): void {
+function checkOptions({
+  queues,
+  workerQueues,
+  queueEntries,
+  spinUs,
+  timeoutMs,
+}: Required<NvmeStartOptions>): void {
   const refuse = (what: string) => accelError('ERR_ACCEL_INVALID_ARGUMENT', `NVMe: ${what}`)
   if (!Number.isInteger(queues) || queues < 1 || queues > 0xffff)
     throw refuse(`${queues} I/O queues, wanted 1 to 65,535`)
-  if (!Number.isInteger(Math.log2(entries)) || entries < 2 || entries > 4096)
-    throw refuse(`queues of ${entries} entries, wanted a power of two from 2 to 4,096`)
+  if (!Number.isInteger(workerQueues) || workerQueues < 0 || workerQueues + queues > 0xffff)
+    throw refuse(`${workerQueues} queues for workers, wanted 0 to 65,535 with the others`)
+  if (!Number.isInteger(Math.log2(queueEntries)) || queueEntries < 2 || queueEntries > 4096)
+    throw refuse(`queues of ${queueEntries} entries, wanted a power of two from 2 to 4,096`)
+  if (!(spinUs >= 0 && spinUs <= 1e6)) throw refuse(`spinUs ${spinUs}, wanted 0 to 1,000,000`)
   if (!(timeoutMs >= 1 && timeoutMs <= 3_600_000))
     throw refuse(`timeoutMs ${timeoutMs}, wanted 1 to 3,600,000`)
-}
-
-/** A vector for each queue pair, or as many as there are. */
-async function allocVectors(
-  dev: Device,
-  mode: IrqMode | 'auto',
-  pairs: number,
-): Promise<IrqVectors | undefined> {
-  if (mode === 'poll') return undefined
-  try {
-    return mode === 'auto'
-      ? await dev.allocIrqVectors({ min: 1, max: pairs })
-      : await dev.allocIrqVectors({ min: 1, max: mode === 'intx' ? 1 : pairs, types: [mode] })
-  } catch (error) {
-    if (mode !== 'auto' || !isAccelError(error, 'ERR_ACCEL_UNSUPPORTED')) throw error
-    return undefined
-  }
 }

@@ -3,6 +3,7 @@ import type { AdminQueue } from './admin.js'
 import { Admin, COMMAND_BYTES, COMPLETION_BYTES, PAGE_BYTES } from './command.js'
 import { listBytes } from './prp.js'
 import { type Doorbells, NvmeQueue } from './queue.js'
+import { warmUp } from './warm-up.js'
 
 /** A queue pair and where its rings are. */
 export interface Pair {
@@ -10,7 +11,12 @@ export interface Pair {
   readonly entries: number
   readonly submissions: DmaRegion
   readonly completions: DmaRegion
+  /** Absent where commands move two pages at most. */
+  readonly lists: DmaRegion | undefined
 }
+
+/** Memory of a queue pair. */
+export type PairMemory = Omit<Pair, 'queue'>
 
 /** What a pair is like. */
 export interface PairOptions {
@@ -26,46 +32,59 @@ export function maxEntries(maxQueueEntries: number): number {
   return 2 ** Math.floor(Math.log2(Math.max(2, maxQueueEntries + 1)))
 }
 
-/** Takes memory for a queue pair. `stride` is the distance of two doorbells in bytes. */
-export function makePair(
-  dma: DmaDomain,
-  doorbells: Doorbells,
-  stride: number,
-  { id, entries, maxTransferBytes }: PairOptions,
-): Pair {
-  const alloc = (sizeBytes: number, name: string) =>
-    dma.alloc(sizeBytes, { alignBytes: PAGE_BYTES, name: `${name} of NVMe queue ${id}` })
-  const submissions = alloc(entries * COMMAND_BYTES, 'submissions')
-  const completions = alloc(entries * COMPLETION_BYTES, 'completions')
+/** Takes memory for a queue pair, all of it page-aligned. */
+export function allocPair(
+  { entries, maxTransferBytes }: Omit<PairOptions, 'id'>,
+  alloc: (sizeBytes: number, name: string) => DmaRegion,
+): PairMemory {
+  return {
+    entries,
+    submissions: alloc(entries * COMMAND_BYTES, 'submissions'),
+    completions: alloc(entries * COMPLETION_BYTES, 'completions'),
+    lists: maxTransferBytes === 0 ? undefined : alloc(entries * listBytes(maxTransferBytes), 'PRP lists'),
+  }
+}
+
+/** A queue pair for this thread. `stride` is the distance of two doorbells in bytes. */
+export function makePair(dma: DmaDomain, doorbells: Doorbells, stride: number, options: PairOptions): Pair {
+  warmUp()
+  const { id, entries } = options
+  const memory = allocPair(options, (sizeBytes, name) =>
+    dma.alloc(sizeBytes, { alignBytes: PAGE_BYTES, name: `${name} of NVMe queue ${id}` }),
+  )
+  const { submissions, completions, lists } = memory
   const queue = new NvmeQueue({
     id,
     entries,
-    memory: {
-      submissions,
-      completions,
-      ...(maxTransferBytes === 0 ? {} : { lists: alloc(entries * listBytes(maxTransferBytes), 'PRP lists') }),
-    },
+    memory: { submissions, completions, ...(lists && { lists }) },
     doorbells,
     submissionDoorbell: 2 * id * stride,
     completionDoorbell: (2 * id + 1) * stride,
   })
-  return { queue, entries, submissions, completions }
+  return { queue, ...memory }
 }
 
 /** Has the controller make completion and submission queue of a pair (5.3, 5.4). Completions raise `vector`, or nothing. */
 export async function createPair(
   admin: AdminQueue,
-  { queue, entries, submissions, completions }: Pair,
+  id: number,
+  { entries, submissions, completions }: PairMemory,
   vector: number | undefined,
 ): Promise<void> {
   const CONTIGUOUS = 1
   const INTERRUPTS = 2
-  const cdw10 = queue.id | ((entries - 1) << 16)
+  const cdw10 = id | ((entries - 1) << 16)
   const irq = vector === undefined ? 0 : INTERRUPTS | (vector << 16)
   await admin.run(
     { opcode: Admin.createCompletionQueue, cdw10, cdw11: CONTIGUOUS | irq },
     { data: completions },
   )
-  const cdw11 = CONTIGUOUS | (queue.id << 16)
+  const cdw11 = CONTIGUOUS | (id << 16)
   await admin.run({ opcode: Admin.createSubmissionQueue, cdw10, cdw11 }, { data: submissions })
+}
+
+/** Has the controller forget a queue pair (5.5, 5.6): it touches none of its memory any more. The submission queue goes first. */
+export async function deletePair(admin: AdminQueue, id: number): Promise<void> {
+  await admin.run({ opcode: Admin.deleteSubmissionQueue, cdw10: id })
+  await admin.run({ opcode: Admin.deleteCompletionQueue, cdw10: id })
 }

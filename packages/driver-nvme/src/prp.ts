@@ -29,7 +29,7 @@ export class PrpLists {
   declare private readonly highs: Int32Array
 
   /** Divides `memory` among so many commands; without memory none has a list. It starts on a page, or is {@link listBytes} of at most a page each. */
-  constructor(memory: DmaRegion | undefined, commands: number) {
+  constructor(memory: Pick<DmaRegion, 'i32' | 'iova'> | undefined, commands: number) {
     this.words = memory?.i32 ?? new Int32Array(0)
     this.listWords = Math.floor(this.words.length / commands)
     this.lows = new Int32Array(commands)

@@ -39,7 +39,7 @@ export const nvmeUapi = uapi({
         maxTransferBytes: doc('What one command moves at most; the driver splits what is longer.', u32),
         features: doc(
           'Optional commands that it has.',
-          flags({ compare: 0, writeZeroes: 1, deallocate: 2, volatileWriteCache: 3 }),
+          flags({ compare: 0, writeZeroes: 1, deallocate: 2, volatileWriteCache: 3, copy: 4 }),
         ),
       },
       concurrent: true,
@@ -112,12 +112,20 @@ export const nvmeUapi = uapi({
 })
 
 /** What a step of a job does. */
-export const operations = { read: 0, write: 1, compare: 2, writeZeroes: 3, deallocate: 4, flush: 5 } as const
+export const operations = {
+  read: 0,
+  write: 1,
+  compare: 2,
+  writeZeroes: 3,
+  deallocate: 4,
+  flush: 5,
+  copy: 6,
+} as const
 export type Operation = keyof typeof operations
 
 /**
  * One step of a job. A payload is one such structure after another. `buffer` is a place in the list of the job, counted from 1, and 0 none;
- * `offset` is in bytes within that range, a multiple of 4. The steps run at once and in any order, but for a flush: all before it have
+ * `offset` is in bytes within that range, a multiple of 4; `source` is the first block that a copy reads, 0 otherwise. The steps run at once and in any order, but for a flush: all before it have
  * ended when it starts, and all behind it wait for it.
  */
 export const nvmeStep = structCodec(
@@ -129,6 +137,7 @@ export const nvmeStep = structCodec(
     offset: u64,
     lba: u64,
     blocks: u64,
+    source: u64,
   },
   'nvme.step',
 )
@@ -145,6 +154,8 @@ export interface NvmeStep {
   /** The first block; absent for a flush, as is `blocks`. */
   readonly lba?: number | bigint
   readonly blocks?: number | bigint
+  /** Of a copy: the first block that is read, in the same namespace. The blocks may not overlap those from `lba` on. */
+  readonly source?: number | bigint
   /** The data is on the medium before the step ends; default false. */
   readonly forceUnitAccess?: boolean
 }
@@ -154,7 +165,8 @@ export function encodeSteps(steps: readonly NvmeStep[]): Uint8Array {
   const { sizeBytes } = nvmeStep.layout
   const payload = new Uint8Array(sizeBytes * steps.length)
   for (const [i, step] of steps.entries()) {
-    const { operation, nsid = 1, buffer, offset = 0, lba = 0, blocks = 0, forceUnitAccess = false } = step
+    const { operation, nsid = 1, buffer, offset = 0, lba = 0, blocks = 0, source = 0 } = step
+    const { forceUnitAccess = false } = step
     const encoded = nvmeStep.encode({
       operation,
       options: { forceUnitAccess },
@@ -163,6 +175,7 @@ export function encodeSteps(steps: readonly NvmeStep[]): Uint8Array {
       offset: whole(offset, 'offset'),
       lba: whole(lba, 'lba'),
       blocks: whole(blocks, 'blocks'),
+      source: whole(source, 'source'),
     })
     payload.set(encoded, sizeBytes * i)
   }

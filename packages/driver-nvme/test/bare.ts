@@ -12,6 +12,8 @@ export interface BareOptions {
   readonly maxTransferBytes?: number
   /** I/O address of its lists. */
   readonly lists?: bigint
+  /** In memory that another thread may see. */
+  readonly shared?: boolean
 }
 
 /** A queue over plain memory; the test is the device. */
@@ -19,9 +21,10 @@ export function bareQueue({
   entries = 64,
   maxTransferBytes = 128 * 1024,
   lists = 0x10_0000n,
+  shared = false,
 }: BareOptions = {}) {
   const region = (bytes: number, iova: bigint) => {
-    const memory = new ArrayBuffer(bytes)
+    const memory = shared ? new SharedArrayBuffer(bytes) : new ArrayBuffer(bytes)
     return { i32: new Int32Array(memory), iova } as unknown as DmaRegion
   }
   const memory = {
@@ -30,13 +33,7 @@ export function bareQueue({
     lists: region(entries * listBytes(maxTransferBytes), lists),
   }
   const rung: [number, number][] = []
-  const state = { silent: false, writes: 0 }
-  const doorbells = {
-    write32(offset: number, value: number) {
-      state.writes++
-      if (!state.silent) rung.push([offset, value])
-    },
-  }
+  const doorbells = { write32: (offset: number, value: number) => void rung.push([offset, value]) }
   const cq = memory.completions.i32
   const queue = new NvmeQueue({
     id: QUEUE_ID,
@@ -51,8 +48,8 @@ export function bareQueue({
     queue,
     /** Writes of doorbell registers: where, what. */
     rung,
-    state,
     sq: memory.submissions.i32,
+    cq,
     lists: memory.lists.i32,
     /** Writes a completion as the device would. */
     complete(cid: number, head: number, status = 0, result = 0, id = QUEUE_ID) {

@@ -1,7 +1,10 @@
-import { Accel, type AccelClient, type ClientBuffers, openBuffers } from '@uaccel/accel'
 import type { Transport } from '@uaccel/core'
 import type { Test } from 'tap'
-import { encodeSteps, type IrqMode, type Nvme, type NvmeStep, nvmeDriver, nvmeUapi } from '../src/driver.js'
+import { encodeSteps, type IrqMode, type NvmeStep, statusError, statusName } from '../src/driver.js'
+import { type Bench, fill, withNvme } from './bench.js'
+import { resetsUnderLoad, soak } from './soak.js'
+
+export { type Bench, fill, numbers, withNvme } from './bench.js'
 
 /** How the suite reaches a controller. Its namespace 1 is written to. */
 export interface NvmeContractOptions<T extends Transport> {
@@ -13,51 +16,6 @@ export interface NvmeContractOptions<T extends Transport> {
   readonly irqs?: readonly IrqMode[]
   /** Looks at the device after each test, such as for violations that a model kept. */
   verify?(transport: T): void
-}
-
-/** A controller for one test, as its clients see it. */
-export interface Bench {
-  readonly nvme: Nvme
-  readonly client: AccelClient<typeof nvmeUapi>
-  readonly buffers: ClientBuffers
-  readonly blockBytes: number
-}
-
-/** Runs `work` with a controller that was brought up anew by the subsystem. */
-export async function withNvme<T extends Transport>(
-  open: () => Promise<T>,
-  work: (bench: Bench, transport: T) => Promise<void>,
-  options: Parameters<typeof nvmeDriver>[0] = {},
-): Promise<T> {
-  const transport = await open()
-  const accel = new Accel()
-  try {
-    let nvme: Nvme | undefined
-    accel.register(nvmeDriver({ ...options, onReady: (ready) => (nvme = ready) }))
-    await accel.add(transport)
-    const client = accel.open(nvmeUapi, 'accel0')
-    const buffers = openBuffers(client)
-    await work({ nvme: nvme!, client, buffers, blockBytes: nvme!.namespace(1).blockBytes }, transport)
-    await client.close()
-  } finally {
-    await accel[Symbol.asyncDispose]()
-  }
-  return transport
-}
-
-/** A generator of numbers below a bound: the same each time. */
-export function numbers(seed: number): (below: number) => number {
-  let state = seed >>> 0
-  return (below) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0 // Numerical Recipes' generator
-    return Math.floor((state / 2 ** 32) * below)
-  }
-}
-
-/** Puts bytes into memory of which each block says which it is. */
-export function fill(bytes: Uint8Array, seed: number): void {
-  const next = numbers(seed)
-  for (let i = 0; i < bytes.length; i++) bytes[i] = next(256)
 }
 
 /** What the NVMe specification and the driver's README promise, on any transport. `open` connects to the controller anew. */
@@ -172,6 +130,41 @@ export function nvmeContract<T extends Transport>(
     if (features.deallocate) await run({ operation: 'deallocate', lba, blocks: count })
   })
 
+  test('copies, longer than one command may be', async ({ buffers, blockBytes, client, nvme }, t) => {
+    const { features } = await client.call('identify', {})
+    const count = Math.floor(blocks / 2) - 3
+    const buffer = await buffers.create(count * blockBytes)
+    const run = (...steps: NvmeStep[]) => buffers.run({ buffers: [{ buffer }], payload: encodeSteps(steps) })
+    const { copy: most, blocks: end } = nvme.namespace(1)
+    t.comment(`one copy: ${most.ranges} ranges of ${most.rangeBlocks} blocks, ${most.blocks} blocks`)
+    const copy = {
+      operation: 'copy',
+      source: 1,
+      lba: count + 5,
+      blocks: count,
+      forceUnitAccess: true,
+    } as const
+    if (!features.copy || most.blocks * most.rangeBlocks === 0) {
+      await t.rejects(run(copy), { code: 'ERR_ACCEL_UNSUPPORTED' })
+      return
+    }
+    const bytes = buffer.u8.subarray(0, count * blockBytes)
+    fill(bytes, 19)
+    await run({ operation: 'write', buffer: 0, lba: 1, blocks: count }, { operation: 'flush' }, copy)
+    const written = Uint8Array.from(bytes)
+    for (const lba of [copy.source, copy.lba]) {
+      bytes.fill(0)
+      await run({ operation: 'read', buffer: 0, lba, blocks: count })
+      t.ok(Buffer.compare(bytes, written) === 0, `${count} blocks from ${lba} on`)
+    }
+    await t.rejects(run({ ...copy, lba: count }), { code: 'ERR_ACCEL_INVALID_ARGUMENT' }, 'they overlap')
+    await t.rejects(run({ ...copy, source: end }), { code: 'ERR_ACCEL_OUT_OF_RANGE' })
+    await t.rejects(run({ ...copy, lba: end }), { code: 'ERR_ACCEL_OUT_OF_RANGE' })
+    await t.rejects(run({ operation: 'read', buffer: 0, lba: 0, blocks: 1, source: 1 }), {
+      code: 'ERR_ACCEL_RESERVED',
+    })
+  })
+
   test('what is refused, and nothing begun', async ({ buffers, client, blockBytes, nvme }, t) => {
     const buffer = await buffers.create(4096)
     const end = nvme.namespace(1).blocks
@@ -234,93 +227,39 @@ export function nvmeContract<T extends Transport>(
     t.equal(Buffer.from(data.subarray(24, 64)).toString().trim(), nvme.identity.model, 'raw identify')
   })
 
-  test(`${ios} random reads and writes on all queues`, async ({ buffers, blockBytes, nvme }, t) => {
-    const PER_JOB = 16
-    const LANES = 8
-    const perLane = Math.floor(blocks / LANES)
-    const runLane = async (lane: number) => {
-      const next = numbers(lane + 1)
-      const most = Math.min(perLane, 16)
-      const image = new Uint8Array(perLane * blockBytes)
-      const buffer = await buffers.create(PER_JOB * most * blockBytes)
-      const base = lane * perLane
-      const run = (steps: NvmeStep[]) => buffers.run({ buffers: [{ buffer }], payload: encodeSteps(steps) })
-      for (let at = 0; at < perLane; at += most * PER_JOB)
-        await run([
-          { operation: 'write', buffer: 0, lba: base + at, blocks: Math.min(most * PER_JOB, perLane - at) },
-        ])
-      for (let done = 0; done < ios / LANES; done += PER_JOB) {
-        const write = next(2) === 0
-        // A job's steps run in any order: each gets a part of the lane for itself.
-        const part = Math.floor(perLane / PER_JOB)
-        const steps = Array.from({ length: PER_JOB }, (_, i) => {
-          const count = 1 + next(Math.min(most, part))
-          const lba = i * part + next(part - count + 1)
-          return {
-            operation: write ? 'write' : 'read',
-            buffer: 0,
-            offset: i * most * blockBytes,
-            lba: base + lba,
-            blocks: count,
-          } as const
-        })
-        if (write) fill(buffer.u8, lane * 1000 + done)
-        else buffer.u8.fill(0xee)
-        await run(steps)
-        for (const { offset, lba, blocks } of steps) {
-          const place = (lba - base) * blockBytes
-          const bytes = buffer.u8.subarray(offset, offset + blocks * blockBytes)
-          if (write) image.set(bytes, place)
-          else if (Buffer.compare(bytes, image.subarray(place, place + bytes.length)) !== 0)
-            throw new Error(`${blocks} blocks from ${lba} on are not what was written`)
+  test('one block past the end: the device refuses it, too', async ({ nvme, blockBytes }, t) => {
+    const data = nvme.allocate(blockBytes)
+    const queue = nvme.pickQueue()
+    const end = Number(nvme.namespace(1).blocks)
+    const statusOf = (lba: number) =>
+      new Promise<number>((resolve, reject) => {
+        const listener = {
+          completed: (_: number, status: number) => resolve(status),
+          failed: (_: number, error: Error) => reject(error),
         }
-      }
-      await buffer.destroy()
-    }
-    await Promise.all(Array.from({ length: LANES }, (_, lane) => runLane(lane)))
-    const used = nvme.queues.filter(({ completions }) => completions > 0).length
-    t.equal(used, nvme.queues.length, 'each queue was used')
-    t.ok(nvme.queues.every(({ inFlight }) => inFlight === 0))
+        const { iovaLow, iovaHigh } = data
+        queue.submit(
+          2,
+          1,
+          iovaLow | 0,
+          iovaHigh | 0,
+          blockBytes,
+          lba | 0,
+          Math.floor(lba / 2 ** 32),
+          0,
+          listener,
+        )
+        nvme.kick(queue)
+      })
+    t.equal(await statusOf(end - 1), 0)
+    const status = await statusOf(end)
+    t.equal(statusName(status), 'LBA_OUT_OF_RANGE')
+    t.match(statusError('read', status), { code: 'ERR_ACCEL_OUT_OF_RANGE', message: /LBA_OUT_OF_RANGE/ })
+    data.free()
   })
 
-  test('a reset under load loses nothing that was acknowledged', async ({
-    buffers,
-    blockBytes,
-    client,
-    nvme,
-  }, t) => {
-    const buffer = await buffers.create(64 * blockBytes)
-    fill(buffer.u8, 17)
-    const written = new Set<number>()
-    let refused = 0
-    const load = async (from: number) => {
-      for (let lba = from; lba < 64; lba += 4) {
-        try {
-          await buffers.run({
-            buffers: [{ buffer }],
-            payload: encodeSteps([
-              { operation: 'write', buffer: 0, offset: lba * blockBytes, lba, blocks: 1 },
-            ]),
-          })
-          written.add(lba)
-        } catch (error) {
-          if ((error as { code?: string }).code !== 'ERR_ACCEL_AGAIN') throw error
-          refused++
-        }
-      }
-    }
-    await Promise.all([load(0), load(1), load(2), load(3), client.call('reset', {})])
-    t.equal(nvme.resets, 1)
-    t.equal(written.size + refused, 64)
-    const found = await buffers.create(64 * blockBytes)
-    await buffers.run({
-      buffers: [{ buffer: found }],
-      payload: encodeSteps([{ operation: 'read', buffer: 0, lba: 0, blocks: 64 }]),
-    })
-    for (const lba of written) {
-      const part = [found, buffer].map(({ u8 }) => u8.subarray(lba * blockBytes, (lba + 1) * blockBytes))
-      if (Buffer.compare(part[0]!, part[1]!) !== 0) t.fail(`block ${lba} was acknowledged and is not there`)
-    }
-    t.pass(`${written.size} acknowledged, ${refused} to be repeated`)
-  })
+  test(`${ios} random reads and writes on all queues`, (bench, t) => soak(bench, t, ios, blocks))
+
+  test('resets under load lose nothing that was acknowledged', (bench, t) =>
+    resetsUnderLoad(bench, t, Math.max(400, Math.floor(ios / 100)), blocks))
 }

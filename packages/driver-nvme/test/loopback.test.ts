@@ -25,3 +25,6 @@ t.test('NVMe over loopback, blocks of 4 KiB, distant doorbells, small queues, on
     { verify },
   ),
 )
+t.test('NVMe over loopback, without shadow doorbells', async (t) =>
+  nvmeContract(t, async () => open({ model: { shadowDoorbells: false } }), { verify, ios: 200 }),
+)

@@ -1,6 +1,9 @@
+import { once } from 'node:events'
+import { Worker } from 'node:worker_threads'
 import fc from 'fast-check'
 import t from 'tap'
-import { bareQueue, DOORBELL, indifferent } from './bare.js'
+import { bareQueue, DOORBELL, indifferent, QUEUE_ID } from './bare.js'
+import type { ShadowController } from './shadow.worker.js'
 
 const PAGE_WORDS = 1024
 const [SQ, CQ] = [DOORBELL.submission / 4, DOORBELL.completion / 4]
@@ -122,6 +125,42 @@ t.test('a controller that sleeps as the specification has it misses nothing', as
     { numRuns: 2000 },
   )
   t.pass('none was left')
+})
+
+t.test('a controller in another thread, which sleeps as soon as it may, misses nothing', async (t) => {
+  const { queue, sq, cq, rung } = bareQueue({ shared: true })
+  const words = (count: number) => new Int32Array(new SharedArrayBuffer(count * 4))
+  const [doorbells, eventIndexes, register] = [words(PAGE_WORDS), words(PAGE_WORDS), words(2)]
+  queue.useShadow({ doorbells, eventIndexes })
+  const shared: ShadowController = { sq, cq, doorbells, eventIndexes, register, index: SQ, queue: QUEUE_ID }
+  const controller = new Worker(new URL('shadow.worker.js', import.meta.url), { workerData: shared })
+  const ended = once(controller, 'exit')
+  // The register is the memory that the controller sleeps on.
+  rung.push = (...writes) => {
+    for (const [offset] of writes) {
+      if (offset !== DOORBELL.submission) continue
+      Atomics.add(register, 0, 1)
+      Atomics.notify(register, 0)
+    }
+    return 0
+  }
+  const ROUNDS = 20_000
+  for (let round = 0; round < ROUNDS; round++) {
+    for (let i = 0; i <= round % 3; i++) queue.submit(0, 1, 0, 0, 0, 0, 0, 0, indifferent)
+    queue.ring()
+    // Mostly the next one comes while the controller is about to sleep.
+    const until = performance.now() + 5_000
+    while (queue.inFlight > round % 5) {
+      queue.spin(1_000)
+      if (performance.now() > until)
+        throw new Error(`round ${round}: the controller sleeps, and was not woken`)
+    }
+  }
+  t.pass(`${queue.doorbellWrites} doorbells in ${ROUNDS} rounds`)
+  register[1] = 1
+  Atomics.add(register, 0, 1)
+  Atomics.notify(register, 0)
+  await ended
 })
 
 t.test('when it may be given, and when it ends', async (t) => {

@@ -1,17 +1,19 @@
 import type { Transport } from '@uaccel/core'
 import { npuBench, npuContract, queuesContract } from '@uaccel/driver-npu/contract'
+import { nvmeContract } from '@uaccel/driver-nvme/contract'
 import { eduBench, eduContract, irqsContract, resetContract, transportContract } from '@uaccel/testkit'
 import type { Test } from 'tap'
 import { runCell } from './cells.js'
 import { type Column, impossible, type Suite, suites } from './matrix.js'
 import { type Owner, removalContract } from './removal.js'
 
-/** One way to both of the devices that the suites use. */
+/** One way to all devices that the suites use. */
 export interface Ways {
   edu(): Promise<Transport>
   /** In test mode (docs/devices/npu.md, 9.10). */
   npu(): Promise<Transport>
-  /** How much of each suite: random cases of an NPU operation, transfers of edu. Small where the processor is emulated. */
+  nvme(): Promise<Transport>
+  /** How much of each suite: random cases of an NPU operation, transfers of edu, jobs of each of the eight NVMe lanes. Small where the processor is emulated. */
   readonly runs: number
   /** What the device's interrupts can be there. Default all. */
   readonly interrupts?: readonly ('intx' | 'msi' | 'msix')[]
@@ -32,17 +34,19 @@ const eduIdentity = {
 
 const all = ['intx', 'msi', 'msix'] as const
 
-/** The NPU has no MSI, and can be polled anywhere. */
-const npuIrqs = (interrupts: Ways['interrupts'] = all) =>
+/** NPU and NVMe models have no MSI, and can be polled anywhere. */
+const irqsOf = (interrupts: Ways['interrupts'] = all) =>
   (['msix', 'intx', 'poll'] as const).filter((irq) => irq === 'poll' || interrupts.includes(irq))
 
 const runners: Readonly<Record<Suite, (t: Test, ways: Ways) => void>> = {
   transport: (t, { edu }) => transportContract(t, edu, eduIdentity),
   edu: (t, { edu, runs, interrupts = all }) =>
     eduContract(t, edu, { transfers: runs, interrupts: interrupts.filter((type) => type !== 'msix') }),
-  npu: (t, { npu, runs, interrupts }) => npuContract(t, npu, { runs, irqs: npuIrqs(interrupts) }),
+  npu: (t, { npu, runs, interrupts }) => npuContract(t, npu, { runs, irqs: irqsOf(interrupts) }),
   queues: (t, { npu, runs, interrupts, queueIrqs, patience = 1 }) =>
-    queuesContract(t, npu, { workers: 4, runs, irqs: queueIrqs ?? npuIrqs(interrupts), patience }),
+    queuesContract(t, npu, { workers: 4, runs, irqs: queueIrqs ?? irqsOf(interrupts), patience }),
+  nvme: (t, { nvme, runs, interrupts }) =>
+    nvmeContract(t, nvme, { ios: 128 * runs, blocks: 1024, irqs: irqsOf(interrupts) }),
   intx: (t, { edu }) => irqsContract(t, 'intx', edu, eduBench),
   msi: (t, { edu }) => irqsContract(t, 'msi', edu, eduBench),
   msix: (t, { npu }) => irqsContract(t, 'msix', npu, npuBench),

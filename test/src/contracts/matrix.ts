@@ -16,6 +16,7 @@ export const suites = {
   edu: 'edu driver',
   npu: 'NPU driver',
   queues: 'NPU queues in four worker threads',
+  nvme: 'NVMe driver',
   intx: 'INTx, edu',
   msi: 'MSI, edu',
   msix: 'MSI-X, NPU',
