@@ -23,29 +23,30 @@ const quotient = (name: string, by: string) => (rows: readonly Row[]) => {
 
 const hostIsTheLimit =
   'This target takes next to no time for a read, so that the ratio is that of what the hosts need (the column of the host): nothing hides that ' +
-  'compiled JavaScript checks types, bounds and what its listeners throw, where C does not. No controller is so fast; at the pace of SPDK see below.'
+  'compiled JavaScript checks types, bounds and what its listeners throw, where C does not. No controller is so fast; for the pace of a fast one see below.'
+
 /** The targets that were set, each with the row that shows it. */
 export const targets: readonly Target[] = [
   ...targetDepths.map((depth) => ({
-    what: `NVMe 4 KiB random reads, null target, depth ${depth}: reads a second`,
+    what: `${places.null}, depth ${depth}: reads a second`,
     found: ratioOf(readRow(places.null, depth, 'reads')),
     atLeast: 1,
     why: hostIsTheLimit,
   })),
   ...targetDepths.map((depth) => ({
-    what: `the same at SPDK's pace, depth ${depth}: reads a second`,
+    what: `${places.paced}, depth ${depth}: reads a second`,
     found: ratioOf(readRow(places.paced, depth, 'reads')),
     atLeast: 1,
     why: 'The time of the host comes on top of that of the target where one read is under way; with more of them it is hidden behind the target.',
   })),
   ...targetDepths.map((depth) => ({
-    what: `NVMe reads, null target, depth ${depth}: p99.99 / p50`,
+    what: `${places.null}, depth ${depth}: p99.99 / p50`,
     found: ratioOf(readRow(places.null, depth, 'latency p99.99 / p50')),
     atMost: 2,
     why: 'One read in ten thousand meets whatever stops a core for a while: the clock, the kernel, in JavaScript also the collector of garbage.',
   })),
   ...targetDepths.map((depth) => ({
-    what: `NVMe 4 KiB random reads in the lab, depth ${depth}: reads a second`,
+    what: `${places.lab}, depth ${depth}: reads a second`,
     found: ratioOf(readRow(places.lab, depth, 'reads')),
     atLeast: 0.8,
     why: 'An emulated processor runs the code of each side many times slower than it is, JavaScript more so.',

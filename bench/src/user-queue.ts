@@ -62,7 +62,10 @@ async function submission(measure: Measure): Promise<void> {
     const ours = jobsOf(context, instantNpu(transport, 0, mapped))
     const theirs = jobsOf(await npu!.createContext(), instantNpu(transport, 1, mapped))
     await measure({
-      rows: ["submit and complete a job: queue of a client / of the driver's process"],
+      rows: [
+        "submit a job: queue of a client / of the driver's process",
+        "complete a job: queue of a client / of the driver's process",
+      ],
       unit: 'ns',
       operations: NPU_OPERATIONS,
       typescript: ours,

@@ -54,15 +54,16 @@ interface Waiting {
  * What one user of the NPU holds: a queue, and memory that this queue alone may touch. Made by `Npu.createContext`.
  */
 export class NpuContext {
+  // Declared, not private names: see the rings of @uaccel/memory.
   /** @internal */
-  readonly queue: NpuQueue
+  declare readonly queue: NpuQueue
   /** @internal */
-  readonly memory: ContextMemory
-  readonly #host: ContextHost
-  readonly #backlog: Waiting[] = []
-  #failure: AccelError | undefined
-  #closing: Promise<void> | undefined
-  #resting = true
+  declare readonly memory: ContextMemory
+  declare private readonly host: ContextHost
+  declare private readonly backlog: Waiting[]
+  declare private broken: AccelError | undefined
+  declare private closing: Promise<void> | undefined
+  declare private resting: boolean
   #watch: NodeJS.Timeout | undefined
   #spin: NodeJS.Immediate | undefined
   #seen = 0
@@ -74,12 +75,16 @@ export class NpuContext {
   constructor(queue: NpuQueue, memory: ContextMemory, host: ContextHost) {
     this.queue = queue
     this.memory = memory
-    this.#host = host
+    this.host = host
+    this.backlog = []
+    this.broken = undefined
+    this.closing = undefined
+    this.resting = true
   }
 
   /** Jobs that were submitted and have not ended. */
   get inFlight(): number {
-    return this.queue.inFlight + this.#backlog.length
+    return this.queue.inFlight + this.backlog.length
   }
 
   /** Takes zeroed memory that the device can reach; `card` takes it from the context's on-card memory. Errors: `ERR_ACCEL_NO_MEMORY`. */
@@ -115,7 +120,8 @@ export class NpuContext {
    * event loop or in a poll of the caller's. What does not fit the ring waits here.
    */
   submit(job: NpuJob, done: JobDone): void {
-    this.#checkJob(job)
+    if (this.broken !== undefined || this.closing !== undefined || !job.isReady(this.memory))
+      this.#checkJob(job)
     this.#queue(job, done)
   }
 
@@ -128,24 +134,25 @@ export class NpuContext {
 
   /** @internal See `ContextHost.allow`. Not while a job is under way. */
   allow(at: number, window?: Window): void {
-    this.#host.allow!(at, window)
+    this.host.allow!(at, window)
   }
 
   #queue(job: RingJob, done: JobDone): void {
-    if (this.#backlog.length === 0 && this.queue.free >= job.steps) this.queue.push(job, done)
-    else this.#backlog.push({ job, done })
+    const { queue } = this
+    if (this.backlog.length === 0 && queue.free >= job.steps) queue.push(job, done)
+    else this.backlog.push({ job, done })
   }
 
   /** Rings the doorbell once for all that was submitted. Where the device cannot be reached, the jobs end with that. */
   flush(): void {
-    if (this.#failure !== undefined) return
+    if (this.broken !== undefined) return
     try {
       this.queue.ring()
     } catch (error) {
       this.#broke(error)
       return
     }
-    if (this.#resting && this.inFlight > 0) this.#begin()
+    if (this.resting && this.inFlight > 0) this.#begin()
   }
 
   /**
@@ -153,17 +160,17 @@ export class NpuContext {
    * Answers the number of steps that completed.
    */
   poll(): number {
-    if (this.#host.changed) this.#host.sync()
-    if (this.#failure !== undefined) return 0
+    if (this.host.changed) this.host.sync()
+    if (this.broken !== undefined) return 0
     let count = 0
     try {
       count = this.queue.poll()
-      if (this.#backlog.length > 0 && this.#closing === undefined) this.#advance()
+      if (this.backlog.length > 0 && this.closing === undefined) this.#advance()
     } catch (error) {
       this.#broke(error)
     }
     // Of a context that failed the device may still touch the memory: that is given back by a reset only.
-    if (this.inFlight === 0 && this.#failure === undefined) this.#idle()
+    if (this.inFlight === 0 && this.broken === undefined) this.#idle()
     return count
   }
 
@@ -201,8 +208,8 @@ export class NpuContext {
    * takes a reset to close, which ends the jobs of others, too.
    */
   close(): Promise<void> {
-    this.#closing ??= this.#host.close()
-    return this.#closing
+    this.closing ??= this.host.close()
+    return this.closing
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -211,44 +218,44 @@ export class NpuContext {
 
   /** @internal Ends all jobs. From now on, or until {@link revive}, new ones are refused with `error`. */
   fail(error: AccelError): void {
-    this.#failure = error
+    this.broken = error
     this.queue.fail(error)
-    for (const { done } of this.#backlog.splice(0)) done(error, 0)
+    for (const { done } of this.backlog.splice(0)) done(error, 0)
     this.#stopWatch()
   }
 
   /** @internal The device was reset and the queue started anew. */
   revive(): void {
     this.queue.reset()
-    this.#failure = undefined
+    this.broken = undefined
     this.memory.idle()
   }
 
   /** What the queue's interrupt vector has seen; undefined where there is none, or other queues share it. */
   get irqCounts(): IrqCounts | undefined {
-    return this.#host.irqCounts()
+    return this.host.irqCounts()
   }
 
   /** Why it takes no work at present; undefined where it does. */
   get failure(): AccelError | undefined {
-    return this.#failure
+    return this.broken
   }
 
   /** The device cannot be reached, or says what cannot be. */
   #broke(error: unknown): void {
     if (!isAccelError(error)) throw error
-    if (this.#failure !== undefined) return
+    if (this.broken !== undefined) return
     this.fail(error)
-    this.#host.broke(error)
+    this.host.broke(error)
   }
 
   #checkOpen(): void {
-    if (this.#failure === undefined) {
-      if (this.#closing === undefined) return
+    if (this.broken === undefined) {
+      if (this.closing === undefined) return
       throw accelError('ERR_ACCEL_CLOSED', 'The NPU context is being closed and takes no work')
     }
-    throw accelError(this.#failure.code, `The NPU context takes no work: ${this.#failure.message}`, {
-      cause: this.#failure,
+    throw accelError(this.broken.code, `The NPU context takes no work: ${this.broken.message}`, {
+      cause: this.broken,
     })
   }
 
@@ -261,8 +268,8 @@ export class NpuContext {
   }
 
   #advance(): void {
-    while (this.#backlog.length > 0 && this.queue.free >= this.#backlog[0].job.steps) {
-      const { job, done } = this.#backlog.shift()!
+    while (this.backlog.length > 0 && this.queue.free >= this.backlog[0].job.steps) {
+      const { job, done } = this.backlog.shift()!
       this.queue.push(job, done)
     }
     this.queue.ring()
@@ -270,21 +277,21 @@ export class NpuContext {
 
   #idle(): void {
     this.memory.idle()
-    this.#resting = true
+    this.resting = true
     clearImmediate(this.#spin)
   }
 
   /** From rest to work. The watch of earlier work may still be there: a timer for each job would cost more than the job. */
   #begin(): void {
-    this.#resting = false
+    this.resting = false
     this.#seenAt = performance.now()
     this.#seen = this.queue.completions
     this.#watch ??= setInterval(() => this.#look(), WATCH_MS)
-    if (!this.#host.interrupts) this.#spinOn()
+    if (!this.host.interrupts) this.#spinOn()
   }
 
   #stopWatch(): void {
-    this.#resting = true
+    this.resting = true
     clearInterval(this.#watch)
     this.#watch = undefined
     clearImmediate(this.#spin)
@@ -298,12 +305,12 @@ export class NpuContext {
 
   readonly #spinOnce = (): void => {
     this.poll()
-    if (!this.#resting) this.#spinOn()
+    if (!this.resting) this.#spinOn()
   }
 
   #look(): void {
     this.poll()
-    if (this.#resting) {
+    if (this.resting) {
       this.#stopWatch()
       return
     }
@@ -315,13 +322,13 @@ export class NpuContext {
   }
 
   #examine(): void {
-    const broken = this.#host.diagnose()
+    const broken = this.host.diagnose()
     if (broken !== undefined) {
       this.fail(broken)
       return
     }
     const now = performance.now()
-    const beat = this.#host.heartbeat()
+    const beat = this.host.heartbeat()
     const beats = beat !== this.#beat
     this.#beat = beat
     if (this.queue.completions !== this.#seen) {

@@ -68,20 +68,21 @@ export const BLOCK_SLOT = 4
  * number of times. Only the words of an address change, by {@link patch}.
  */
 export class NpuJob implements RingJob {
+  // Declared: see the rings of @uaccel/memory.
   /** @internal */
-  readonly words: Int32Array
-  readonly stepNames: readonly string[]
+  declare readonly words: Int32Array
+  declare readonly stepNames: readonly string[]
   /** @internal */
-  readonly steps: number
+  declare readonly steps: number
   /** @internal */
-  image: number
-  readonly #memory: ContextMemory
+  declare image: number
+  declare private readonly memory: ContextMemory
   /** @internal The parameter blocks, where a step has one. */
   readonly blocks: NpuBuffer | undefined
   readonly #sizes: Int32Array
   readonly #buffers: (NpuBuffer | undefined)[]
   /** `frees` of its memory when all of its buffers were last seen alive. */
-  #aliveAt = -1
+  declare private aliveAt: number
 
   /**
    * @internal Use `NpuContext.encode`.
@@ -90,7 +91,8 @@ export class NpuJob implements RingJob {
   constructor(memory: ContextMemory, steps: readonly Step[]) {
     if (steps.length === 0)
       throw accelError('ERR_ACCEL_INVALID_ARGUMENT', 'An NPU job wants at least one step')
-    this.#memory = memory
+    this.memory = memory
+    this.aliveAt = -1
     this.stepNames = steps.map(({ op }) => op)
     this.steps = steps.length
     this.words = new Int32Array(steps.length * DESCRIPTOR_WORDS)
@@ -118,18 +120,23 @@ export class NpuJob implements RingJob {
 
   /** @internal Refuses to run a job whose memory was given back. */
   checkAlive(): void {
-    const { frees } = this.#memory
-    if (frees === this.#aliveAt) return
+    const { frees } = this.memory
+    if (frees === this.aliveAt) return
     for (let i = 0; i < this.#buffers.length; i++) {
-      if (this.#buffers[i]?.freed) this.#buffers[i]!.checkUse(this.#memory, 0, 0)
+      if (this.#buffers[i]?.freed) this.#buffers[i]!.checkUse(this.memory, 0, 0)
     }
-    if (this.blocks?.freed) this.blocks.checkUse(this.#memory, 0, 0)
-    this.#aliveAt = frees
+    if (this.blocks?.freed) this.blocks.checkUse(this.memory, 0, 0)
+    this.aliveAt = frees
+  }
+
+  /** @internal True where it was encoded for this memory, and nothing was given back since all of its buffers were seen alive. */
+  isReady(memory: ContextMemory): boolean {
+    return this.memory === memory && this.aliveAt === memory.frees
   }
 
   /** @internal */
   belongsTo(memory: ContextMemory): boolean {
-    return this.#memory === memory
+    return this.memory === memory
   }
 
   /** Gives the parameter blocks back. The job can no longer be run. Idempotent. */
@@ -147,7 +154,7 @@ export class NpuJob implements RingJob {
   }
 
   #address(step: number, slot: number, { buffer, offset = 0 }: Place, sizeBytes: number): void {
-    buffer.checkUse(this.#memory, offset, sizeBytes)
+    buffer.checkUse(this.memory, offset, sizeBytes)
     this.#buffers[step * operands.length + slot] = buffer
     putAddress(this.words, step, slot, buffer.address + BigInt(offset))
   }
@@ -157,7 +164,7 @@ export class NpuJob implements RingJob {
     const aligned = (size: number) => Math.ceil(size / PARAM_ALIGN) * PARAM_ALIGN
     const total = encoded.reduce((sum, { block }) => sum + aligned(block?.length ?? 0), 0)
     if (total === 0) return undefined
-    const buffer = this.#memory.alloc(total, 'host', 'parameter blocks')
+    const buffer = this.memory.alloc(total, 'host', 'parameter blocks')
     let offset = 0
     for (const [i, { block }] of encoded.entries()) {
       if (block === undefined) continue

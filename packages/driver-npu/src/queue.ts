@@ -1,4 +1,4 @@
-import { CompletionRing, memoryFence, ProducerRing } from '@uaccel/memory'
+import { CompletionRing, memoryFence, ProducerRing, withOwnCode } from '@uaccel/memory'
 import { type AccelError, accelError } from '@uaccel/uapi'
 import { DESCRIPTOR_WORDS, type RingJob } from './job.js'
 import { stepError } from './status.js'
@@ -9,6 +9,7 @@ const COMPLETION_BYTES = 16
 const STATUS_BYTES = 64
 const DOORBELL = { SQ_TAIL: 0x0, CQ_HEAD: 0x4 } as const
 const PHASE = { word: 3, bit: 16 } as const
+const PHASE_MASK = 1 << PHASE.bit
 
 /** Words of the status block that are the driver's (5.4), where the queue is in another process than the registers. */
 export const SHARED = {
@@ -45,14 +46,20 @@ export interface QueuePort {
   wake(): void
 }
 
+/** The state of a slot that no job has. */
+const FREE = -1
+
 /** What changes with each job, in one array: V8 neither tags such numbers nor checks them for overflow. */
 const NOW = {
-  /** First of the free slots. */ free: 0,
-  /** Jobs under way. */ jobs: 1,
+  /** How many slots are free. */
+  free: 0,
   /** Counters of the doorbell page, which wrap at 2^32, while the rings count slots: what was announced, and what was consumed. */
-  rung: 2,
-  head: 3,
-  words: 4,
+  rung: 1,
+  head: 2,
+  /** What `take` found: jobs that ended, and the index of a completion that cannot be, or -1. */
+  ended: 3,
+  forged: 4,
+  words: 5,
 } as const
 
 /**
@@ -75,10 +82,8 @@ export class NpuQueue {
   declare private readonly images: Float64Array
 
   // Jobs under way, by slot; the slot's number is the CID of its descriptors.
-  /**
-   * Of a job under way its steps (upper half) and how many of them are left; 0 where it has ended and was not told. Of a free slot the
-   * next one that is free, inverted, which is negative.
-   */
+  declare private readonly freeSlots: Int32Array
+  /** The steps of a job (upper half) and how many of them are left; 0 where it has ended and was not told, FREE where there is none. */
   declare private readonly states: Int32Array
   declare private readonly jobs: (RingJob | undefined)[]
   declare private readonly done: (JobDone | undefined)[]
@@ -87,6 +92,10 @@ export class NpuQueue {
   declare private readonly failedStep: Int32Array
   declare private readonly failedDetail: Int32Array
   declare private readonly ended: Int32Array
+  /** Puts the steps of a job into the ring, for {@link ring} to announce. The caller saw that {@link free} is enough. */
+  declare readonly push: (job: RingJob, done: JobDone) => void
+  declare private readonly ownTake: () => number
+  declare private readonly ownTell: () => void
   declare private telling: boolean
   /** Completions seen since the queue was made. */
   declare completions: number
@@ -112,7 +121,9 @@ export class NpuQueue {
     this.wakeAt = words.subarray(status / 4, (status + STATUS_BYTES) / 4)
     this.now = numbers(NOW.words)
     this.images = new Float64Array(new ArrayBuffer(8 * entries))
-    this.states = numbers(entries).map((_, slot) => ~(slot + 1))
+    this.now[NOW.free] = entries
+    this.freeSlots = numbers(entries).map((_, i) => i)
+    this.states = numbers(entries).fill(FREE)
     this.jobs = new Array(entries).fill(undefined)
     this.done = new Array(entries).fill(undefined)
     this.cycles = new Float64Array(new ArrayBuffer(8 * entries))
@@ -122,16 +133,19 @@ export class NpuQueue {
     this.ended = numbers(entries)
     this.telling = false
     this.completions = 0
+    this.push = withOwnCode(makePush)(this)
+    this.ownTake = withOwnCode(makeTake)(this)
+    this.ownTell = withOwnCode(makeTell)(this)
   }
 
   /** Jobs under way. */
   get inFlight(): number {
-    return this.now[NOW.jobs]
+    return this.states.length - this.now[NOW.free]
   }
 
   /** How many steps the ring can take now. While ended jobs are told, those that were not yet have slots, though no entries. */
   get free(): number {
-    return this.now[NOW.jobs] < this.states.length ? this.sq.free : 0
+    return this.now[NOW.free] > 0 ? this.sq.free : 0
   }
 
   /** The most steps that a job may have. */
@@ -147,14 +161,14 @@ export class NpuQueue {
     this.images.fill(0)
   }
 
-  /** Puts the steps of a job into the ring, for {@link ring} to announce. The caller saw that `free` is enough. */
-  push(job: RingJob, done: JobDone): void {
-    const { sq, submissions, now, states, images } = this
+  /** As {@link push}. @internal */
+  put(job: RingJob, done: JobDone): void {
+    const { sq, submissions, now, images } = this
     const { words, steps, image } = job
-    const slot = now[NOW.free]
-    now[NOW.free] = ~states[slot]
-    now[NOW.jobs]++
-    states[slot] = steps * 0x1_0001
+    const left = (now[NOW.free] - 1) | 0
+    now[NOW.free] = left
+    const slot = this.freeSlots[left]
+    this.states[slot] = steps * 0x1_0001
     // Mostly they are there already, and a store would have to be noted for the garbage collector.
     if (this.jobs[slot] !== job) this.jobs[slot] = job
     if (this.done[slot] !== done) this.done[slot] = done
@@ -190,31 +204,10 @@ export class NpuQueue {
    */
   poll(): number {
     if (this.telling) return 0
-    const { sq, cq, now, answers, states, cycles, ended } = this
-    const limit = sq.pending
-    const ready = cq.ready(limit + 1)
-    let count = 0
-    let jobs = 0
-    for (; count < ready && count < limit; count++) {
-      const at = cq.at(count)
-      // It comes from another process: nothing of it is believed before it was held to what is under way.
-      const step = answers[at]
-      const last = answers[at + 3]
-      const slot = last & 0xffff
-      if (slot >= states.length) break
-      const state = states[slot]
-      if (state <= 0 || step < 0 || step >= state >> 16) break
-      if (last >>> 24 === 0) cycles[slot] += answers[at + 1] >>> 0
-      else this.noteFailure(slot, last >>> 24, step, answers[at + 1])
-      if (((state - 1) & 0xffff) !== 0) states[slot] = state - 1
-      else {
-        states[slot] = 0
-        ended[jobs] = slot
-        jobs = (jobs + 1) | 0
-      }
-    }
-    // What was not taken is behind the last descriptor, or of none.
-    const forged = count < ready ? cq.at(count) : -1
+    const { sq, cq, now, answers } = this
+    const count = this.ownTake()
+    // As many as are ended are told before what was found behind them is refused.
+    const forged = now[NOW.forged]
     if (count > 0) {
       cq.advance(count)
       this.completions += count
@@ -223,27 +216,73 @@ export class NpuQueue {
       // As many slots are free as completions were consumed, in whatever order those came (5.1).
       sq.consumed((sq.head + count) & (sq.entries - 1))
       this.telling = true
-      for (let i = 0; i < jobs; i++) {
-        const slot = ended[i]
-        try {
-          this.tell(slot)
-        } catch (error) {
-          // One caller's mistake is not to keep the others from their results.
-          queueMicrotask(() => {
-            throw error
-          })
-        }
-      }
+      this.ownTell()
       this.telling = false
     }
     if (forged >= 0) this.refuse(answers[forged + 3], answers[forged])
     return count
   }
 
+  /** Counts completions to their jobs. Answers how many, and notes which jobs have ended, and the index of one that cannot be. @internal */
+  take(): number {
+    const { sq, cq, now, answers, states, cycles, ended } = this
+    const limit = sq.pending
+    const mask = sq.entries - 1
+    let { head, phase } = cq
+    let count = 0
+    let jobs = 0
+    let forged = -1
+    for (;;) {
+      const at = (head & 0xffff) << 2
+      const last = answers[at + 3]
+      if ((last & PHASE_MASK) !== phase) break
+      // It comes from another process: nothing of it is believed before it was held to what is under way.
+      const step = answers[at]
+      const slot = last & 0xffff
+      const state = slot > mask || count === limit ? 0 : states[slot]
+      if (state <= 0 || step < 0 || step >= state >> 16) {
+        forged = at
+        break
+      }
+      if (last >>> 24 === 0) cycles[slot] += answers[at + 1] >>> 0
+      else this.noteFailure(slot, last >>> 24, step, answers[at + 1])
+      if (((state - 1) & 0xffff) !== 0) states[slot] = state - 1
+      else {
+        states[slot] = 0
+        ended[jobs] = slot
+        jobs = (jobs + 1) | 0
+      }
+      count = (count + 1) | 0
+      head = (head + 1) & mask
+      if (head === 0) phase ^= PHASE_MASK
+    }
+    now[NOW.ended] = jobs
+    now[NOW.forged] = forged
+    return count
+  }
+
+  /** Tells the jobs that {@link take} noted. @internal */
+  tell(): void {
+    const { now, states, ended, done, cycles, failedStatus } = this
+    const jobs = now[NOW.ended]
+    for (let i = 0; i < jobs; i++) {
+      const slot = ended[i]
+      // A callback may have failed the queue, and with it what had not been told.
+      if (states[slot] !== 0) continue
+      const listener = done[slot] as JobDone
+      this.release(slot)
+      try {
+        listener(failedStatus[slot] === 0 ? undefined : this.takeFailure(slot), cycles[slot])
+      } catch (error) {
+        reportLater(error)
+      }
+    }
+  }
+
   /** Ends all jobs under way with `error`: the device will not answer for them. */
   fail(error: AccelError): void {
     for (let slot = 0; slot < this.states.length; slot++) {
-      if (this.states[slot] < 0) continue
+      if (this.states[slot] === FREE) continue
       this.failedStatus[slot] = 0
       const done = this.done[slot]
       this.release(slot)
@@ -254,7 +293,7 @@ export class NpuQueue {
   /** Lets go of jobs that have ended: their slots keep them for the next ones. */
   forget(): void {
     for (let slot = 0; slot < this.states.length; slot++) {
-      if (this.states[slot] >= 0) continue
+      if (this.states[slot] !== FREE) continue
       this.jobs[slot] = undefined
       this.done[slot] = undefined
     }
@@ -277,16 +316,6 @@ export class NpuQueue {
     )
   }
 
-  private tell(slot: number): void {
-    // A callback may have failed the queue, and with it what had not been told.
-    if (this.states[slot] !== 0) return
-    const done = this.done[slot] as JobDone
-    const cycles = this.cycles[slot]
-    this.release(slot)
-    if (this.failedStatus[slot] === 0) done(undefined, cycles)
-    else done(this.takeFailure(slot), cycles)
-  }
-
   private takeFailure(slot: number): AccelError {
     const [status, step, job] = [this.failedStatus[slot], this.failedStep[slot], this.jobs[slot] as RingJob]
     this.failedStatus[slot] = 0
@@ -294,12 +323,24 @@ export class NpuQueue {
   }
 
   private release(slot: number): void {
-    const { now, states } = this
-    states[slot] = ~now[NOW.free]
-    now[NOW.free] = slot
-    now[NOW.jobs]--
+    const { now } = this
+    const free = now[NOW.free]
+    this.states[slot] = FREE
+    this.freeSlots[free] = slot
+    now[NOW.free] = free + 1
   }
 }
+
+/** One caller's mistake is not to keep the others from their results. */
+function reportLater(error: unknown): void {
+  queueMicrotask(() => {
+    throw error
+  })
+}
+
+const makePush = (queue: Pick<NpuQueue, 'put'>) => (job: RingJob, done: JobDone) => queue.put(job, done)
+const makeTake = (queue: { take(): number }) => () => queue.take()
+const makeTell = (queue: { tell(): void }) => () => queue.tell()
 
 /** So many words whose address V8 knows: they have a buffer of their own, outside of the heap. */
 function numbers(words: number): Int32Array {

@@ -1,5 +1,6 @@
 import { type Mmio, openDevice } from '@uaccel/core'
 import { loopback } from '@uaccel/model'
+import { accelError } from '@uaccel/uapi'
 import t from 'tap'
 import { npuModel } from '../model/index.js'
 import { Npu } from '../src/driver.js'
@@ -111,6 +112,84 @@ t.test('a callback that throws does not keep other jobs from their end', async (
   t.equal(told, 1)
   t.equal(queue.inFlight, 0)
   t.match(await thrown, { message: 'of the caller' })
+  await end()
+})
+
+t.test('a callback gets no more room than there are slots for jobs', async (t) => {
+  const { context, queue, post, sq, end } = await forged()
+  const job = context.encode([{ op: 'nop' }])
+  let told = 0
+  let pushed = 0
+  const done = () => {
+    told++
+    for (; told < 20 && queue.free > 0; pushed++) queue.push(job, done)
+  }
+  const push = (count: number) => {
+    for (let i = 0; i < count; i++) queue.push(job, done)
+    pushed += count
+  }
+  push(queue.free)
+  t.equal(pushed, 7)
+  let slot = 0
+  while (told < pushed) {
+    queue.ring()
+    const under = queue.inFlight
+    for (let i = 0; i < under; i++) post(sq[(slot++ & 7) * 16] >>> 16)
+    t.equal(queue.poll(), under)
+  }
+  t.ok(told >= 20)
+  t.equal(queue.inFlight, 0, 'none was lost')
+  await end()
+})
+
+t.test('the ring keeps a descriptor that it holds, and gets it anew once the job was changed', async (t) => {
+  const { context, queue, post, sq, end } = await forged()
+  const [first, second] = [context.allocate(64), context.allocate(64)]
+  const job = context.encode([{ op: 'fill', y: { buffer: first }, length: 8, pattern: 1 }])
+  const other = context.encode([{ op: 'nop' }])
+  const rest = Array.from({ length: 6 }, (_, i) => i)
+  let at = 0
+  /** What the ring then holds for a job that goes through it. */
+  const through = (what: typeof job) => {
+    let ended = false
+    queue.push(what, () => {
+      ended = true
+    })
+    queue.ring()
+    const words = [...sq.subarray((at & 7) * 16, (at & 7) * 16 + 16)]
+    post(words[0] >>> 16)
+    at++
+    queue.poll()
+    t.ok(ended)
+    return [words[0] & 0xffff, ...words.slice(1)]
+  }
+  const before = [...job.words]
+  for (let i = 0; i < 8; i++) t.strictSame(through(job), before)
+  sq.fill(0)
+  t.equal(through(job)[2], 0, 'a second turn writes no more than the CID')
+  for (const _ of rest) through(job)
+  through(other)
+  job.patch(0, 'd', { buffer: second, offset: 16 })
+  t.strictNotSame([...job.words], before)
+  for (let i = 0; i < 9; i++) t.strictSame(through(job), [...job.words])
+  t.strictSame(through(other), [...other.words])
+  await end()
+})
+
+t.test('a queue lets go of jobs that have ended', async (t) => {
+  const { context, queue, post, sq, end } = await forged()
+  const ends: unknown[] = []
+  const job = context.encode([{ op: 'nop' }])
+  queue.push(job, () => ends.push('first'))
+  queue.push(job, (error) => ends.push(error))
+  queue.ring()
+  post(sq[0] >>> 16)
+  queue.poll()
+  queue.forget()
+  const error = accelError('ERR_ACCEL_IO', 'broken')
+  queue.fail(error)
+  t.strictSame(ends, ['first', error], 'one that is under way is kept')
+  t.equal(queue.inFlight, 0)
   await end()
 })
 

@@ -7,7 +7,6 @@ export {
   type MapOptions,
   Mapping,
   mappingFromAddress,
-  poison,
   type SharedRange,
   Window,
 } from './mapping.js'

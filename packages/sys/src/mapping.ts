@@ -66,7 +66,7 @@ export class Window {
 }
 
 /** A stand-in for a typed array, whose every use throws. */
-export function poison<T extends object>(type: new (length: number) => T, error: () => AccelError): T {
+function poison<T extends object>(type: new (length: number) => T, error: () => AccelError): T {
   const refuse = (): never => {
     throw error()
   }
