@@ -3,6 +3,8 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import t from 'tap'
 
+t.setTimeout(120_000)
+
 const program = fileURLToPath(new URL('./accessors.test.program.js', import.meta.url))
 const flags = ['--trace-opt', '--trace-deopt', '--allow-natives-syntax']
 

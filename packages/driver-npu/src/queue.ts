@@ -172,7 +172,6 @@ export class NpuQueue {
     // Mostly they are there already, and a store would have to be noted for the garbage collector.
     if (this.jobs[slot] !== job) this.jobs[slot] = job
     if (this.done[slot] !== done) this.done[slot] = done
-    this.cycles[slot] = 0
     for (let step = 0; step < steps; step++) {
       const at = sq.at(step)
       const from = step * DESCRIPTOR_WORDS
@@ -244,8 +243,10 @@ export class NpuQueue {
         forged = at
         break
       }
-      if (last >>> 24 === 0) cycles[slot] += answers[at + 1] >>> 0
-      else this.noteFailure(slot, last >>> 24, step, answers[at + 1])
+      const status = last >>> 24
+      const before = state >> 16 === (state & 0xffff) ? 0 : cycles[slot]
+      cycles[slot] = status === 0 ? before + (answers[at + 1] >>> 0) : before
+      if (status !== 0) this.noteFailure(slot, status, step, answers[at + 1])
       if (((state - 1) & 0xffff) !== 0) states[slot] = state - 1
       else {
         states[slot] = 0

@@ -32,9 +32,10 @@ async function forged({ record = true } = {}) {
     words.subarray(statusAt / 4),
   ]
   let posted = 0
-  const post = (cid: number, statusCode = 0, step = 0) => {
+  const post = (cid: number, statusCode = 0, step = 0, detail = 0) => {
     const at = (posted & 7) * 4
     cq[at] = step
+    cq[at + 1] = detail
     cq[at + 3] = (statusCode << 24) | ((((posted >>> 3) & 1) ^ 1) << 16) | cid
     posted++
   }
@@ -173,6 +174,33 @@ t.test('the ring keeps a descriptor that it holds, and gets it anew once the job
   t.strictNotSame([...job.words], before)
   for (let i = 0; i < 9; i++) t.strictSame(through(job), [...job.words])
   t.strictSame(through(other), [...other.words])
+  await end()
+})
+
+t.test('cycles are those of the steps that succeeded, and of this job alone', async (t) => {
+  const { context, queue, post, sq, end } = await forged()
+  const job = context.encode([{ op: 'nop' }, { op: 'nop' }, { op: 'nop' }])
+  const ends: unknown[] = []
+  let at = 0
+  const through = (statuses: readonly number[]) => {
+    queue.push(job, (error, cycles) => ends.push([error?.details?.step, cycles]))
+    queue.ring()
+    for (const [step, status] of statuses.entries()) post(sq[(at & 7) * 16] >>> 16, status, step, 10 ** step)
+    at += 3
+    t.equal(queue.poll(), 3)
+  }
+  through([0, 0, 0])
+  through([4, 0, 0])
+  through([0, 4, 5])
+  through([4, 4, 4])
+  through([0, 0, 0])
+  t.strictSame(ends, [
+    [undefined, 111],
+    [0, 110],
+    [1, 1],
+    [0, 0],
+    [undefined, 111],
+  ])
   await end()
 })
 

@@ -11,6 +11,8 @@ import { EventLine } from './event-line.js'
 import type { WorkerJob } from './share.test.worker.js'
 import type { ShareToken } from './tokens.js'
 
+t.setTimeout(120_000)
+
 const program = new URL('./share.test.worker.js', import.meta.url)
 type Message = { answer?: unknown; error?: string; aborted?: string; fired?: number; said?: unknown }
 
