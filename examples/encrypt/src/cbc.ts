@@ -1,7 +1,7 @@
-import { type ClientBuffer, openBuffers } from '@uaccel/client'
+import type { ClientBuffer } from '@uaccel/client'
 import { encodeOperations, padPkcs7, unpadPkcs7 } from '@uaccel/driver-virtio-crypto/uapi'
 import { accelError, type Handle } from '@uaccel/uapi'
-import type { CryptoClient } from './device.js'
+import type { CryptoDevice } from './device.js'
 
 export const BLOCK_BYTES = 16
 /** Of AES-128, AES-192 and AES-256. */
@@ -26,7 +26,7 @@ export interface CbcOptions {
  * `update`, one at a time, then `final`. A message may be longer than memory: each operation goes on where the one before ended.
  */
 export class DeviceCipher {
-  readonly #client: CryptoClient
+  readonly #device: CryptoDevice
   readonly #session: Handle<'session'>
   readonly #encrypts: boolean
   readonly #operationBytes: number
@@ -38,12 +38,12 @@ export class DeviceCipher {
   #rest: Uint8Array = new Uint8Array()
 
   private constructor(
-    client: CryptoClient,
+    device: CryptoDevice,
     session: Handle<'session'>,
     buffers: readonly ClientBuffer[],
     { direction, iv, operationBytes = OPERATION_BYTES }: CbcOptions,
   ) {
-    this.#client = client
+    this.#device = device
     this.#session = session
     this.#encrypts = direction === 'encrypt'
     this.#operationBytes = operationBytes
@@ -52,8 +52,9 @@ export class DeviceCipher {
   }
 
   /** Errors: `ERR_ACCEL_OUT_OF_RANGE` for a key of another size, `ERR_ACCEL_UNSUPPORTED` where the device has no AES-CBC. */
-  static async open(client: CryptoClient, options: CbcOptions): Promise<DeviceCipher> {
+  static async open(device: CryptoDevice, options: CbcOptions): Promise<DeviceCipher> {
     const { direction, key } = options
+    const { client, buffers: memory } = device
     const { maxRequestBytes } = await client.call('identify', {})
     // A request holds the initialization vector and both sides.
     const most = Math.floor((Number(maxRequestBytes) - BLOCK_BYTES) / 2 / BLOCK_BYTES) * BLOCK_BYTES
@@ -61,9 +62,8 @@ export class DeviceCipher {
     const { session } = await client.call('createCipherSession', { algorithm: 'aesCbc', direction, key })
     // A block of cipher text is needed before the next can be made; all that decryption needs is there already.
     const lanes = direction === 'encrypt' ? 1 : LANES
-    const memory = openBuffers(client)
     const buffers = await Promise.all(Array.from({ length: lanes }, () => memory.create(operationBytes)))
-    return new DeviceCipher(client, session, buffers, { ...options, operationBytes })
+    return new DeviceCipher(device, session, buffers, { ...options, operationBytes })
   }
 
   /** The result of all whole blocks until now; in decryption the last one waits for `final`. */
@@ -93,7 +93,7 @@ export class DeviceCipher {
   /** Gives session and memory back. */
   async close(): Promise<void> {
     await Promise.all(this.#buffers.map((buffer) => buffer.destroy()))
-    await this.#client.call('destroySession', { session: this.#session })
+    await this.#device.client.call('destroySession', { session: this.#session })
   }
 
   /** Whole blocks. Both directions chain over the cipher text: the result of encryption, the input of decryption. */
@@ -120,6 +120,6 @@ export class DeviceCipher {
   async #operate(buffer: ClientBuffer, sizeBytes: number, iv: Uint8Array): Promise<void> {
     const part = [{ buffer: 0, sizeBytes }]
     const payload = encodeOperations([{ session: this.#session, iv, source: part, destination: part }])
-    await openBuffers(this.#client).run({ buffers: [{ buffer }], payload })
+    await this.#device.buffers.run({ buffers: [{ buffer }], payload })
   }
 }

@@ -1,6 +1,6 @@
 import { createCipheriv, createDecipheriv } from 'node:crypto'
 import { DeviceCipher } from './cbc.js'
-import type { CryptoClient } from './device.js'
+import type { CryptoDevice } from './device.js'
 
 /** What one direction came to. */
 export interface Side {
@@ -49,26 +49,26 @@ export function countDifferences(one: Uint8Array, other: Uint8Array): number {
 
 /**
  * Encrypts a message that comes in parts, and decrypts it again, on the device and by node:crypto, each its own cipher text; no
- * more than a part is in memory. `onCipherText` gets the device's. What is open on the device after an error goes with `client`.
+ * more than a part is in memory. `onCipherText` gets the device's. What is open on the device after an error goes with the open.
  */
 export async function compare(
-  client: CryptoClient,
+  device: CryptoDevice,
   parts: AsyncIterable<Uint8Array>,
   { key, iv }: { readonly key: Uint8Array; readonly iv: Uint8Array },
   onCipherText: (text: Uint8Array) => Promise<void> | void = () => {},
 ): Promise<{ readonly encrypted: Side; readonly decrypted: Side }> {
   const name = `aes-${key.length * 8}-cbc`
-  const there = await DeviceCipher.open(client, { direction: 'encrypt', key, iv })
-  const back = await DeviceCipher.open(client, { direction: 'decrypt', key, iv })
+  const there = await DeviceCipher.open(device, { direction: 'encrypt', key, iv })
+  const back = await DeviceCipher.open(device, { direction: 'decrypt', key, iv })
   const nodeThere = createCipheriv(name, key, iv)
   const nodeBack = createDecipheriv(name, key, iv)
   const [encrypted, decrypted] = [new Pair(), new Pair()]
 
-  async function decrypt({ device, node }: Results): Promise<void> {
-    await onCipherText(device)
+  async function decrypt(text: Results): Promise<void> {
+    await onCipherText(text.device)
     await decrypted.both(
-      () => back.update(device),
-      () => nodeBack.update(node),
+      () => back.update(text.device),
+      () => nodeBack.update(text.node),
     )
   }
   for await (const part of parts) {

@@ -1,5 +1,5 @@
 import { Accel } from '@uaccel/accel'
-import { type DeviceClient, openAccel } from '@uaccel/client'
+import { type ClientBuffers, type DeviceClient, openAccel, openBuffers } from '@uaccel/client'
 import { type IommuKind, openVfio, parseBdf, type Transport } from '@uaccel/core'
 import driver from '@uaccel/driver-virtio-crypto'
 import { virtioCryptoModel } from '@uaccel/driver-virtio-crypto/model'
@@ -10,9 +10,10 @@ import { connectVfioUser } from '@uaccel/vfio-user'
 
 export type CryptoClient = DeviceClient<typeof virtioCryptoUapi>
 
-/** A device that was opened, until `close`. */
-export interface OpenDevice {
+/** An open of a device: its commands and its memory, until `close`. */
+export interface CryptoDevice {
   readonly client: CryptoClient
+  readonly buffers: ClientBuffers
   close(): Promise<void>
 }
 
@@ -30,16 +31,17 @@ export interface DeviceOptions {
  * Opens a crypto device. A node's driver is in another process, else it is in this one: the same words from then on. Errors:
  * `ERR_ACCEL_NO_DRIVER` for a device of another kind, `ERR_ACCEL_VERSION` for such a node, and those of the way to it.
  */
-export async function openCrypto({ device, iommu, folder }: DeviceOptions = {}): Promise<OpenDevice> {
+export async function openCrypto({ device, iommu, folder }: DeviceOptions = {}): Promise<CryptoDevice> {
   if (device !== undefined && !/[:/]/.test(device)) {
     const client = await openAccel(virtioCryptoUapi, device, folder === undefined ? {} : { folder })
-    return { client, close: () => client.close() }
+    return { client, buffers: openBuffers(client), close: () => client.close() }
   }
   const accel = new Accel()
   try {
     accel.register(driver)
     const { name } = await accel.add(await connect(device, iommu))
-    return { client: accel.open(virtioCryptoUapi, name), close: () => accel.close() }
+    const client = accel.open(virtioCryptoUapi, name)
+    return { client, buffers: openBuffers(client), close: () => accel.close() }
   } catch (error) {
     await accel.close()
     if (!isAccelError(error, 'ERR_ACCEL_NO_DRIVER')) throw error

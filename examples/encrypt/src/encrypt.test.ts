@@ -10,7 +10,7 @@ import fc from 'fast-check'
 import t, { type Test } from 'tap'
 import { DeviceCipher } from './cbc.js'
 import { compare, countDifferences } from './compare.js'
-import { type CryptoClient, openCrypto } from './device.js'
+import { type CryptoDevice, openCrypto } from './device.js'
 import { formatReport, summarise } from './report.js'
 
 // Programs are started, on machines that may be slow.
@@ -25,19 +25,19 @@ async function* inParts(message: Uint8Array, partBytes: number) {
   for (let at = 0; at < message.length; at += partBytes) yield message.subarray(at, at + partBytes)
 }
 
-async function modelClient(t: Test): Promise<CryptoClient> {
-  const { client, close } = await openCrypto()
-  t.teardown(close)
-  return client
+async function model(t: Test): Promise<CryptoDevice> {
+  const device = await openCrypto()
+  t.teardown(() => device.close())
+  return device
 }
 
 async function crypt(
-  client: CryptoClient,
+  device: CryptoDevice,
   direction: 'encrypt' | 'decrypt',
   parts: AsyncIterable<Uint8Array>,
   options: { readonly key: Uint8Array; readonly iv: Uint8Array; readonly operationBytes?: number },
 ): Promise<Buffer> {
-  const cipher = await DeviceCipher.open(client, { direction, ...options })
+  const cipher = await DeviceCipher.open(device, { direction, ...options })
   const results: Uint8Array[] = []
   for await (const part of parts) results.push(await cipher.update(part))
   results.push(await cipher.final())
@@ -86,7 +86,7 @@ function run(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Ende
 }
 
 t.test('messages of any length, in parts of any length, through operations of any length', async (t) => {
-  const client = await modelClient(t)
+  const device = await model(t)
   await fc.assert(
     fc.asyncProperty(
       fc.uint8Array({ maxLength: 700 }),
@@ -101,9 +101,9 @@ t.test('messages of any length, in parts of any length, through operations of an
         }
         const node = createCipheriv(`aes-${8 * keyBytes}-cbc`, options.key, options.iv)
         const wanted = Buffer.concat([node.update(message), node.final()])
-        const text = await crypt(client, 'encrypt', inParts(message, partBytes), options)
+        const text = await crypt(device, 'encrypt', inParts(message, partBytes), options)
         if (!wanted.equals(text)) throw new Error('encryption differs')
-        const back = await crypt(client, 'decrypt', inParts(text, partBytes), options)
+        const back = await crypt(device, 'decrypt', inParts(text, partBytes), options)
         if (!back.equals(message)) throw new Error('decryption differs')
       },
     ),
@@ -112,42 +112,41 @@ t.test('messages of any length, in parts of any length, through operations of an
 })
 
 t.test('what decryption refuses, and what the device does', async (t) => {
-  const client = await modelClient(t)
+  const device = await model(t)
   const options = { key, iv }
-  const text = await crypt(client, 'encrypt', inParts(Buffer.alloc(100, 1), 100), options)
+  const text = await crypt(device, 'encrypt', inParts(Buffer.alloc(100, 1), 100), options)
   for (const length of [0, 1, 15, 17, text.length - 1]) {
     await t.rejects(
-      crypt(client, 'decrypt', inParts(text.subarray(0, length), 64), options),
+      crypt(device, 'decrypt', inParts(text.subarray(0, length), 64), options),
       { code: 'ERR_ACCEL_OUT_OF_RANGE', message: /whole blocks of 16 bytes/ },
       `${length} bytes`,
     )
   }
   const notPadded = createCipheriv('aes-192-cbc', key, iv).setAutoPadding(false)
   const wrong = Buffer.concat([notPadded.update(Buffer.alloc(32, 0xee)), notPadded.final()])
-  await t.rejects(crypt(client, 'decrypt', inParts(wrong, 64), options), {
+  await t.rejects(crypt(device, 'decrypt', inParts(wrong, 64), options), {
     code: 'ERR_ACCEL_INVALID_ARGUMENT',
   })
   for (const length of [0, 15, 33]) {
-    const open = DeviceCipher.open(client, { direction: 'encrypt', key: new Uint8Array(length), iv })
+    const open = DeviceCipher.open(device, { direction: 'encrypt', key: new Uint8Array(length), iv })
     await t.rejects(open, { code: 'ERR_ACCEL_OUT_OF_RANGE' }, `a key of ${length} bytes`)
   }
-  const shortIv = crypt(client, 'encrypt', inParts(text, 64), { key, iv: new Uint8Array(12) })
+  const shortIv = crypt(device, 'encrypt', inParts(text, 64), { key, iv: new Uint8Array(12) })
   await t.rejects(shortIv, { code: 'ERR_ACCEL_OUT_OF_RANGE' }, 'a short initialization vector')
 })
 
 t.test('sessions and buffers are given back', async (t) => {
-  const client = await modelClient(t)
-  for (let i = 0; i < 100; i++) await compare(client, inParts(Buffer.alloc(i), 10), { key, iv })
-  t.equal((await client.common('attrShow', { path: 'sessions/inUse' })).value, '0')
+  const device = await model(t)
+  for (let i = 0; i < 100; i++) await compare(device, inParts(Buffer.alloc(i), 10), { key, iv })
+  t.equal((await device.client.common('attrShow', { path: 'sessions/inUse' })).value, '0')
 })
 
 t.test('a device that makes other cipher text is found out', async (t) => {
-  const client = await modelClient(t)
+  const device = await model(t)
   const otherKey = Buffer.alloc(24, 9)
-  const call: CryptoClient['call'] = (name, input, options) =>
-    client.call(name, name === 'createCipherSession' ? { ...input, key: otherKey } : input, options)
-  const common: CryptoClient['common'] = (...args) => client.common(...args)
-  const liar = { call, common } as CryptoClient
+  const call: CryptoDevice['client']['call'] = (name, input, options) =>
+    device.client.call(name, name === 'createCipherSession' ? { ...input, key: otherKey } : input, options)
+  const liar = { ...device, client: { call } as CryptoDevice['client'] }
   const { encrypted, decrypted } = await compare(liar, inParts(randomBytes(1000), 333), { key, iv })
   t.equal(encrypted.bytes, 1008)
   t.ok(encrypted.mismatches > 900, `${encrypted.mismatches} bytes differ`)

@@ -19,7 +19,7 @@ it again, and compares every byte with node:crypto's.
   --device DEVICE  PCI address of a device that is bound to vfio-pci
                    (0000:00:05.0), path of a vfio-user socket (./crypto.sock),
                    or name of a node (accel0); left out, a model in this process
-  --iommu KIND     for a PCI device: ${iommuKinds.join(' or ')}; left out, what the kernel has
+  --iommu KIND     ${iommuKinds.join(' or ')}, for a PCI device; left out, what there is
   --key HEX        ${oneOf(KEY_BYTES)} bytes in hexadecimal; left out, 32 random ones
   --iv HEX         initialization vector, ${BLOCK_BYTES} bytes; left out, random ones
   --output FILE    writes the encrypted message there; wants --key
@@ -89,20 +89,20 @@ function readHex(option: string, text: string, lengths: readonly number[]): Uint
 async function run({ file, device, iommu, key, iv, output, sizeBytes, json }: Options): Promise<void> {
   const message = file === undefined ? randomMessage(sizeBytes) : await fileMessage(file)
   const result = output === undefined ? undefined : await createFile(output)
-  const opened = await openCrypto({ device, iommu }).catch(async (error) => {
+  const crypto = await openCrypto({ device, iommu }).catch(async (error) => {
     await result?.discard()
     throw error
   })
   try {
-    const sides = await compare(opened.client, message.parts, { key, iv }, (text) => result?.write(text))
+    const sides = await compare(crypto, message.parts, { key, iv }, (text) => result?.write(text))
     await result?.keep()
-    const identity = await opened.client.query('identity')
+    const identity = await crypto.client.query('identity')
     const summary = summarise(identity!, message.name, { key, iv }, sides)
     process.stdout.write(json ? `${JSON.stringify(summary)}\n` : formatReport(summary))
     if (summary.mismatches > 0) process.exitCode = 1
   } finally {
     await result?.discard()
-    await opened.close()
+    await crypto.close()
   }
 }
 

@@ -1,4 +1,5 @@
 import type { ModelContext } from '@uaccel/model'
+import type { NvmeOptions } from './index.js'
 import { Failure, fromHost, toHost } from './transfer.js'
 
 const INVALID_OPCODE = 0x01
@@ -22,12 +23,13 @@ export class Medium {
   #reads = 0
   #writes = 0
 
-  constructor(context: ModelContext, namespaces: readonly Omit<Namespace, 'bytes'>[], mdts: number) {
+  constructor(context: ModelContext, namespaces: NonNullable<NvmeOptions['namespaces']>, mdts: number) {
     this.#context = context
     this.#mdts = mdts
-    this.#namespaces = namespaces.map((each) => ({
-      ...each,
-      bytes: new Uint8Array(each.blocks * each.blockBytes),
+    this.#namespaces = namespaces.map(({ blocks, blockBytes, bytes }) => ({
+      blocks,
+      blockBytes,
+      bytes: bytes ?? new Uint8Array(blocks * blockBytes),
     }))
   }
 
