@@ -10,7 +10,7 @@ import { formatEntry } from './report.js'
 import { largeTree, Memory, smallTree, temporaryFolder } from './tree.test.helper.js'
 import { verify } from './verify.js'
 
-t.setTimeout(300_000)
+t.setTimeout(600_000)
 
 const runs = Number(process.env.UACCEL_FUZZ_RUNS ?? 300)
 
@@ -47,7 +47,7 @@ t.test('file systems of all kinds hold what mke2fs put into them', async (t) => 
     ['ext2', ['-b', '4096', '-O', '^filetype'], 'ext2'],
     ['ext2', ['-r', '0', '-b', '2048'], 'ext2'],
   ] as const) {
-    const fs = await Ext4.open(new Memory(await makeImage(folder, type, options)))
+    const fs = await Ext4.open(new Memory(await makeImage(folder, { type, extra: options })))
     t.equal(fs.superblock.version, version)
     const { mismatches, ...counted } = await verify(fs, folder)
     t.same(mismatches, [], `${type} ${options.join(' ')}`)
@@ -97,7 +97,7 @@ t.test('paths and links', async (t) => {
 t.test('directories with an index, and blocks that were never written', async (t) => {
   const folder = temporaryFolder(t)
   largeTree(folder)
-  const made = await makeImage(folder, 'ext4', ['-b', '1024'])
+  const made = await makeImage(folder, { type: 'ext4', extra: ['-b', '1024'] })
   const indexed = change(t, made, 'e2fsck', '-fyD')
   t.notOk(Buffer.from(made).equals(indexed))
   const { mismatches } = await verify(await Ext4.open(new Memory(indexed)), folder)
@@ -200,7 +200,7 @@ for (const type of ['ext2', 'ext4'] as const) {
   t.test(`damaged images of ${type} end with an error, or other contents`, async (t) => {
     const folder = temporaryFolder(t)
     smallTree(folder)
-    const image = await makeImage(folder, type, ['-b', '1024', '-O', '^has_journal'])
+    const image = await makeImage(folder, { type, extra: ['-b', '1024', '-O', '^has_journal'] })
     // Where something is: a byte in the rest of the disk is of no file.
     const used = Array.from({ length: image.length / 1024 }, (_, block) => block * 1024).filter((at) =>
       image.subarray(at, at + 1024).some((byte) => byte !== 0),

@@ -53,18 +53,27 @@ export function requireFolder(path: string): void {
     throw accelError('ERR_ACCEL_INVALID_ARGUMENT', `${path} is a file, wanted a folder`)
 }
 
+export interface ImageOptions {
+  /** Default ext4. */
+  readonly type?: ImageType
+  /** Default: what the folder needs. */
+  readonly sizeBytes?: number
+  /** More arguments for mke2fs. */
+  readonly extra?: readonly string[]
+  /** The program, where it is another. */
+  readonly mke2fs?: string
+}
+
 /**
- * Makes a disk image with a file system that holds what is in a folder, by mke2fs of e2fsprogs, which needs no root for it. `options` are
- * more arguments for it. Errors: `ERR_ACCEL_NOT_FOUND` without it, `ERR_ACCEL_SYSTEM` with what it said.
+ * Makes a disk image with a file system that holds what is in a folder, by mke2fs of e2fsprogs, which needs no root for it. Errors:
+ * `ERR_ACCEL_NOT_FOUND` without it, `ERR_ACCEL_SYSTEM` with what it said.
  */
-export async function makeImage(
-  folder: string,
-  type: ImageType = 'ext4',
-  options: readonly string[] = [],
-): Promise<Uint8Array> {
+export async function makeImage(folder: string, options: ImageOptions = {}): Promise<Uint8Array> {
+  const { type = 'ext4', extra = [], mke2fs = 'mke2fs' } = options
   requireFolder(folder)
   const { bytes, entries } = measure(folder)
-  const sizeKiB = Math.ceil((1.1 * (bytes + ENTRY_BYTES * entries) + OVERHEAD_BYTES) / 1024)
+  const { sizeBytes = 1.1 * (bytes + ENTRY_BYTES * entries) + OVERHEAD_BYTES } = options
+  const sizeKiB = Math.ceil(sizeBytes / 1024)
   const work = mkdtempSync(join(tmpdir(), 'uaccel-block-'))
   const path = join(work, 'disk.img')
   // Names of programs for the administrator are not in every user's PATH.
@@ -72,8 +81,8 @@ export async function makeImage(
   const inodes = ['-N', String(entries + SPARE_INODES + Math.ceil(sizeKiB / 1024))]
   try {
     await promisify(execFile)(
-      'mke2fs',
-      ['-q', '-F', '-t', type, '-m', '0', ...inodes, ...options, '-d', folder, path, `${sizeKiB}k`],
+      mke2fs,
+      ['-q', '-F', '-t', type, '-m', '0', ...inodes, ...extra, '-d', folder, path, `${sizeKiB}k`],
       { env },
     )
     return readImage(path)

@@ -105,7 +105,11 @@ async function run(options: Options): Promise<void> {
   const { command, word, image, device, iommu, nsid, type } = options
   const folder = word ?? fileURLToPath(new URL('../../../docs', import.meta.url))
   const disk =
-    image !== undefined ? readImage(image) : device === undefined ? await makeImage(folder, type) : undefined
+    image !== undefined
+      ? readImage(image)
+      : device === undefined
+        ? await makeImage(folder, { type })
+        : undefined
   if (command === 'serve') return serve(word!, disk!)
   const nvme = await openNvme({ device, disk, iommu })
   try {

@@ -69,7 +69,7 @@ export function largeTree(folder: string): void {
   const islands = Array.from({ length: 800 }, (_, i) => i * 8192)
   writeSparse(join(folder, 'islands'), 800 * 8192, islands, noise(1024, 5))
   // Behind the first table of tables of tables of a file system with blocks of 1 KiB.
-  writeSparse(join(folder, 'far'), 80 << 20, [0, 20_000_768, 75_000_832], noise(10_000, 6))
+  writeSparse(join(folder, 'far'), 67 << 20, [0, 20_000_768, 69_000_192], noise(10_000, 6))
   mkdirSync(join(folder, 'many'))
   for (let i = 0; i < 500; i++) writeFileSync(join(folder, 'many', `${'name'.repeat(i % 50)}${i}`), `${i}`)
   mkdirSync(join(folder, 'strange'))
