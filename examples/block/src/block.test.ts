@@ -140,7 +140,7 @@ t.test('the report fits a terminal', async (t) => {
   const summary: Summary = {
     ...{ device: 'QEMU NVMe Ctrl (accel0)', transport: 'vfio, iommufd', namespace: 1, fileSystem: 'ext4' },
     ...{ blockBytes: 4096, files: 123_456, directories: 12_345, links: 1_234, bytes: 12_345_678_901 },
-    ...{ MBps: 1234.5, reads: 123_456, mostReadsAtOnce: 16 },
+    ...{ megabytesPerSecond: 1234.5, reads: 123_456, mostReadsAtOnce: 16 },
     mismatches: Array.from({ length: 12 }, (_, i) => `/${i}\x1b[2J: differs`),
   }
   const lines = formatReport(summary).split('\n')

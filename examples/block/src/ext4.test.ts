@@ -7,11 +7,12 @@ import t, { type Test } from 'tap'
 import { Ext4 } from './ext4.js'
 import { makeImage, readImage } from './image.js'
 import { formatEntry } from './report.js'
-import { largeTree, Memory, smallTree, temporaryFolder } from './tree.test.helper.js'
+import { largeTree, Memory, noise, smallTree, temporaryFolder, writeSparse } from './tree.test.helper.js'
 import { verify } from './verify.js'
 
 t.setTimeout(600_000)
 
+const invalid = 'ERR_ACCEL_INVALID_ARGUMENT'
 const runs = Number(process.env.UACCEL_FUZZ_RUNS ?? 300)
 
 async function contents(fs: Ext4, path: string): Promise<Buffer> {
@@ -21,7 +22,7 @@ async function contents(fs: Ext4, path: string): Promise<Buffer> {
 }
 
 /** Runs a program of e2fsprogs on an image. */
-function change(t: Test, image: Uint8Array, program: string, ...args: readonly string[]): Uint8Array {
+function e2fs(t: Test, image: Uint8Array, program: string, ...args: readonly string[]): Uint8Array {
   const path = join(temporaryFolder(t), 'disk.img')
   writeFileSync(path, image)
   const env = { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/sbin` }
@@ -47,12 +48,21 @@ t.test('file systems of all kinds hold what mke2fs put into them', async (t) => 
     ['ext2', ['-b', '4096', '-O', '^filetype'], 'ext2'],
     ['ext2', ['-r', '0', '-b', '2048'], 'ext2'],
   ] as const) {
-    const fs = await Ext4.open(new Memory(await makeImage(folder, { type, extra: options })))
+    const fs = await Ext4.open(
+      new Memory(await makeImage(folder, { type, extra: options, sizeBytes: 48 << 20 })),
+    )
     t.equal(fs.superblock.version, version)
     const { mismatches, ...counted } = await verify(fs, folder)
     t.same(mismatches, [], `${type} ${options.join(' ')}`)
-    t.match(counted, { files: 516, directories: 6, links: 6 })
+    t.match(counted, { files: 315, directories: 6, links: 6 })
   }
+})
+
+t.test('a file of ext2 with tables of tables of tables', async (t) => {
+  const folder = temporaryFolder(t)
+  writeSparse(join(folder, 'far'), 67 << 20, [0, 20_000_768, 69_000_192], noise(10_000, 6))
+  const fs = await Ext4.open(new Memory(await makeImage(folder, { type: 'ext2', extra: ['-b', '1024'] })))
+  t.same((await verify(fs, folder)).mismatches, [])
 })
 
 t.test('paths and links', async (t) => {
@@ -98,12 +108,12 @@ t.test('directories with an index, and blocks that were never written', async (t
   const folder = temporaryFolder(t)
   largeTree(folder)
   const made = await makeImage(folder, { type: 'ext4', extra: ['-b', '1024'] })
-  const indexed = change(t, made, 'e2fsck', '-fyD')
+  const indexed = e2fs(t, made, 'e2fsck', '-fyD')
   t.notOk(Buffer.from(made).equals(indexed))
   const { mismatches } = await verify(await Ext4.open(new Memory(indexed)), folder)
   t.same(mismatches, [])
-  const reserved = change(t, made, 'debugfs', '-w', '-R', 'fallocate /block 4 9')
-  const grown = change(t, reserved, 'debugfs', '-w', '-R', 'sif /block size 10240')
+  const reserved = e2fs(t, made, 'debugfs', '-w', '-R', 'fallocate /block 4 9')
+  const grown = e2fs(t, reserved, 'debugfs', '-w', '-R', 'sif /block size 10240')
   const block = await contents(await Ext4.open(new Memory(grown)), 'block')
   t.ok(block.subarray(0, 4096).equals(readFileSync(join(folder, 'block'))))
   t.ok(block.subarray(4096).equals(Buffer.alloc(6144)), 'they read as zeroes')
@@ -141,7 +151,6 @@ t.test('superblocks that are refused', async (t) => {
   const folder = temporaryFolder(t)
   smallTree(folder)
   const image = await makeImage(folder)
-  const invalid = 'ERR_ACCEL_INVALID_ARGUMENT'
   const unsupported = 'ERR_ACCEL_UNSUPPORTED'
   for (const [at, value, code, said] of [
     [0x38, 0, invalid, /no ext2, ext3 or ext4 file system/],
@@ -173,6 +182,45 @@ t.test('superblocks that are refused', async (t) => {
   }
   const half = Ext4.open(new Memory(image.subarray(0, image.length / 2)))
   await t.rejects(half, { code: invalid, message: /and the disk/ })
+})
+
+t.test('damage of each kind', async (t) => {
+  const folder = temporaryFolder(t)
+  smallTree(folder)
+  const made = { ext2: await makeImage(folder, { type: 'ext2' }), ext4: await makeImage(folder) }
+  const read = async (fs: Ext4, path: string) => {
+    for await (const _ of fs.read(await fs.lookup(path))) break
+  }
+  const list = async (fs: Ext4, path: string) => {
+    await fs.entries(await fs.lookup(path))
+  }
+  for (const [type, change, work, code, said] of [
+    ['ext4', '/noise block[0] 0', read, invalid, /the tree of extents of inode/],
+    ['ext4', '/noise block[0] 0x0005f30a', read, invalid, /the tree of extents/], // five extents where four have room
+    ['ext4', '/noise block[1] 0x00000005', read, invalid, /the tree of extents/], // room for five
+    ['ext4', '/noise block[1] 0x00060004', read, invalid, /the tree of extents/], // six levels
+    ['ext4', '/noise block[1] 0x00010004', read, invalid, /1 blocks from \d+ on/], // an extent for an index
+    ['ext4', '/noise block[5] 0x7fffffff', read, invalid, /blocks from 2147483647 on/],
+    ['ext4', '/noise block[5] 0', read, invalid, /blocks from 0 on/],
+    ['ext2', '/noise block[0] 0xfffffff0', read, invalid, /blocks from 4294967280 on/],
+    ['ext2', '/noise block[IND] 0xfffffff0', read, invalid, /1 blocks from 4294967280 on/],
+    ['ext4', '/a size 1000', list, invalid, /directory \d+ has 1000 bytes/],
+    ['ext4', '/a size 0x40000000', list, invalid, /directory \d+ has 1073741824 bytes/],
+    ['ext4', '/a size 2048', list, invalid, /an entry of directory/], // a hole
+    ['ext4', '/a mode 0', list, invalid, /is in use, and is none/],
+    ['ext4', '/a links_count 0', list, invalid, /is in use, and is none/],
+    ['ext4', '/long size 5000', read, invalid, /the target of link \d+ has 5000 bytes/],
+    ['ext4', '/text flags 0x800', read, 'ERR_ACCEL_UNSUPPORTED', /has encrypted data/],
+    ['ext4', '/text flags 0x10000000', read, 'ERR_ACCEL_UNSUPPORTED', /has inline data/],
+  ] as const) {
+    const fs = await Ext4.open(new Memory(e2fs(t, made[type], 'debugfs', '-w', '-R', `sif ${change}`), 1000))
+    await t.rejects(work(fs, change.split(' ')[0]), { code, message: said }, `${type}: ${change}`)
+  }
+  const endless = e2fs(t, made.ext4, 'debugfs', '-w', '-R', 'sif /sparse size 0x1000000000000')
+  const fs = await Ext4.open(new Memory(endless))
+  t.equal((await fs.lookup('sparse')).sizeBytes, 2 ** 48)
+  const { mismatches } = await verify(fs, folder)
+  t.match(mismatches, [/^\/sparse: has 281474976710656 bytes in the file system, and 300000 in the folder$/])
 })
 
 /** Reads what an image has, however it is. Answers whether all of it could be read; else there was an error of an image. */

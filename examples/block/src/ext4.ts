@@ -29,6 +29,8 @@ const MAX_EXTENT_DEPTH = 5
 const MAX_WRITTEN_BLOCKS = 32_768
 /** Block numbers of an inode without extents: 12 direct ones, then one each to a table of numbers, of tables, of tables of tables. */
 const DIRECT = 12
+/** Blocks of a file have numbers of 32 bits. */
+const MAX_FILE_BLOCKS = 2 ** 32
 
 /** Blocks of a file in a row: from `first` on, or nowhere, which reads as zeroes. */
 interface Run {
@@ -165,6 +167,7 @@ export class Ext4 {
 
   /** Goes down the tree of extents to block `logical` of a file. Answers at least one block. */
   async #extentRun(inode: Inode, logical: number, most: number): Promise<Run> {
+    if (logical >= MAX_FILE_BLOCKS) throw damaged(`inode ${inode.number} is larger than its map`)
     let node = inode.map
     let depth = MAX_EXTENT_DEPTH + 1
     let end = logical + most // where the next extent begins, of all nodes on the way

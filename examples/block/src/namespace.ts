@@ -22,7 +22,7 @@ export interface NamespaceOptions {
 /** What is read at once: a multiple of every block size that the driver takes. */
 const LINE_BYTES = 64 * 1024
 
-/** A namespace of an NVMe controller as bytes, behind a cache of the lines that were used last. */
+/** A namespace of an NVMe controller as bytes, behind a cache of the lines that were used last. Its memory goes with the open. */
 export class NamespaceReader implements ByteSource {
   readonly nsid: number
   readonly sizeBytes: number

@@ -19,7 +19,7 @@ export interface Summary {
   readonly links: number
   readonly bytes: number
   /** Megabytes (10^6) a second, read and hashed. */
-  readonly MBps: number
+  readonly megabytesPerSecond: number
   /** Of the device, by the driver's jobs. */
   readonly reads: number
   readonly mostReadsAtOnce: number
@@ -48,7 +48,7 @@ export function summarise(
     fileSystem: superblock.version,
     blockBytes: superblock.blockBytes,
     ...{ files, directories, links, bytes },
-    MBps: Number((bytes / 1e6 / Math.max(seconds, 1e-9)).toFixed(1)),
+    megabytesPerSecond: Number((bytes / 1e6 / Math.max(seconds, 1e-9)).toFixed(1)),
     reads,
     mostReadsAtOnce: mostAtOnce,
     mismatches,
@@ -66,7 +66,7 @@ export function formatReport(summary: Summary): string {
   const [files, bytes, reads, count] = [summary.files, summary.bytes, summary.reads, mismatches.length].map(
     (value) => value.toLocaleString('en'),
   )
-  table.push([files, bytes, summary.MBps.toFixed(1), reads, summary.mostReadsAtOnce, count])
+  table.push([files, bytes, summary.megabytesPerSecond.toFixed(1), reads, summary.mostReadsAtOnce, count])
   const more = mismatches.length > SHOWN ? [`and ${mismatches.length - SHOWN} more`] : []
   return [
     `device       ${device}`,

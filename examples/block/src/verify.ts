@@ -1,5 +1,5 @@
 import { createHash, type Hash } from 'node:crypto'
-import { createReadStream, type Dirent, readdirSync, readlinkSync, statSync } from 'node:fs'
+import { createReadStream, type Dirent, openSync, readdirSync, readlinkSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { isAccelError } from '@uaccel/uapi'
 import type { Ext4 } from './ext4.js'
@@ -91,7 +91,7 @@ export async function verify(fs: Ext4, folder: string): Promise<Verification> {
   const start = performance.now()
   const hashes = await atOnce(files, ({ path, inode }) => attempt(path, () => hash(fs.read(inode))))
   const seconds = (performance.now() - start) / 1000
-  const hostHashes = await atOnce(files, ({ hostPath }) => hash(createReadStream(hostPath)))
+  const hostHashes = await atOnce(files, ({ hostPath }) => hash(hostStream(hostPath)))
   let bytes = 0
   for (const [i, { path, inode }] of files.entries()) {
     if (hashes[i] === undefined) continue
@@ -120,6 +120,8 @@ async function hash(parts: AsyncIterable<Uint8Array>): Promise<string> {
   for await (const part of parts) digest.update(part)
   return digest.digest('hex')
 }
+
+const hostStream = (path: string) => createReadStream(path, { fd: hostFile(path, () => openSync(path, 'r')) })
 
 function typeOf(entry: Dirent): FileType {
   if (entry.isFile()) return 'file'

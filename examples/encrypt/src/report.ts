@@ -5,8 +5,8 @@ import type { Side } from './compare.js'
 interface SideSummary {
   readonly bytes: number
   /** Megabytes (10^6) a second. */
-  readonly deviceMBps: number
-  readonly nodeMBps: number
+  readonly deviceMegabytesPerSecond: number
+  readonly nodeMegabytesPerSecond: number
   readonly mismatches: number
 }
 
@@ -53,7 +53,12 @@ export function summarise(
 
 function summariseSide({ bytes, deviceSeconds, nodeSeconds, mismatches }: Side): SideSummary {
   const rate = (seconds: number) => Number((bytes / 1e6 / Math.max(seconds, 1e-9)).toFixed(1))
-  return { bytes, deviceMBps: rate(deviceSeconds), nodeMBps: rate(nodeSeconds), mismatches }
+  return {
+    bytes,
+    deviceMegabytesPerSecond: rate(deviceSeconds),
+    nodeMegabytesPerSecond: rate(nodeSeconds),
+    mismatches,
+  }
 }
 
 /** The summary for people, at most 80 columns wide. */
@@ -66,8 +71,14 @@ export function formatReport(summary: Summary): string {
     style: { head: [], border: [] },
   })
   for (const side of ['encrypted', 'decrypted'] as const) {
-    const { bytes, deviceMBps, nodeMBps, mismatches } = summary[side]
-    table.push([side, bytes.toLocaleString('en'), deviceMBps.toFixed(1), nodeMBps.toFixed(1), mismatches])
+    const { bytes, deviceMegabytesPerSecond, nodeMegabytesPerSecond, mismatches } = summary[side]
+    table.push([
+      side,
+      bytes.toLocaleString('en'),
+      deviceMegabytesPerSecond.toFixed(1),
+      nodeMegabytesPerSecond.toFixed(1),
+      mismatches,
+    ])
   }
   const { device, transport, message, cipher, iv } = summary
   return `device     ${device}\ntransport  ${transport}\nmessage    ${message}\ncipher     ${cipher}, IV ${iv}\n\n${table}\n`
