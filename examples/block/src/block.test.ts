@@ -1,9 +1,10 @@
-import { execFile, execFileSync, fork, spawn } from 'node:child_process'
+import { execFile, fork, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import { Accel } from '@uaccel/accel'
 import { openAccel, openBuffers } from '@uaccel/client'
 import driver from '@uaccel/driver-nvme'
@@ -158,17 +159,25 @@ t.test('the program, on its model', async (t) => {
   mkdirSync(files)
   smallTree(files)
   writeFileSync(image, await makeImage(files, { type: 'ext2' }))
-  const made = await run(['verify', files, '--json'])
+  const [made, given, listed, inner, one, ...helps] = await Promise.all(
+    [
+      ['verify', files, '--json'],
+      ['--image', image, 'verify', files],
+      ['--image', image, 'ls'],
+      ['--image', image, 'ls', 'short/c'],
+      ['--image', image, 'ls', 'text'],
+      ['--help'],
+      ['-h'],
+    ].map((args) => run(args)),
+  )
   t.equal(made.stderr, '')
   t.equal(made.stdout.indexOf('\n'), made.stdout.length - 1, 'one line')
   t.match(JSON.parse(made.stdout), {
     ...{ device: 'uaccel NVMe model, emulated (accel0)', transport: 'loopback', fileSystem: 'ext4' },
     ...{ files: 5, directories: 4, links: 2, mismatches: [] },
   })
-  const given = await run(['--image', image, 'verify', files])
   t.equal(given.code, 0)
   t.match(given.stdout, /file system {2}ext2 on namespace 1/)
-  const listed = await run(['--image', image, 'ls'])
   t.same(
     listed.stdout.split('\n').map((line) => line.slice(25)),
     [
@@ -183,15 +192,15 @@ t.test('the program, on its model', async (t) => {
       '',
     ],
   )
-  t.match((await run(['--image', image, 'ls', 'short/c'])).stdout, /^-rw.* 5 {2}deep\n$/)
-  t.match((await run(['--image', image, 'ls', 'text'])).stdout, /^-rw.* 9 {2}text\n$/)
-  for (const name of ['noise', 'sparse', 'empty'])
-    t.ok(
-      execFileSync(process.execPath, [main, '--image', image, 'cat', name]).equals(
-        readFileSync(join(files, name)),
-      ),
-    )
-  for (const help of ['--help', '-h']) t.match((await run([help])).stdout, /^Usage/)
+  t.match(inner.stdout, /^-rw.* 5 {2}deep\n$/)
+  t.match(one.stdout, /^-rw.* 9 {2}text\n$/)
+  for (const help of helps) t.match(help.stdout, /^Usage/)
+  const names = ['noise', 'sparse', 'empty']
+  const cat = (name: string) =>
+    promisify(execFile)(process.execPath, [main, '--image', image, 'cat', name], { encoding: 'buffer' })
+  const written = await Promise.all(names.map(cat))
+  for (const [i, name] of names.entries())
+    t.ok(written[i].stdout.equals(readFileSync(join(files, name))), `${name}, byte for byte`)
 
   writeFileSync(join(files, 'text'), 'another!\n')
   const differing = await run(['--image', image, 'verify', files])
@@ -238,6 +247,11 @@ t.test('what is wrong is said in a sentence, with an exit code', async (t) => {
     [['ls', '--image', folder], 1, /^ERR_ACCEL_INVALID_ARGUMENT: .* is a folder, wanted a file\n$/],
     [['ls', '--image', join(folder, 'none')], 1, /^ERR_ACCEL_NOT_FOUND: /],
     [['ls', '--image', image, 'none'], 1, /^ERR_ACCEL_NOT_FOUND: There is no none in the file system/],
+    [
+      ['cat', '--image', image, 'no\x1b[2Jne'],
+      1,
+      /^ERR_ACCEL_NOT_FOUND: There is no no\?\[2Jne in the file system/,
+    ],
     [['cat', '--image', image, 'a'], 1, /^ERR_ACCEL_INVALID_ARGUMENT: a is a directory, wanted a file\n$/],
     [['ls', '--image', image, '--namespace', '9'], 1, /^ERR_ACCEL_NOT_FOUND: Wanted namespace 9/],
     [['ls', '--device', join(folder, 'no.sock')], 1, /^ERR_ACCEL_NOT_FOUND: .*no\.sock/],

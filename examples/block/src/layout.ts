@@ -45,7 +45,6 @@ const HAS_JOURNAL = 0x4
 /** What of a superblock a reader needs. */
 export interface Superblock {
   readonly version: 'ext2' | 'ext3' | 'ext4'
-  readonly label: string
   readonly blockBytes: number
   readonly blocks: number
   readonly firstBlock: number
@@ -87,7 +86,6 @@ export function decodeSuperblock(bytes: Uint8Array, sizeBytes: number): Superblo
   const blockBytes = 1024 << u32(0x18)
   const superblock: Superblock = {
     version: extents ? 'ext4' : (u32(0x5c) & HAS_JOURNAL) !== 0 ? 'ext3' : 'ext2',
-    label: Buffer.from(bytes.subarray(0x78, 0x88)).toString().replace(/\0.*$/s, ''),
     blockBytes,
     blocks: u32(0x4) + (wide ? u32(0x150) * 2 ** 32 : 0),
     firstBlock: u32(0x14),

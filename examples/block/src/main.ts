@@ -12,7 +12,7 @@ import { type NvmeDevice, openNvme, withDisk } from './device.js'
 import { Ext4 } from './ext4.js'
 import { type ImageType, imageTypes, makeImage, readImage } from './image.js'
 import { NamespaceReader } from './namespace.js'
-import { formatEntry, formatReport, summarise } from './report.js'
+import { formatEntry, formatReport, printable, summarise } from './report.js'
 import { verify } from './verify.js'
 
 const usage = `Usage: node examples/block/dist/main.js [OPTIONS] [COMMAND]
@@ -183,9 +183,8 @@ else if (options) {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EPIPE') {
       // What was wanted, found and to be done is in the message; the trace of a bug in it helps too.
-      process.stderr.write(
-        `${isAccelError(error) ? `${error.code}: ${error.message}` : (error as Error).stack}\n`,
-      )
+      const text = isAccelError(error) ? `${error.code}: ${error.message}` : `${(error as Error).stack}`
+      process.stderr.write(`${text.split('\n').map(printable).join('\n')}\n`)
       process.exitCode = 1
     }
   }
