@@ -67,5 +67,5 @@ export function withDisk(bytes: Uint8Array = new Uint8Array()): NvmeOptions {
   const blocks = Math.max(1, Math.ceil(bytes.length / BLOCK_BYTES))
   const disk = bytes.length === blocks * BLOCK_BYTES ? bytes : new Uint8Array(blocks * BLOCK_BYTES)
   if (disk !== bytes) disk.set(bytes)
-  return { namespaces: [{ blocks, blockBytes: BLOCK_BYTES, bytes: disk }] }
+  return { namespaces: [{ blocks, blockBytes: BLOCK_BYTES, contents: disk }] }
 }

@@ -6,11 +6,11 @@ export { type FaultFilter, NvmeFaults } from './faults.js'
 
 /** What the model is like. */
 export interface NvmeOptions {
-  /** Namespaces from number 1 on, empty where there are no `bytes`, which are used as they are. Default: one of 16,384 blocks of 512 bytes. */
+  /** Namespaces from number 1 on; one without `contents`, which is used as it is, is blank. Default: one of 16,384 blocks of 512 bytes. */
   readonly namespaces?: readonly {
     readonly blocks: number
     readonly blockBytes: number
-    readonly bytes?: Uint8Array
+    readonly contents?: Uint8Array
   }[]
   /** I/O queue pairs that it grants. Default 4, at most 16. */
   readonly queues?: number

@@ -1,5 +1,4 @@
 import type { ModelContext } from '@uaccel/model'
-import type { NvmeOptions } from './index.js'
 import { Failure, fromHost, toHost } from './transfer.js'
 
 const INVALID_OPCODE = 0x01
@@ -12,6 +11,7 @@ const EVERY_NAMESPACE = 0xffff_ffff
 interface Namespace {
   readonly blocks: number
   readonly blockBytes: number
+  readonly contents?: Uint8Array
   readonly bytes: Uint8Array
 }
 
@@ -23,13 +23,12 @@ export class Medium {
   #reads = 0
   #writes = 0
 
-  constructor(context: ModelContext, namespaces: NonNullable<NvmeOptions['namespaces']>, mdts: number) {
+  constructor(context: ModelContext, namespaces: readonly Omit<Namespace, 'bytes'>[], mdts: number) {
     this.#context = context
     this.#mdts = mdts
-    this.#namespaces = namespaces.map(({ blocks, blockBytes, bytes }) => ({
-      blocks,
-      blockBytes,
-      bytes: bytes ?? new Uint8Array(blocks * blockBytes),
+    this.#namespaces = namespaces.map((each) => ({
+      ...each,
+      bytes: each.contents ?? new Uint8Array(each.blocks * each.blockBytes),
     }))
   }
 
