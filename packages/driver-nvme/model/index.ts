@@ -7,8 +7,12 @@ export { type FaultFilter, NvmeFaults } from './faults.js'
 
 /** What the model is like. */
 export interface NvmeOptions {
-  /** Namespaces from number 1 on. Default: one of 16,384 blocks of 512 bytes. */
-  readonly namespaces?: readonly { readonly blocks: number; readonly blockBytes: number }[]
+  /** Namespaces from number 1 on; one without `contents`, which is used as it is, is blank. Default: one of 16,384 blocks of 512 bytes. */
+  readonly namespaces?: readonly {
+    readonly blocks: number
+    readonly blockBytes: number
+    readonly contents?: Uint8Array
+  }[]
   /** I/O queue pairs that it grants. Default 4, at most 16. */
   readonly queues?: number
   /** Entries of the largest queue. Default 256. */

@@ -12,6 +12,7 @@ const EVERY_NAMESPACE = 0xffff_ffff
 interface Namespace {
   readonly blocks: number
   readonly blockBytes: number
+  readonly contents?: Uint8Array
   readonly bytes: Uint8Array
 }
 
@@ -45,7 +46,7 @@ export class Medium {
     this.#offersShadow = offersShadow
     this.#namespaces = namespaces.map((each) => ({
       ...each,
-      bytes: new Uint8Array(each.blocks * each.blockBytes),
+      bytes: each.contents ?? new Uint8Array(each.blocks * each.blockBytes),
     }))
   }
 

@@ -74,6 +74,25 @@ t.test('a vfio-user server is a device, and any device may have a name', async (
   t.match(own, { name: 'vfio-user-pci', socketPath: '/y' }, 'spelt out')
 })
 
+t.test('a disk image is the disk of a controller', async (t) => {
+  t.strictSame(placeDevices(['nvme:a,b=c.img', 'disk=nvme:/d']), [
+    {
+      name: 'nvme',
+      bdf: '0000:00:05.0',
+      id: 'device0',
+      argument: 'nvme,serial=uaccel,drive=DRIVE,id=device0,addr=0x5',
+      diskPath: resolve('a,b=c.img'),
+    },
+    {
+      name: 'disk',
+      bdf: '0000:00:06.0',
+      id: 'device1',
+      argument: 'nvme,serial=uaccel,drive=DRIVE,id=device1,addr=0x6',
+      diskPath: '/d',
+    },
+  ])
+})
+
 t.test('an unknown name is refused with the known ones', async (t) => {
   for (const name of ['gpu', 'toString', '']) {
     t.throws(() => placeDevices([name]), {

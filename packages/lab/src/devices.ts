@@ -31,6 +31,8 @@ export interface PlacedDevice {
   /** A vfio-user server is the device: QEMU reaches it by this socket. */
   socketPath?: string
   diskBytes?: number
+  /** File that is the device's disk, which the guest cannot change. */
+  diskPath?: string
 }
 
 /** Slots of the root bus below are the lab's own; 31 is the chipset. */
@@ -40,13 +42,15 @@ const lastSlot = 30
 /** A device as a user writes it: `[NAME=][port/]DEVICE`. In a -device string a comma comes before the first `=`. */
 const notation = /^(?:([A-Za-z][\w-]*)=)?(port\/)?(.*)$/s
 const socketPrefix = 'vfio-user:'
+const diskPrefix = 'nvme:'
 
 /**
  * Gives each device a slot of the guest's root bus, in order, so that the guest knows it by its address. One behind
  * a root port is the only device of a bus; firmware numbers these in the order of their ports' slots.
  * @param devices `[NAME=][port/]DEVICE` each: NAME for `UACCEL_LAB_DEVICES`; `port/` where it is to stand behind a PCI
  * Express root port, from which it can be unplugged; DEVICE the name of a preset, a -device string of QEMU (it is JSON
- * or holds a comma; without `bus` and `addr`), or `vfio-user:SOCKET` for the device that a vfio-user server is
+ * or holds a comma; without `bus` and `addr`), `nvme:FILE` for a controller whose disk is that image, read-only, or
+ * `vfio-user:SOCKET` for the device that a vfio-user server is
  * @throws ERR_ACCEL_NOT_FOUND for a name that is no preset, ERR_ACCEL_INVALID_ARGUMENT for a bad -device string,
  * ERR_ACCEL_OUT_OF_RANGE for more devices than slots
  */
@@ -91,6 +95,10 @@ function addressed(text: string, place: Place): Omit<PlacedDevice, 'bdf' | 'port
   if (text.startsWith(socketPrefix)) {
     const path = resolve(text.slice(socketPrefix.length))
     return { ...json({ driver: 'vfio-user-pci', socket: { type: 'unix', path } }, place), name: 'vfio-user' }
+  }
+  if (text.startsWith(diskPrefix)) {
+    const { diskBytes: _, ...nvme } = addressed('nvme', place)
+    return { ...nvme, diskPath: resolve(text.slice(diskPrefix.length)) }
   }
   if (!/^\{|,/.test(text)) {
     const preset = Object.hasOwn(devicePresets, text) ? devicePresets[text]! : undefined

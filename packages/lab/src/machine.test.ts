@@ -1,4 +1,5 @@
-import { closeSync, fstatSync, readFileSync } from 'node:fs'
+import { closeSync, fstatSync, readFileSync, writeSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { placeDevices } from './devices.js'
 import { channels, firstChannel, Machine, type MachineOptions } from './machine.js'
@@ -67,4 +68,17 @@ t.test('a disk of its own is a file without name', async (t) => {
   ])
   t.match(values(made, '-device').at(-1), /drive=device1-disk/)
   t.match(fstatSync(made.files[2]!), { size: 64 << 20, nlink: 0 })
+})
+
+t.test('a disk image is a disk that the guest cannot change', async (t) => {
+  const made = machine(t, {}, [`disk=port/nvme:${fileURLToPath(import.meta.url)}`])
+  const fd = firstChannel + channels.length + 1
+  t.strictSame(values(made, '-drive'), [
+    `if=none,id=device0-disk,format=raw,readonly=on,file=/proc/self/fd/${fd}`,
+  ])
+  t.equal(
+    values(made, '-device').at(-1),
+    'nvme,serial=uaccel,drive=device0-disk,id=device0,bus=port0,addr=0x0',
+  )
+  t.throws(() => writeSync(made.files[1]!, 'x'), { code: 'EBADF' })
 })

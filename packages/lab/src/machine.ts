@@ -105,15 +105,16 @@ export class Machine {
     return `/proc/self/fd/${firstChannel + channels.length + this.files.length - 1}`
   }
 
-  #deviceArguments({ id, argument, portArgument, diskBytes }: PlacedDevice): string[] {
+  #deviceArguments({ id, argument, portArgument, diskBytes, diskPath }: PlacedDevice): string[] {
     const port = portArgument === undefined ? [] : ['-device', portArgument]
-    if (diskBytes === undefined) return [...port, '-device', argument]
-    const disk = unnamedFile()
-    ftruncateSync(disk, diskBytes)
+    if (diskBytes === undefined && diskPath === undefined) return [...port, '-device', argument]
+    const disk = diskPath === undefined ? unnamedFile() : openSync(diskPath, constants.O_RDONLY)
+    if (diskBytes !== undefined) ftruncateSync(disk, diskBytes)
     const drive = `${id}-disk`
+    const readOnly = diskPath === undefined ? '' : ',readonly=on'
     return [
       ...port,
-      ...['-drive', `if=none,id=${drive},format=raw,file=${this.#pass(disk)}`],
+      ...['-drive', `if=none,id=${drive},format=raw${readOnly},file=${this.#pass(disk)}`],
       ...['-device', argument.replace('drive=DRIVE', `drive=${drive}`)],
     ]
   }

@@ -304,6 +304,10 @@ t.test('bad arguments', async (t) => {
     code: 'ERR_ACCEL_NOT_FOUND',
     message: /edu/,
   })
+  await t.rejects(runInLab({ command: ['true'], devices: [`nvme:${join(folder, 'none')}`] }), {
+    code: 'ERR_ACCEL_NOT_FOUND',
+    message: /the disk image .*none is not there/,
+  })
   await t.rejects(runInLab({ command: ['true'], hugepages: 500 }), {
     code: 'ERR_ACCEL_OUT_OF_RANGE',
     message: /1000 MiB.*1024 MiB/,

@@ -9,6 +9,7 @@ import type { Duplex, Readable, Writable } from 'node:stream'
 import { AccelError } from '@uaccel/uapi'
 import { eachLine, ended, killGroup, spawnTied } from './child.js'
 import { formatDevices, type PlacedDevice, placeDevices } from './devices.js'
+import { readable } from './files.js'
 import { buildInitramfs } from './initramfs.js'
 import {
   type Channel,
@@ -30,7 +31,7 @@ export interface LabOptions extends MachineOptions {
   /** Its environment. This process's own by default. HOME, TMPDIR and UACCEL_LAB* are the guest's. */
   env?: Readonly<Record<string, string | undefined>>
   /**
-   * Devices, `[NAME=][port/]DEVICE` each: a preset, a -device string of QEMU, or `vfio-user:SOCKET`; see
+   * Devices, `[NAME=][port/]DEVICE` each: a preset, a -device string of QEMU, `nvme:FILE`, or `vfio-user:SOCKET`; see
    * {@link placeDevices}.
    */
   devices?: readonly string[]
@@ -96,6 +97,13 @@ export async function runInLab(options: LabOptions): Promise<LabResult> {
   const devices = placeDevices(options.devices ?? [])
   const { hugepages = 0, memoryMiB = defaultMemoryMiB, iommu = true, bind = iommu } = options
   checkHugepages(hugepages, memoryMiB)
+  for (const { diskPath } of devices) {
+    if (diskPath !== undefined && !(await readable(diskPath)))
+      throw new AccelError(
+        'ERR_ACCEL_NOT_FOUND',
+        `the disk image ${diskPath} is not there, or cannot be read`,
+      )
+  }
   const vfioUser = devices.some(({ socketPath }) => socketPath !== undefined)
   const tools = await prepareLab({ onProgress, signal, kernel: options.kernel, vfioUser })
   const cwd = resolve(options.cwd ?? '.')

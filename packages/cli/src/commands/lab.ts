@@ -22,6 +22,7 @@ const help = `
 DEVICE is one of
   ${Object.keys(devicePresets).join(', ').padEnd(23)} a device of QEMU's
   NAME,OPTION=VALUE...    a -device string of QEMU, without bus and addr
+  nvme:FILE               an NVMe controller whose disk is that image, read-only
   vfio-user:SOCKET        the device of a vfio-user server on this machine, such
                           as 'uaccel model'; needs QEMU 10.1+ (see fetch-qemu)
 NAME= names it for COMMAND, which finds NAME=BDF,... in UACCEL_LAB_DEVICES.
