@@ -161,7 +161,7 @@ const device = object('One device, or several.', {
   vfioUser: text('the path of a socket', 'A device that a vfio-user server offers there.', /^[^\0]{1,107}$/),
   model: text(
     'the name of a driver, or a module',
-    "A device model in the node's process: the `./model` of that driver's package, or what this module exports.",
+    "A device model in the node's process: the `./model` of that driver's package, or what this module exports, as `default` where it has several.",
     /./,
   ),
   driver: text(

@@ -51,17 +51,19 @@ export async function loadDriver(module: string): Promise<AnyDriver> {
 }
 
 /**
- * The model that a module exports.
+ * The model that a module exports as `default`, or else its only one.
  *
- * @throws ERR_ACCEL_INVALID_ARGUMENT it exports none, or several; ERR_ACCEL_NOT_FOUND it cannot be loaded
+ * @throws ERR_ACCEL_INVALID_ARGUMENT it exports none, or several and none as `default`; ERR_ACCEL_NOT_FOUND it cannot be loaded
  */
 export async function loadModel(module: string): Promise<ModelDefinition> {
-  const models = [...new Set(Object.values(await load(module)).filter(isModel))]
+  const exported = await load(module)
+  if (isModel(exported.default)) return exported.default
+  const models = [...new Set(Object.values(exported).filter(isModel))]
   const [model] = models
   if (model && models.length === 1) return model
   throw accelError(
     'ERR_ACCEL_INVALID_ARGUMENT',
-    `${module} exports ${models.length === 0 ? 'no model' : 'several models'}: it is to export what defineModel({ ... }) of @uaccel/model gives`,
+    `${module} exports ${models.length === 0 ? 'no model' : 'several models'}: it is to export, as default where there are several, what defineModel({ ... }) of @uaccel/model gives`,
   )
 }
 
