@@ -148,7 +148,7 @@ const uses = [
 
 /** Queue pairs of the NVMe driver: all their bookkeeping, in DMA memory and with doorbells in a BAR, without the time that a device takes. */
 export async function nvme(measure: Measure): Promise<void> {
-  warmUp(new Counter())
+  warmUp({ listener: new Counter() })
   const transport = loopback(doorbellDevice)
   const device = openDevice(transport)
   const memories: DmaBuffer[] = []

@@ -110,8 +110,6 @@ export class NvmeQueue {
   declare private ringAfter: boolean
   /** Completions seen since the queue was made. */
   declare completions: number
-  /** Writes of the register of the submission doorbell since then. */
-  declare doorbellWrites: number
 
   constructor(options: QueueOptions) {
     const { id, entries, memory } = options
@@ -145,7 +143,6 @@ export class NvmeQueue {
     this.polling = false
     this.ringAfter = false
     this.completions = 0
-    this.doorbellWrites = 0
     this.ownDrain = withOwnCode(makeDrain)(this)
   }
 
@@ -248,13 +245,9 @@ export class NvmeQueue {
     const { tail } = this.sq
     if (tail === before) return
     this.rung = tail
-    if (this.shadow === undefined) {
-      this.doorbellWrites++
-      this.registers.write32(this.submissionDoorbell, tail)
-    } else if (announce(this.shadow, this.submissionDoorbell, tail, before)) {
-      this.doorbellWrites++
-      this.registers.write32(this.submissionDoorbell, tail)
-    }
+    const { submissionDoorbell: doorbell, shadow } = this
+    if (shadow === undefined || announce(shadow, doorbell, tail, before))
+      this.registers.write32(doorbell, tail)
   }
 
   /** True where a completion is there, `ahead` entries after the next: polling there first lets a batch grow. */

@@ -19,22 +19,27 @@ const SIZES = [0, PAGE_BYTES, 2 * PAGE_BYTES, 16 * PAGE_BYTES, MAX_BYTES] as con
 /** Lower halves of addresses: before a border of 4 GiB, and far from one. */
 const LOWS = [-PAGE_BYTES, 0x7fff_f004, -2 * PAGE_BYTES, 0] as const
 
-/** Whether this thread had its {@link warmUp}. */
-let warm = false
+/** What this thread had of {@link warmUp}. */
+const had = { plain: false, shadow: false }
+
+/** What is rehearsed. */
+export interface WarmUpOptions {
+  /** V8 compiles the call of a listener for the classes that it has seen: this one is called, too, of commands that are none. */
+  readonly listener?: CommandListener
+  /** With shadow doorbells, which make every doorbell a little slower in this thread. Default false. */
+  readonly shadow?: boolean
+}
 
 /**
  * Runs a queue pair on private memory through everything that the loops of a real one do: commands of all sizes, full and empty rings and their
- * ends, errors, aborted commands, shadow doorbells, listeners that submit. V8 compiles code for what it has seen: without that it throws
- * code away, and compiles anew, in the middle of real commands. Once in a thread is enough; it takes some 10 ms. Every queue of `Nvme` was
- * preceded by one.
- *
- * V8 compiles the call of a listener for the classes that it has seen, too: `listener` is called as often, of commands that are none.
+ * ends, errors, aborted commands. V8 compiles code for what it has seen: without that it throws code away, and compiles anew, in the
+ * middle of real commands. Once in a thread is enough; it takes some 10 ms. Every queue of `Nvme` was preceded by one.
  */
-export function warmUp(listener?: CommandListener): void {
-  if (warm && listener === undefined) return
-  warm = true
+export function warmUp({ listener, shadow = false }: WarmUpOptions = {}): void {
+  if (listener === undefined && (shadow ? had.shadow : had.plain)) return
+  had[shadow ? 'shadow' : 'plain'] = true
   const rehearsal = new Rehearsal(listener)
-  for (let round = 0; round < ROUNDS; round++) rehearsal.run(round)
+  for (let round = 0; round < ROUNDS; round++) rehearsal.run(round, shadow)
 }
 
 /** A controller and its driver on a stage: both ends of the rings of one queue. */
@@ -73,9 +78,9 @@ class Rehearsal {
     this.#given = listener ?? this.#quiet
   }
 
-  run(round: number): void {
+  run(round: number, shadow: boolean): void {
     const queue = this.#queue
-    if (round % 32 === 0) this.#startOver(round % 256 === 0)
+    if (round % 32 === 0) this.#startOver(shadow)
     const high = round % 3 === 0 ? -1 : 1
     const lba = round % 2 === 0 ? round : -round
     const wanted = 1 + (round % ENTRIES)
@@ -126,12 +131,12 @@ class Rehearsal {
     this.#shadow.eventIndexes.fill(count % 2 === 0 ? this.#taken : 0, 2, 3)
   }
 
-  #startOver(shadowed: boolean): void {
+  #startOver(shadow: boolean): void {
     this.#queue.fail(() => accelError('ERR_ACCEL_AGAIN', 'a rehearsal'))
     this.#taken = 0
     this.#posted = 0
     this.#shadow.doorbells.fill(0)
     this.#shadow.eventIndexes.fill(0)
-    if (shadowed) this.#queue.useShadow(this.#shadow)
+    if (shadow) this.#queue.useShadow(this.#shadow)
   }
 }
