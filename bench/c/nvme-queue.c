@@ -48,7 +48,7 @@ struct queue {
 	long completions, doorbell_writes;
 };
 
-/* The controller: completes everything up to the doorbell. */
+/* The controller. */
 struct device {
 	uint32_t head, tail, phase;
 };
@@ -144,13 +144,16 @@ static uint32_t poll_queue(struct queue *q)
 	return count;
 }
 
+/* Fetches all commands up to the doorbell, then completes them. */
 static void work(struct device *device, struct queue *q)
 {
-	while (device->head != *q->sq_doorbell) {
-		struct completion *entry = &q->cq[device->tail];
-		struct command *command = &q->sq[device->head];
+	uint32_t at = device->head;
 
-		device->head = (device->head + 1) & q->mask;
+	device->head = *q->sq_doorbell;
+	for (; at != device->head; at = (at + 1) & q->mask) {
+		struct completion *entry = &q->cq[device->tail];
+		struct command *command = &q->sq[at];
+
 		entry->result = command->words[10];
 		entry->queue = device->head | q->id << 16;
 		__asm__ volatile("" ::: "memory");
@@ -173,15 +176,31 @@ static struct device *device;
 static uint32_t batch, io_bytes;
 static uint64_t data;
 
+static int ascending(const void *a, const void *b)
+{
+	double difference = *(const double *)a - *(const double *)b;
+
+	return (difference > 0) - (difference < 0);
+}
+
+/* Nanoseconds of an operation in the median batch. */
+static double median(double *batches, long count)
+{
+	qsort(batches, count, sizeof(*batches), ascending);
+	return batches[count / 2] / queue->depth;
+}
+
 /* Answers nanoseconds to build a command with its share of the doorbell, and to poll a completion. */
 static void run(long operations, double *out)
 {
 	struct listener listener = {completed, 0, 0};
-	uint64_t building = 0, polling = 0;
 	uint32_t lba = 0, want = 0, depth = queue->depth;
-	long done = 0;
+	long done = 0, count = 0, batches = operations / depth + 1;
+	double *building = calloc(batches, sizeof(double)), *polling = calloc(batches, sizeof(double));
 
-	while (done < operations) {
+	if (building == NULL || polling == NULL)
+		fail("calloc");
+	for (; done < operations; count++) {
 		uint64_t start = now_ns();
 
 		for (uint32_t i = 0; i < depth; i += batch) {
@@ -193,14 +212,16 @@ static void run(long operations, double *out)
 			}
 			ring(queue);
 		}
-		building += now_ns() - start;
+		building[count] = now_ns() - start;
 		work(device, queue);
 		start = now_ns();
 		done += poll_queue(queue);
-		polling += now_ns() - start;
+		polling[count] = now_ns() - start;
 	}
-	out[0] = (double)building / done;
-	out[1] = (double)polling / done;
+	out[0] = median(building, count);
+	out[1] = median(polling, count);
+	free(building);
+	free(polling);
 	for (uint32_t i = 0, at = 0; i < done; i++, at += 8)
 		want += at;
 	check(listener.told == done && listener.sum == want, "nvme-queue: completions are missing");

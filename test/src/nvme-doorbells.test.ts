@@ -60,7 +60,7 @@ for (const irq of ['msix', 'poll'] as const) {
         t.equal(await read(COMMANDS), 1)
         data.free()
       },
-      { irq },
+      { irq, shadowDoorbells: false }, // with those a controller that works is not rung at all
     )
   })
 }

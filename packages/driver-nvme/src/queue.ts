@@ -70,11 +70,10 @@ export interface QueueOptions {
 /** The calls of a loop that drives a queue. They belong to it, and want no `this`. */
 export type QueueCalls = Pick<NvmeQueue, 'submit' | 'ring' | 'poll'>
 
-const makeCalls = (queue: NvmeQueue): QueueCalls => ({
+const makeCalls = (queue: NvmeQueue): Omit<QueueCalls, 'poll'> => ({
   submit: (opcode, nsid, low, high, sizeBytes, cdw10, cdw11, cdw12, listener) =>
     queue.submit(opcode, nsid, low, high, sizeBytes, cdw10, cdw11, cdw12, listener),
   ring: () => queue.ring(),
-  poll: () => queue.poll(),
 })
 const makeDrain = (queue: { drain(): number }) => () => queue.drain()
 
@@ -111,8 +110,6 @@ export class NvmeQueue {
   declare private ringAfter: boolean
   /** Completions seen since the queue was made. */
   declare completions: number
-  /** Writes of the register of the submission doorbell since then. */
-  declare doorbellWrites: number
 
   constructor(options: QueueOptions) {
     const { id, entries, memory } = options
@@ -146,7 +143,6 @@ export class NvmeQueue {
     this.polling = false
     this.ringAfter = false
     this.completions = 0
-    this.doorbellWrites = 0
     this.ownDrain = withOwnCode(makeDrain)(this)
   }
 
@@ -207,14 +203,15 @@ export class NvmeQueue {
     commands[at + 1] = nsid | 0
     commands[at + 6] = low | 0
     commands[at + 7] = high | 0
-    if ((low & 0xfff) + sizeBytes <= 4096) {
-      commands[at + 8] = 0
-      commands[at + 9] = 0
-    } else this.pointOn(at, cid, low, high, sizeBytes)
     commands[at + 10] = cdw10 | 0
     commands[at + 11] = cdw11 | 0
     commands[at + 12] = cdw12 | 0
     sq.push()
+    // A call comes last: V8 would have to load everything anew after it.
+    if ((low & 0xfff) + sizeBytes <= 4096) {
+      commands[at + 8] = 0
+      commands[at + 9] = 0
+    } else this.pointOn(at, cid, low, high, sizeBytes)
     return cid
   }
 
@@ -249,9 +246,8 @@ export class NvmeQueue {
     if (tail === before) return
     this.rung = tail
     const { submissionDoorbell: doorbell, shadow } = this
-    if (shadow !== undefined && !announce(shadow, doorbell, tail, before)) return
-    this.doorbellWrites++
-    this.registers.write32(doorbell, tail)
+    if (shadow === undefined || announce(shadow, doorbell, tail, before))
+      this.registers.write32(doorbell, tail)
   }
 
   /** True where a completion is there, `ahead` entries after the next: polling there first lets a batch grow. */
@@ -306,7 +302,8 @@ export class NvmeQueue {
    * place in a program that calls those of several queues in turn is slower with them than with the methods, which all queues share.
    */
   specialize(): QueueCalls {
-    return withOwnCode(makeCalls)(this)
+    // The loop of a poll has code of its own in any case.
+    return { ...withOwnCode(makeCalls)(this), poll: () => this.poll() }
   }
 
   /**
@@ -318,21 +315,28 @@ export class NvmeQueue {
     const { sq, answers, states, listeners, depth } = this
     const slotAt = depth + 1
     const phaseAt = depth + 2
+    const end = states[depth + 3]
     const queue = this.id << 16
     let slot = states[slotAt]
     let phase = states[phaseAt]
-    const end = states[depth + 3]
+    let known = queue | sq.head
     do {
       const at = (slot & 0xffff) << 2
       const last = answers[at + 3]
       if ((last & 0x1_0000) !== phase) return 0
       // Nothing of it is believed before it was held to what is under way.
-      const head = (answers[at + 2] ^ queue) >>> 0
+      const from = answers[at + 2]
       const result = answers[at]
       const cid = last & 0xffff
-      if (head > depth || cid >= depth) return 2
+      if (cid >= depth) return 2
       const state = states[cid]
-      if (state < 0 || !sq.take(head)) return 2
+      if (state < 0) return 2
+      if (from !== known) {
+        // Completions of commands that were fetched together name the same head.
+        const head = (from ^ queue) >>> 0
+        if (head > depth || !sq.take(head)) return 2
+        known = from
+      }
       slot = (slot + 1) & depth
       if (slot === 0) {
         phase ^= 0x1_0000
@@ -343,7 +347,7 @@ export class NvmeQueue {
       states[depth] = cid
       if (state > 0xfff_ffff) this.forget(state)
       try {
-        ;(listeners[cid] as CommandListener).completed(cid, (last >>> 17) & 0x7fff, result)
+        ;(listeners[cid] as CommandListener).completed(cid, last >>> 17, result)
       } catch (error) {
         reportLater(error)
         return 1

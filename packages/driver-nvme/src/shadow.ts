@@ -2,6 +2,7 @@ import type { DmaDomain, DmaRegion } from '@uaccel/memory'
 import type { AdminQueue } from './admin.js'
 import { Admin, PAGE_BYTES } from './command.js'
 import type { ShadowDoorbells } from './queue.js'
+import { warmUp } from './warm-up.js'
 
 const PAGE_WORDS = PAGE_BYTES / 4
 
@@ -17,6 +18,7 @@ export function allocShadow(dma: DmaDomain): DmaRegion {
 
 /** Has the controller use the memory, from now until it is reset (5.7): before its I/O queues are made. */
 export async function configureShadow(admin: AdminQueue, memory: DmaRegion): Promise<void> {
+  warmUp({ shadow: true })
   memory.u8.fill(0)
   await admin.run({ opcode: Admin.doorbellBufferConfig }, { data: memory, pages: 2 })
 }

@@ -16,25 +16,30 @@ const MAX_BYTES = 3 << 20 // a list of two pages
 /** Every way to name memory: none, PRP1 alone, PRP1 and PRP2, a list, a list of two pages. */
 const SIZES = [0, PAGE_BYTES, 2 * PAGE_BYTES, 16 * PAGE_BYTES, MAX_BYTES] as const
 
-/** Addresses, as halves with a sign and without, before and across a border of 4 GiB. */
-const LOWS = [-PAGE_BYTES, 0x7fff_f004, -2 * PAGE_BYTES, 0xffff_e000] as const
+/** Lower halves of addresses: before a border of 4 GiB, and far from one. */
+const LOWS = [-PAGE_BYTES, 0x7fff_f004, -2 * PAGE_BYTES, 0] as const
 
-/** Whether this thread had its {@link warmUp}. */
-let warm = false
+/** What this thread had of {@link warmUp}. */
+const had = { plain: false, shadow: false }
+
+/** What is rehearsed. */
+export interface WarmUpOptions {
+  /** V8 compiles the call of a listener for the classes that it has seen: this one is called, too, of commands that are none. */
+  readonly listener?: CommandListener
+  /** With shadow doorbells, which make every doorbell a little slower in this thread. Default false. */
+  readonly shadow?: boolean
+}
 
 /**
  * Runs a queue pair on private memory through everything that the loops of a real one do: commands of all sizes, full and empty rings and their
- * ends, errors, aborted commands, shadow doorbells, listeners that submit. V8 compiles code for what it has seen: without that it throws
- * code away, and compiles anew, in the middle of real commands. Once in a thread is enough; it takes some 10 ms. Every queue of `Nvme` was
- * preceded by one.
- *
- * V8 compiles the call of a listener for the classes that it has seen, too: `listener` is called as often, of commands that are none.
+ * ends, errors, aborted commands. V8 compiles code for what it has seen: without that it throws code away, and compiles anew, in the
+ * middle of real commands. Once in a thread is enough; it takes some 10 ms. Every queue of `Nvme` was preceded by one.
  */
-export function warmUp(listener?: CommandListener): void {
-  if (warm && listener === undefined) return
-  warm = true
+export function warmUp({ listener, shadow = false }: WarmUpOptions = {}): void {
+  if (listener === undefined && (shadow ? had.shadow : had.plain)) return
+  had[shadow ? 'shadow' : 'plain'] = true
   const rehearsal = new Rehearsal(listener)
-  for (let round = 0; round < ROUNDS; round++) rehearsal.run(round)
+  for (let round = 0; round < ROUNDS; round++) rehearsal.run(round, shadow)
 }
 
 /** A controller and its driver on a stage: both ends of the rings of one queue. */
@@ -49,10 +54,8 @@ class Rehearsal {
   }
   readonly #words = new Int32Array(COMMAND_WORDS)
   readonly #quiet: CommandListener = { completed() {}, failed() {} }
-  readonly #busy: CommandListener
   #taken = 0
   #posted = 0
-  #chain = 0
 
   constructor(listener: CommandListener | undefined) {
     const region = (sizeBytes: number, iova = 0n) =>
@@ -72,27 +75,23 @@ class Rehearsal {
       submissionDoorbell: 8,
       completionDoorbell: 12,
     })
-    // Submits as long as it is told to, and each of its commands ends at once: such a poll ends after a turn of the ring.
-    this.#busy = {
-      completed: () => {
-        if (this.#chain-- > 0) this.#follow()
-      },
-      failed() {},
-    }
     this.#given = listener ?? this.#quiet
   }
 
-  run(round: number): void {
+  run(round: number, shadow: boolean): void {
     const queue = this.#queue
-    if (round % 64 === 0) this.#startOver(round % 128 === 0)
-    const high = round % 3 === 0 ? 0xffff_ffff : 1
-    const low = LOWS[round % LOWS.length]
-    const lba = round % 5 === 0 ? 0x8000_0000 + round : -round
+    if (round % 32 === 0) this.#startOver(shadow)
+    const high = round % 3 === 0 ? -1 : 1
+    const lba = round % 2 === 0 ? round : -round
     const wanted = 1 + (round % ENTRIES)
     let count = 0
-    for (let i = 0; i < wanted; i++)
-      if (queue.submit(2, 1, low, high, SIZES[(round + i) % SIZES.length], lba, i, 7, this.#given) >= 0)
-        count++
+    for (let i = 0; i < wanted; i++) {
+      // Long ones are few: what V8 sees often, it puts into its callers, and then they have no room for the rest.
+      const special = (round + i) % 64 === 0
+      const sizeBytes = special ? SIZES[(round >> 2) % SIZES.length] : PAGE_BYTES
+      const low = special ? LOWS[round % LOWS.length] : 0
+      if (queue.submit(2, 1, low, high, sizeBytes, lba, i, 7, this.#given) >= 0) count++
+    }
     if (round % 8 === 7) {
       if (queue.submitWords(this.#words, this.#given, { endless: true }) >= 0) count++
       queue.abort(0)
@@ -109,24 +108,12 @@ class Rehearsal {
     this.#complete(count - half, 0)
     queue.spin(2)
     queue.poll()
-    if (round % 16 === 0) {
-      this.#chain = 2 * ENTRIES
-      this.#follow()
-      while (queue.inFlight > 0) queue.poll()
-    }
     if (queue.inFlight > 0 || queue.stuck) {
       throw accelError(
         'ERR_ACCEL_IO',
         `The rehearsal of an NVMe queue left ${queue.inFlight} commands behind`,
       )
     }
-  }
-
-  /** A command of the busy listener, and its completion. */
-  #follow(): void {
-    this.#queue.submit(2, 1, 0, 0, PAGE_BYTES, 0, 0, 0, this.#busy)
-    this.#queue.ring()
-    this.#complete(1, 0)
   }
 
   /** What the controller does. */
@@ -144,12 +131,12 @@ class Rehearsal {
     this.#shadow.eventIndexes.fill(count % 2 === 0 ? this.#taken : 0, 2, 3)
   }
 
-  #startOver(shadowed: boolean): void {
+  #startOver(shadow: boolean): void {
     this.#queue.fail(() => accelError('ERR_ACCEL_AGAIN', 'a rehearsal'))
     this.#taken = 0
     this.#posted = 0
     this.#shadow.doorbells.fill(0)
     this.#shadow.eventIndexes.fill(0)
-    if (shadowed) this.#queue.useShadow(this.#shadow)
+    if (shadow) this.#queue.useShadow(this.#shadow)
   }
 }

@@ -197,7 +197,9 @@ export class NvmeWorkerQueue {
 
   #useShadow(): void {
     const { shadow, id, stride } = this.#token
-    if (shadow !== undefined) this.queue.useShadow(shadowFrom(this.#device.memory(shadow), 2 * id * stride))
+    if (shadow === undefined) return
+    warmUp({ shadow: true })
+    this.queue.useShadow(shadowFrom(this.#device.memory(shadow), 2 * id * stride))
   }
 
   #spinOn(): void {

@@ -32,7 +32,6 @@ t.test('the register is written where the event index asks for it, and not other
   submit()
   queue.ring()
   t.same(rung.at(-1), [24, 4], 'it had seen 3, and wants to know')
-  t.equal(queue.doorbellWrites, 2, 'writes of the register alone are counted')
   eventIndexes[SQ] = 2
   submit()
   queue.ring()
@@ -156,7 +155,7 @@ t.test('a controller in another thread, which sleeps as soon as it may, misses n
         throw new Error(`round ${round}: the controller sleeps, and was not woken`)
     }
   }
-  t.pass(`${queue.doorbellWrites} doorbells in ${ROUNDS} rounds`)
+  t.ok(register[0]! <= ROUNDS, `${register[0]} doorbells in ${ROUNDS} rounds`)
   register[1] = 1
   Atomics.add(register, 0, 1)
   Atomics.notify(register, 0)
