@@ -11,6 +11,8 @@ import { compilerVersion, startBaseline } from './baseline.js'
 import { Child } from './child.js'
 import { measureContest, median, type Row } from './measure.js'
 
+t.setTimeout(120_000)
+
 /** A user's machine may have no compiler, and then these are reported as not run; CI has one, or fails. */
 const needsCompiler = { skip: process.env.CI ? false : missingCompiler() }
 
