@@ -3,6 +3,7 @@ import { parseDevices } from '@uaccel/lab'
 import t from 'tap'
 import { Administrator } from './administrator.js'
 import { runColumn, type Ways } from './contracts/column.js'
+import { hugeBuffers } from './huge-buffers.js'
 import { lanes } from './iommufd-lane.js'
 
 /**
@@ -16,6 +17,7 @@ const driver = '/sys/bus/pci/drivers/vfio-pci'
 const administrator = new Administrator()
 
 t.setTimeout(900_000)
+hugeBuffers()
 
 function ways(edu: string, options: VfioOptions): Ways {
   return {

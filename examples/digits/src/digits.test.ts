@@ -18,7 +18,7 @@ import { imageOf } from './train/fit.js'
 import { encodeNpy } from './train/npy.js'
 
 // The example runs whole, three times, on machines that may be slow.
-t.setTimeout(180_000)
+t.setTimeout(600_000)
 
 const path = (name: string) => fileURLToPath(new URL(`../${name}`, import.meta.url))
 const file = (name: string) => readFileSync(path(name))

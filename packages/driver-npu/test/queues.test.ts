@@ -6,7 +6,7 @@ import { queuesContract } from './queues.js'
 const open = async () => loopback(npuModel, { model: { testMode: true } })
 type Loopback = Awaited<ReturnType<typeof open>>
 
-t.setTimeout(120_000)
+t.setTimeout(600_000)
 
 t.test('queues in worker threads, over loopback', async (t) =>
   queuesContract(t, open, {

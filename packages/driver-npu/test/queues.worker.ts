@@ -1,8 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parentPort } from 'node:worker_threads'
 import { type AccelError, isAccelError } from '@uaccel/uapi'
-import { attachNpuContext, type NpuContext, type NpuContextToken, type NpuJob } from '../src/driver.js'
-import { checkOperation, endOf } from './contract.js'
+import type { NpuContext } from '../src/context.js'
+import type { NpuJob } from '../src/job.js'
+import type { NpuContextToken } from '../src/lease.js'
+import { attachNpuContext } from '../src/worker-context.js'
+import { checkOperation, endOf } from './check.js'
 
 /** What {@link actions} do is asked for by these messages. */
 export interface Request {

@@ -9,7 +9,7 @@ import { openNpuQueue } from '../src/user-queue.js'
 import { cases } from './cases.js'
 import { checkOperation, endOf } from './contract.js'
 
-t.setTimeout(120_000)
+t.setTimeout(600_000)
 
 const MEMORY_BYTES = 1 << 20
 

@@ -403,7 +403,7 @@ async function run({ provider, engine, worker }: Setup, body: string) {
 /** How processes end, each in one of its own. */
 async function processSuite(t: Test, setup: Setup) {
   const late = 'setTimeout(() => event.signal(), 300).unref()'
-  const never = 'setTimeout(() => event.signal(), 10_000).unref()'
+  const never = 'setTimeout(() => event.signal(), 60_000).unref()'
   const kept = [
     `const w = watch(event.fd, wake, options, calls); ${late}`,
     `const w = watch(event.fd, wake, { ...options, ref: false }, calls); w.ref(); ${late}`,
@@ -422,7 +422,7 @@ async function processSuite(t: Test, setup: Setup) {
       { status: 0, stdout: '', stderr: '' },
       'a watch does not keep it alive',
     )
-    t.ok(tookMs < 8000, `${tookMs} ms`)
+    t.ok(tookMs < 50_000, `${tookMs} ms`)
   })
   const ended = run(
     setup,

@@ -176,7 +176,9 @@ for (const [what, script, code] of handshakes) {
   t.test(`a server that answers wrongly: ${what}`, async (t) => {
     const { path, process } = await scripted(script)
     const before = { fds: openFds(), maps: memfds() }
-    await t.rejects(connectVfioUser(path, { timeoutMs: 200 }), { code })
+    // Those who wait in vain say so soon; the others must not be overtaken by the limit on a busy machine.
+    const timeoutMs = code === 'ERR_ACCEL_NO_DEVICE' ? 200 : 20_000
+    await t.rejects(connectVfioUser(path, { timeoutMs }), { code })
     await delay(20)
     t.same({ fds: openFds(), maps: memfds() }, before, 'nothing is left')
     await end(process)

@@ -1,6 +1,7 @@
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
+import type { GuestRun } from '../guest.js'
 import { type Column, columns, impossible, type Suite, suites } from './matrix.js'
 
 /** What became of one suite on one way to a device. */
@@ -46,6 +47,19 @@ export function keepPrinted(output: string): Cell[] {
     .map((line) => JSON.parse(line.slice(mark.length)) as Cell)
   for (const cell of cells) keep(cell)
   return cells
+}
+
+/** On the host: keeps the cells of a guest, all of which have to have passed, and wants some of each column. */
+export function keepGuest(t: Test, { exitCode, stdout, stderr }: GuestRun, wanted: readonly Column[]): void {
+  const cells = keepPrinted(stdout)
+  if (exitCode !== 0) t.comment(`${stdout}\n${stderr}`)
+  t.equal(exitCode, 0)
+  for (const { suite, column, passed } of cells) t.ok(passed, `${suite} on ${column}`)
+  t.strictSame(
+    wanted.filter((column) => !cells.some((cell) => cell.column === column)),
+    [],
+    'ways that were not run',
+  )
 }
 
 /** What the runs since the last build kept. */
