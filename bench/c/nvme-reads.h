@@ -15,6 +15,9 @@
 #define READ_BYTES 4096
 /* A depth has as many times the reads as it has under way, up to so many. */
 #define MOST_TIMES 8
+/* So long reads are made before any is measured, as the other side has to. */
+#define WARM_UP_NS 200000000u
+#define WARM_UP_READS 1000
 /* Reads are within so many places at most, as the other side's. */
 #define MAX_PLACES (1u << 24)
 /* A reading of the clock is timed so often: the shortest counts. */
@@ -346,6 +349,12 @@ static void session(long operations, double *out)
 	check(latencies != NULL, "nvme: no memory");
 	memset(latencies, 1, size); /* no page is to be faulted in later */
 	start();
+	for (uint64_t end = now_ns() + WARM_UP_NS; now_ns() < end;) {
+		for (int i = 0; i < depth_count; i++) {
+			run_reads(operations < WARM_UP_READS ? operations : WARM_UP_READS, depths[i], 1);
+			run_reads(WARM_UP_READS, depths[i], 0);
+		}
+	}
 	for (int i = 0; i < depth_count; i++)
 		measure_depth(operations, depths[i], out + i * FIGURES);
 	stop();

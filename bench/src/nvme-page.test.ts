@@ -59,9 +59,15 @@ t.test('the page has the reads in a section of their own, and every target', asy
     page,
     '| 1 | 990 | 1000 | 0.99 | 0.99..0.99 | 20 | 10 | 2 | 1 | 3 | 2 | 400 | 30 | 60 | 30 | 2.00 |',
   )
-  t.match(page, `**${places.lab}** (9 rounds)`)
+  t.match(page, `**${places.lab}** (rounds: 9)`)
   t.notMatch(page, `**${places.paced}**`)
   t.match(page, '\nLeft out: the rest, which is not there.\n')
+  t.notMatch(page, 'A quick run')
+  const quick = rows.map((each) => ({ ...each, rounds: 3 }))
+  t.match(
+    drawPage(machine, quick, []),
+    '**A quick run: it shows the form of this page, and its figures mean nothing.**',
+  )
   for (const { what } of targets) t.match(page, `| ${what} |`)
   t.equal(drawReads(rows.filter((each) => !isRead(each))), '')
   t.match(drawTable(machine, rows, ['the rest.']), /\nLeft out: the rest\.\n$/)

@@ -54,7 +54,7 @@ function drawPlace(place: string, rows: readonly Row[]): string {
   if (lines.length === 0) return ''
   const rounds = rows.find(({ name }) => name.startsWith(place))?.rounds
   const rule = line(head.map(() => '---:'))
-  return `**${place}** (${rounds} rounds)\n\n${[line(head), rule, ...lines].join('\n')}\n`
+  return `**${place}** (rounds: ${rounds})\n\n${[line(head), rule, ...lines].join('\n')}\n`
 }
 
 /** The section of `docs/bench.md` on reads from NVMe controllers. */
