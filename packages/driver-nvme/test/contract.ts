@@ -65,7 +65,8 @@ export function nvmeContract<T extends Transport>(
           { operation: 'flush' },
           { operation: 'read', buffer: 0, offset: half, lba: 3, blocks: count },
         )
-        t.same(buffer.u8.subarray(half), buffer.u8.subarray(0, half))
+        // Not t.same, which takes a minute for them on an emulated processor.
+        t.equal(Buffer.compare(buffer.u8.subarray(half), buffer.u8.subarray(0, half)), 0)
       },
       irq,
     )
