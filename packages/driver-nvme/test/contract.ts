@@ -65,8 +65,8 @@ export function nvmeContract<T extends Transport>(
           { operation: 'flush' },
           { operation: 'read', buffer: 0, offset: half, lba: 3, blocks: count },
         )
-        // Not t.same, which takes a minute for them on an emulated processor.
-        t.equal(Buffer.compare(buffer.u8.subarray(half), buffer.u8.subarray(0, half)), 0)
+        // Of memory that may be larger than was asked for; not by t.same, which takes long where they differ.
+        t.equal(Buffer.compare(buffer.u8.subarray(half, 2 * half), buffer.u8.subarray(0, half)), 0)
       },
       irq,
     )
