@@ -25,7 +25,7 @@ export interface NvmeStartOptions {
   readonly queueEntries?: number
   /** Further queue pairs that are kept for worker threads (`shareQueue`), as far as the controller has so many. Default 0. */
   readonly workerQueues?: number
-  /** Announce in memory where the controller offers that, and write doorbells where it asks for it alone. Default true. */
+  /** Announce in memory where the controller offers that, and write doorbells where it asks for it alone; never with INTx. Default true. */
   readonly shadowDoorbells?: boolean
   /** Default `auto`: MSI-X, else MSI, else INTx, else polled. */
   readonly irq?: IrqMode | 'auto'
@@ -275,9 +275,11 @@ export class Nvme {
     return this.#recovery.afterReset()
   }
 
+  /** Not with INTx: the pin goes down when the register of the completion doorbell is written, which QEMU 7.2 does not ask for. */
   get #wantsShadow(): boolean {
     return (
       this.#options.shadowDoorbells &&
+      this.irqMode !== 'intx' &&
       this.#identity.doorbellBufferConfig &&
       shadowFits(this.#pairs, this.#controller.doorbellStride)
     )

@@ -78,7 +78,8 @@ export function nvmeContract<T extends Transport>(
           { operation: 'flush' },
           { operation: 'read', buffer: 0, offset: half, lba: 3, blocks: count },
         )
-        t.same(buffer.u8.subarray(half), buffer.u8.subarray(0, half))
+        // Of memory that may be larger than was asked for; not by t.same, which takes long where they differ.
+        t.equal(Buffer.compare(buffer.u8.subarray(half, 2 * half), buffer.u8.subarray(0, half)), 0)
       },
       irq,
     )

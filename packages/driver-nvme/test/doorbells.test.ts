@@ -39,14 +39,14 @@ function load(nvme: Nvme): Promise<void> {
 /** Register writes that a load takes, as the model counts them. */
 async function countDoorbells(
   t: Test,
-  options: { shadowDoorbells?: boolean; irq?: 'msix' | 'poll' },
+  options: { shadowDoorbells?: boolean; irq?: 'msix' | 'intx' | 'poll' },
 ): Promise<number> {
   const faults = new NvmeFaults()
   let count = 0
   const transport = await withNvme(
     async () => loopback(nvmeModel, { model: { faults } }),
     async ({ nvme, client }) => {
-      const on = options.shadowDoorbells !== false
+      const on = options.shadowDoorbells !== false && options.irq !== 'intx'
       t.equal(nvme.shadowDoorbells, on)
       t.equal(faults.received.get(CONFIG) ?? 0, on ? 1 : 0)
       const before = faults.doorbells
@@ -70,6 +70,13 @@ t.test('a controller that works looks for itself: few doorbells are written', as
     t.ok(plain >= READS / DEPTH, 'each announcement is a write')
     t.ok(shadow * 4 < plain, 'but for those that it asked for')
   }
+})
+
+t.test('not with INTx: its pin is taken back by a write of the register', async (t) => {
+  t.equal(
+    await countDoorbells(t, { irq: 'intx' }),
+    await countDoorbells(t, { irq: 'intx', shadowDoorbells: false }),
+  )
 })
 
 t.test('a controller without them, and one whose doorbells do not fit into a page', async (t) => {
