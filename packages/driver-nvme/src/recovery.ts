@@ -166,7 +166,7 @@ export class Recovery {
 
   /**
    * Lets commands end that are under way (7.6.2), for as long as a command may take: the controller is not to be shut down under them. SPDK's
-   * target takes no client any more where it was (24.01).
+   * target (24.01) was seen to take no client any more where it was.
    */
   async #drain(): Promise<void> {
     const until = performance.now() + Math.min(this.#host.timeoutMs, DRAIN_MS)

@@ -36,7 +36,7 @@ export interface ConnectOptions {
 
 /** Largest piece of one region access by message: it fits a socket buffer whole. */
 const PIECE_BYTES = 64 << 10
-/** What libvfio-user of before March 2026 takes at most (its MAX_DMA_REGIONS). It does not say so, and refuses more with EINVAL. */
+/** What libvfio-user of before March 2026 takes at most (its MAX_DMA_REGIONS: 16, later 64). It does not say so, and refuses more with EINVAL. */
 const FEW_DMA_MAPS = 16
 
 /**
