@@ -53,7 +53,7 @@ async function withVictim(work: (bench: Bench, victim: Victim) => Promise<void>)
     await withCrypto(
       () => victim.connect(),
       async (bench) => work(bench, victim),
-      { timeoutMs: 1000 },
+      { timeoutMs: 3000 },
     )
   } finally {
     await victim.end()

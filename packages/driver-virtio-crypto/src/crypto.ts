@@ -204,8 +204,8 @@ export class VirtioCrypto {
       else this.#control.poll()
     } catch (error) {
       if (!isAccelError(error)) throw error
-      // Nothing that it says can be believed any more, and it may still write.
-      this.#resetUnasked(error)
+      // Where its registers are taken away, that is told by other ways. Else nothing that it says can be believed, and it may still write.
+      if (error.code !== 'ERR_ACCEL_NO_DEVICE') this.#resetUnasked(error)
     }
   }
 
@@ -304,8 +304,14 @@ export class VirtioCrypto {
   }
 
   #watchStatus(): void {
-    if (!this.#data.held && this.#dead === undefined && this.#virtio.needsReset)
-      this.#resetUnasked(againError('it asked for a reset (DEVICE_NEEDS_RESET)'))
+    if (this.#data.held || this.#dead !== undefined) return
+    try {
+      if (!this.#virtio.needsReset) return
+    } catch (error) {
+      if (isAccelError(error, 'ERR_ACCEL_NO_DEVICE')) return // it sleeps, or is reset by its owner
+      throw error
+    }
+    this.#resetUnasked(againError('it asked for a reset (DEVICE_NEEDS_RESET)'))
   }
 
   /** Resets the device because of itself. */

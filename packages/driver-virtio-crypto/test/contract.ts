@@ -1,22 +1,9 @@
-import {
-  constants,
-  createCipheriv,
-  createHash,
-  createHmac,
-  createPublicKey,
-  createVerify,
-  generateKeyPairSync,
-  publicEncrypt,
-  randomBytes,
-  randomInt,
-  sign,
-} from 'node:crypto'
-import { Accel, type AccelClient, type ClientBuffers, openBuffers } from '@uaccel/accel'
+import { createHash, createHmac, randomBytes, randomInt } from 'node:crypto'
 import type { Transport } from '@uaccel/core'
 import { accelError, type Handle, isAccelError } from '@uaccel/uapi'
 import type { Test } from 'tap'
 import { type CipherName, ciphers, type HashName, hashes, type MacName, macs } from '../src/algorithms.js'
-import { type IrqMode, type VirtioCrypto, virtioCryptoDriver } from '../src/driver.js'
+import type { IrqMode } from '../src/driver.js'
 import {
   type CryptoPart,
   encodeOperations,
@@ -24,6 +11,10 @@ import {
   padPkcs7,
   virtioCryptoUapi,
 } from '../src/uapi.js'
+import { type Bench, encrypted, withCrypto } from './bench.js'
+import { rsaAsNodeHasIt } from './rsa.js'
+
+export { type Bench, encrypted, withCrypto } from './bench.js'
 
 /** How the suite reaches a device, and how much it does. */
 export interface CryptoContractOptions<T extends Transport> {
@@ -33,14 +24,6 @@ export interface CryptoContractOptions<T extends Transport> {
   readonly irqs?: readonly IrqMode[]
   /** Looks at the device after each test, such as for violations that a model kept. */
   verify?(transport: T): void
-}
-
-/** A device for one test, as its clients and its owner see it. */
-export interface Bench {
-  readonly accel: Accel
-  readonly crypto: VirtioCrypto
-  readonly client: AccelClient<typeof virtioCryptoUapi>
-  readonly buffers: ClientBuffers
 }
 
 /** What Node calls the algorithms; a cipher after the size of its key. */
@@ -64,41 +47,6 @@ const LARGEST = 65_536
 const LANES = 4
 /** The sessions that an open may have. */
 const OPEN_SESSIONS = 64
-
-/** Runs `work` with a device that was brought up anew by the subsystem. */
-export async function withCrypto<T extends Transport>(
-  open: () => Promise<T>,
-  work: (bench: Bench, transport: T) => Promise<void>,
-  options: Parameters<typeof virtioCryptoDriver>[0] = {},
-): Promise<T> {
-  const transport = await open()
-  const accel = new Accel()
-  try {
-    let crypto: VirtioCrypto | undefined
-    accel.register(
-      virtioCryptoDriver({
-        ...options,
-        onReady: (ready) => {
-          crypto = ready
-        },
-      }),
-    )
-    await accel.add(transport)
-    const client = accel.open(virtioCryptoUapi, 'accel0')
-    await work({ accel, crypto: crypto!, client, buffers: openBuffers(client) }, transport)
-    await client.close()
-  } finally {
-    await accel.close()
-  }
-  return transport
-}
-
-/** What Node makes of whole blocks. */
-export function encrypted(mode: string, key: Uint8Array, iv: Uint8Array, data: Uint8Array): Buffer {
-  const bits = mode === 'xts' ? key.length * 4 : key.length * 8
-  const engine = createCipheriv(`aes-${bits}-${mode}`, key, mode === 'ecb' ? null : iv).setAutoPadding(false)
-  return Buffer.concat([engine.update(data), engine.final()])
-}
 
 /** So many bytes in at most 16 random parts from `start` on, with gaps between them. */
 function scatter(sizeBytes: number, start: number, gap: number): CryptoPart[] {
@@ -252,88 +200,7 @@ export function cryptoContract<T extends Transport>(
     }
   })
 
-  test('RSA, where the device has it', async (t, { client, buffers }) => {
-    const { services, asymmetric } = await client.call('identify', {})
-    if ((services & 0x10) === 0 || (asymmetric & 2) === 0) {
-      t.pass('the device has none')
-      return
-    }
-    const RSA_PKCS1 = constants.RSA_PKCS1_PADDING
-    for (const [bits, hash] of [
-      [1024, 'sha1'],
-      [2048, 'sha256'],
-      [1536, 'sha512'],
-    ] as const) {
-      const { privateKey } = generateKeyPairSync('rsa', { modulusLength: bits })
-      const publicKey = createPublicKey(privateKey)
-      const der = { type: 'pkcs1', format: 'der' } as const
-      const keys = { public: publicKey.export(der), private: privateKey.export(der) }
-      const make = async (use: 'encrypt' | 'decrypt' | 'sign' | 'verify') => {
-        const key = use === 'encrypt' || use === 'verify' ? keys.public : keys.private
-        const made = await client.call('createRsaSession', { use, hash, key })
-        t.equal(made.modulusBytes, bits / 8)
-        return made.session
-      }
-      const [encrypt, decrypt, signs, verifies] = [
-        await make('encrypt'),
-        await make('decrypt'),
-        await make('sign'),
-        await make('verify'),
-      ]
-      const rsa = async (session: Handle<'session'>, data: Uint8Array) =>
-        Buffer.from((await client.call('rsa', { session, data })).data)
-      for (const length of [1, 40, bits / 8 - 11]) {
-        const message = randomBytes(length)
-        const secret = await rsa(encrypt, message)
-        t.equal(secret.length, bits / 8)
-        t.ok(message.equals(await rsa(decrypt, secret)), `${length} bytes there and back`)
-        const theirs = publicEncrypt({ key: publicKey, padding: RSA_PKCS1 }, message)
-        t.ok(message.equals(await rsa(decrypt, theirs)), 'what Node encrypted')
-      }
-      const message = randomBytes(100)
-      const digest = createHash(hash).update(message).digest()
-      const signature = await rsa(signs, digest)
-      t.ok(signature.equals(sign(hash, message, privateKey)), `signature with ${hash}, as Node makes it`)
-      t.ok(createVerify(hash).update(message).verify(publicKey, signature))
-      const verify = (signature: Uint8Array, digest: Uint8Array) =>
-        client.call('rsaVerify', { session: verifies, signature, digest })
-      t.same(await verify(signature, digest), { valid: true })
-      const other = Buffer.from(signature)
-      other[20]! ^= 1
-      t.same(await verify(other, digest), { valid: false })
-      t.same(await verify(signature, randomBytes(digest.length)), { valid: false })
-
-      const outOfRange = { code: 'ERR_ACCEL_OUT_OF_RANGE' }
-      const misused = { code: 'ERR_ACCEL_INVALID_ARGUMENT' }
-      await t.rejects(rsa(encrypt, randomBytes(bits / 8 - 10)), outOfRange, 'too long a message')
-      await t.rejects(rsa(decrypt, randomBytes(bits / 8 - 1)), outOfRange)
-      for (const length of [digest.length - 1, digest.length + 1]) {
-        await t.rejects(rsa(signs, randomBytes(length)), outOfRange, 'no digest of that hash')
-        await t.rejects(verify(signature, randomBytes(length)), outOfRange)
-      }
-      await t.rejects(verify(signature.subarray(1), digest), outOfRange)
-      await t.rejects(rsa(decrypt, Buffer.alloc(bits / 8)), { code: 'ERR_ACCEL_IO' }, 'what nobody encrypted')
-      await t.rejects(rsa(verifies, digest), misused)
-      await t.rejects(client.call('rsaVerify', { session: signs, signature, digest }), misused)
-      await t.rejects(client.call('digest', { session: signs, data: digest }), misused)
-      await t.rejects(client.call('createRsaSession', { use: 'sign', hash, key: keys.public }), misused)
-      await t.rejects(
-        client.call('createRsaSession', { use: 'sign', hash, key: keys.private.subarray(1) }),
-        misused,
-      )
-      const buffer = await buffers.create(4096)
-      const side = [{ buffer: 0, sizeBytes: 16 }]
-      const payload = encodeOperations([{ session: encrypt, source: side, destination: side }])
-      await t.rejects(buffers.run({ buffers: [{ buffer }], payload }), misused, 'not in jobs')
-      await buffer.destroy()
-      for (const session of [encrypt, decrypt, signs, verifies])
-        await client.call('destroySession', { session })
-    }
-    const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 512 })
-    const key = privateKey.export({ type: 'pkcs1', format: 'der' })
-    const small = client.call('createRsaSession', { use: 'sign', hash: 'sha256', key })
-    await t.rejects(small, { code: 'ERR_ACCEL_OUT_OF_RANGE' }, 'a modulus of 512 bits')
-  })
+  test('RSA, where the device has it', (t, { client, buffers }) => rsaAsNodeHasIt(t, client, buffers))
 
   test('more operations at once than the queues have room for', async (t, { client, buffers }) => {
     const key = randomBytes(16)
