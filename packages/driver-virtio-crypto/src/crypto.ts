@@ -30,7 +30,7 @@ export type IrqMode = VirtioIrq | 'poll'
 export interface VirtioCryptoOptions {
   /** Default: the first of MSI-X and INTx that is there. With `poll` it is polled as long as something is under way. */
   readonly irq?: IrqMode | 'auto'
-  /** An operation that takes longer ends with `ERR_ACCEL_TIMEOUT`, and the device is reset. Default 5,000 ms. */
+  /** Operations in a queue of which none has ended for so long end with `ERR_ACCEL_TIMEOUT`, and the device is reset. Default 5,000 ms. */
   readonly timeoutMs?: number
 }
 

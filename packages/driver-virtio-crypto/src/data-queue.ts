@@ -40,6 +40,7 @@ export class DataQueue {
   readonly #done: (CryptoDone | undefined)[]
   /** By slot: the {@link turn} in which its operation was put in. */
   readonly #turns: Int32Array
+  #ended = -1
   /** Of a clock that whoever watches for operations that do not end advances. */
   turn = 0
 
@@ -126,6 +127,7 @@ export class DataQueue {
     let count = 0
     for (let slot = queue.next(); slot >= 0; slot = queue.next()) {
       const status = this.#bytes[slot * SLOT_BYTES + STATUS_AT]
+      this.#ended = this.turn
       const resultBytes = queue.written > 0 ? queue.written - 1 : 0 // behind it is the status
       queue.release(slot)
       this.#end(
@@ -138,8 +140,10 @@ export class DataQueue {
     return count
   }
 
-  /** Whether an operation is under way that was put in at that {@link turn} or before. */
-  hasSince(turn: number): boolean {
+  /** Whether nothing has ended since that {@link turn}, and an operation is under way that was put in at it or before. */
+  hangsSince(turn: number): boolean {
+    // What waits behind many large operations takes its time: that some end says that the device works.
+    if (this.#ended > turn) return false
     return this.#done.some((done, slot) => done !== undefined && this.#turns[slot] <= turn)
   }
 

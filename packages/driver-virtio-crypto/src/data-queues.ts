@@ -88,12 +88,12 @@ export class DataQueues {
     }
   }
 
-  /** A turn of the watchdog's clock is over. Answers the last turn of operations that have been under way for `turns` whole ones; -1 without. */
+  /** A turn of the watchdog's clock is over. Answers the last turn of operations that hang since `turns` whole ones; -1 without. */
   tick(turns: number): number {
     this.#now++
     for (const queue of this.#queues) queue.turn = this.#now
     const late = this.#now - turns - 1
-    return this.#queues.some((queue) => queue.hasSince(late)) ? late : -1
+    return this.#queues.some((queue) => queue.hangsSince(late)) ? late : -1
   }
 
   /** Puts an operation into one that has room. False where none has. */
