@@ -12,7 +12,7 @@ const bdfOf = (wanted: string) => devices.find(({ name }) => name === wanted)!.b
 const [edu, npu] = [bdfOf('edu'), bdfOf('npu')]
 const administrator = new Administrator()
 
-t.setTimeout(900_000)
+t.setTimeout(1_800_000)
 
 const ways: readonly [column: Column, driver: string, open: (bdf: string) => Promise<Transport>][] = [
   ['uio', 'uio_pci_generic', (bdf) => openUio(bdf, { allowNoIommu: true })],

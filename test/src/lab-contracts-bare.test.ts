@@ -4,7 +4,7 @@ import { runGuest } from './guest.js'
 import { smallKernel } from './iommufd-lane.js'
 import { serveModel } from './serve-model.js'
 
-t.setTimeout(1_200_000)
+t.setTimeout(2_000_000)
 
 const skip =
   !process.env.CI &&
@@ -15,7 +15,7 @@ t.test('the suites through UIO and VFIO on a machine without IOMMU, in the lab',
   const npu = await serveModel(t, 'npu')
   const devices = ['edu=port/edu', `npu=vfio-user:${npu.path}`]
   const machine = { iommu: false, bind: true, cpus: 2, memoryMiB: 768, hugepages: 200 }
-  const run = await runGuest('contracts-bare', { devices, ...machine, limitMs: 1_000_000 })
+  const run = await runGuest('contracts-bare', { devices, ...machine, limitMs: 1_900_000 })
   keepGuest(t, run, ['uio', 'noiommu'])
   t.same(await npu.violations(), [], 'the driver kept the rules of the device')
 })
