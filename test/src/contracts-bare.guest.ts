@@ -17,7 +17,7 @@ const [edu, npu, nvme, crypto] = ['edu', 'npu', 'nvme', 'crypto'].map(bdfOf) as 
 ]
 const administrator = new Administrator()
 
-t.setTimeout(900_000)
+t.setTimeout(1_800_000)
 
 const ways: readonly [column: Column, driver: string, open: (bdf: string) => Promise<Transport>][] = [
   ['uio', 'uio_pci_generic', (bdf) => openUio(bdf, { allowNoIommu: true })],

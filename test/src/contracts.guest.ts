@@ -16,7 +16,7 @@ const bdfOf = (wanted: string) => devices.find(({ name }) => name === wanted)!.b
 const driver = '/sys/bus/pci/drivers/vfio-pci'
 const administrator = new Administrator()
 
-t.setTimeout(900_000)
+t.setTimeout(1_800_000)
 hugeBuffers()
 
 function ways(edu: string, options: VfioOptions): Ways {

@@ -5,7 +5,7 @@ import { smallKernel } from './iommufd-lane.js'
 import { cryptoBackend, cryptoDevice } from './qemu-crypto.js'
 import { serveModel } from './serve-model.js'
 
-t.setTimeout(1_200_000)
+t.setTimeout(2_000_000)
 
 const skip =
   !process.env.CI &&
@@ -23,7 +23,7 @@ t.test('the suites through UIO and VFIO on a machine without IOMMU, in the lab',
     memoryMiB: 768,
     hugepages: 200,
   }
-  const run = await runGuest('contracts-bare', { devices, ...machine, limitMs: 1_000_000 })
+  const run = await runGuest('contracts-bare', { devices, ...machine, limitMs: 1_900_000 })
   keepGuest(t, run, ['uio', 'noiommu'])
   t.same(await npu.violations(), [], 'the driver kept the rules of the device')
 })

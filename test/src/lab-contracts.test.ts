@@ -4,7 +4,7 @@ import { runGuest } from './guest.js'
 import { smallKernel } from './iommufd-lane.js'
 import { serveModel } from './serve-model.js'
 
-t.setTimeout(1_200_000)
+t.setTimeout(2_000_000)
 
 t.test('the suites on kernel VFIO, in the lab', async (t) => {
   const models = {
@@ -17,7 +17,7 @@ t.test('the suites on kernel VFIO, in the lab', async (t) => {
     'edu=port/edu',
     ...Object.entries(models).map(([name, { path }]) => `${name}=vfio-user:${path}`),
   ]
-  const run = await runGuest('contracts', { devices, cpus: 2, limitMs: 1_000_000 })
+  const run = await runGuest('contracts', { devices, cpus: 2, limitMs: 1_900_000 })
   const iommufd = process.env.CI || (await smallKernel()) ? (['iommufd'] as const) : []
   keepGuest(t, run, ['type1', ...iommufd, 'vfio-user-pci'])
   for (const [name, model] of Object.entries(models))

@@ -6,14 +6,14 @@ import { runGuest } from './guest.js'
 import { repeatResults } from './iommufd-lane.js'
 import { serveModel } from './serve-model.js'
 
-t.setTimeout(1_200_000)
+t.setTimeout(2_000_000)
 
 t.test('devices in worker threads on kernel VFIO, in a lab of two processors', async (t) => {
   const npu = await serveModel(t, 'npu')
   const { exitCode, stdout, stderr } = await runGuest('workers', {
     devices: ['edu=port/edu', `npu=vfio-user:${npu.path}`],
     cpus: 2,
-    limitMs: 1_000_000,
+    limitMs: 1_900_000,
   })
   if (exitCode !== 0) t.comment(`${stdout}\n${stderr}`)
   t.equal(exitCode, 0)

@@ -199,7 +199,7 @@ t.test(
 
 t.test('a process that hangs is killed and started anew', async (t) => {
   const { control, folder } = await serve(t, {
-    defaults: { heartbeatMs: 1000, backOff: quick },
+    defaults: { heartbeatMs: 4000, backOff: quick },
     devices: [{ model: misfit }],
   })
   await using dev = await openAccel(misfitUapi, 'accel0', { folder })

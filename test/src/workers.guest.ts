@@ -20,7 +20,7 @@ const [edu, npu] = [bdfOf('edu'), bdfOf('npu')]
 /** Random cases of each operation in each worker. */
 const runs = Number(process.env.UACCEL_NPU_RUNS ?? 1)
 
-t.setTimeout(900_000)
+t.setTimeout(1_800_000)
 
 for (const { iommu, skip } of lanes()) {
   t.test(
