@@ -1,6 +1,7 @@
 import type { ModelContext } from '@uaccel/model'
 
 const PAGE = 4096n
+const fence = new Int32Array(new SharedArrayBuffer(4))
 
 /**
  * Doorbells in memory (base specification 1.4, 5.7 and 7.13): in one page the driver writes what it would write to the registers, in the
@@ -36,6 +37,8 @@ export class ShadowDoorbells {
     const bytes = new Uint8Array(4)
     new DataView(bytes.buffer).setUint32(0, value, true)
     this.#context.dma.write(this.#at(this.#events, index), bytes)
+    // The driver does the reverse: of the two stores and the loads after them, one side sees the other's.
+    Atomics.add(fence, 0, 1)
   }
 
   #at(page: bigint, index: number): bigint {

@@ -6,7 +6,7 @@ import {
   type SharedDevice,
   type SharedMemory,
 } from '@uaccel/core'
-import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
+import { type AccelError, accelError, type ErrorCode, isAccelError } from '@uaccel/uapi'
 import { Nvm } from './command.js'
 import type { NamespaceIdentity } from './identify.js'
 import type { AbortRequest, NvmeQueueToken } from './lease.js'
@@ -214,14 +214,12 @@ export class NvmeWorkerQueue {
     } catch {
       // The reset is what helps.
     }
-    this.#failure = accelError(
-      'ERR_ACCEL_AGAIN',
-      'The NVMe controller is being reset: try again when it is up',
-    )
+    this.#failure = resetting()
   }
 
   #fail(error: AccelError): void {
-    this.#failure = error
+    // What ends the commands of a reset, as that one of them was late, is not why there can be no others.
+    this.#failure = LASTING.has(error.code) ? error : resetting(error)
     if (error.code === 'ERR_ACCEL_CLOSED' || error.code === 'ERR_ACCEL_NO_DEVICE') {
       clearInterval(this.#watchdog)
       clearImmediate(this.#spin)
@@ -244,9 +242,24 @@ export class NvmeWorkerQueue {
   /** Something that only a reset helps against, which the other thread does; commands end when the device was brought to rest. */
   #broke(error: unknown): void {
     if (!isAccelError(error)) throw error
-    this.#failure = error
+    this.#failure = resetting(error)
     this.#holder.broke(error)
   }
+}
+
+/** Errors after which a queue takes no commands any more. */
+const LASTING: ReadonlySet<ErrorCode> = new Set([
+  'ERR_ACCEL_CLOSED',
+  'ERR_ACCEL_NO_DEVICE',
+  'ERR_ACCEL_WEDGED',
+])
+
+function resetting(cause?: AccelError): AccelError {
+  return accelError(
+    'ERR_ACCEL_AGAIN',
+    'The NVMe controller is being reset: try again when it is up',
+    cause && { cause },
+  )
 }
 
 /**

@@ -167,7 +167,7 @@ const actions = {
 async function revived(): Promise<void> {
   queue.poll() // hears of a reset whose message is still on its way
   for (const start = performance.now(); queue.failure !== undefined; await sleep(1)) {
-    if (queue.failure.code !== 'ERR_ACCEL_AGAIN' && queue.failure.code !== 'ERR_ACCEL_IO') return
+    if (queue.failure.code !== 'ERR_ACCEL_AGAIN') return
     if (performance.now() - start > 60_000) throw queue.failure
   }
 }
