@@ -52,7 +52,7 @@ const style = `
   .typescript { stroke: #0a5cc2; fill: #0a5cc2 }
   .c { stroke: #b35900; fill: #b35900 }
   .sample { stroke: #59636e }
-  polyline { fill: none; stroke-width: 2 }
+  polyline.typescript, polyline.c { fill: none; stroke-width: 2 }
   @media (prefers-color-scheme: dark) {
     text { fill: #e6edf3 }
     .ground { fill: #0d1117 }
