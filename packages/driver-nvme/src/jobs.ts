@@ -107,13 +107,8 @@ class JobRun implements CommandListener {
 
   /** Submits what can be. */
   pump(): void {
-    try {
-      this.#nvme.checkUp()
-      this.#submit()
-      this.#nvme.kick(this.#on.queue)
-    } catch (error) {
-      this.#error ??= error as AccelError
-    }
+    // Where nothing is left, that the controller is being reset says nothing of what it has acknowledged.
+    if (this.#error === undefined && this.#at < this.#work.length) this.#go()
     this.#settle()
   }
 
@@ -127,6 +122,16 @@ class JobRun implements CommandListener {
     this.#end(cid)
     this.#error ??= error
     this.#settle()
+  }
+
+  #go(): void {
+    try {
+      this.#nvme.checkUp()
+      this.#submit()
+      this.#nvme.kick(this.#on.queue)
+    } catch (error) {
+      this.#error ??= error as AccelError
+    }
   }
 
   #submit(): void {

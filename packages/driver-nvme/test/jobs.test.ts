@@ -1,0 +1,49 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { DmaRegion } from '@uaccel/memory'
+import { type Loopback, loopback } from '@uaccel/model'
+import { accelError } from '@uaccel/uapi'
+import t, { type Test } from 'tap'
+import { NvmeFaults, nvmeModel } from '../model/index.js'
+import { encodeSteps, type Nvme, type NvmeStep } from '../src/driver.js'
+import { withNvme } from './bench.js'
+
+interface Case {
+  readonly nvme: Nvme
+  readonly faults: NvmeFaults
+  readonly transport: Loopback
+  run(...steps: NvmeStep[]): Promise<unknown>
+}
+
+const TIMEOUT_MS = 400
+const read: NvmeStep = { operation: 'read', buffer: 0, lba: 0, blocks: 1 }
+const deallocate: NvmeStep = { operation: 'deallocate', lba: 0, blocks: 1 }
+
+const withJobs = (t: Test, work: (bench: Case) => Promise<void>) => {
+  const faults = new NvmeFaults()
+  return withNvme(
+    async () => loopback(nvmeModel, { model: { faults } }),
+    async ({ nvme, buffers }, transport) => {
+      const buffer = await buffers.create(4096)
+      const run = (...steps: NvmeStep[]) =>
+        buffers.run({ buffers: [{ buffer }], payload: encodeSteps(steps) })
+      await work({ nvme, faults, transport, run })
+      transport.assertClean()
+      t.pass('no rule of the device was broken')
+    },
+    { timeoutMs: TIMEOUT_MS },
+  )
+}
+
+t.test('a job whose last command was acknowledged before a reset has ended well', async (t) =>
+  withJobs(t, async ({ nvme, transport, run }) => {
+    transport.faults.lostInterrupt()
+    const done = run(read).then(
+      () => 'done',
+      (error: Error) => error.message,
+    )
+    await sleep(20) // its completion is there, and nobody was told
+    await nvme.reset(accelError('ERR_ACCEL_AGAIN', 'a reset in mid-job'))
+    t.equal(await done, 'done')
+    t.equal(nvme.resets, 1)
+  }),
+)
