@@ -127,8 +127,11 @@ class JobRun implements CommandListener {
   #go(): void {
     try {
       this.#nvme.checkUp()
-      this.#submit()
-      this.#nvme.kick(this.#on.queue)
+      try {
+        this.#submit()
+      } finally {
+        this.#nvme.kick(this.#on.queue) // what went into the ring before one that could not
+      }
     } catch (error) {
       this.#error ??= error as AccelError
     }

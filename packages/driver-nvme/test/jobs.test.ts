@@ -1,5 +1,4 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { DmaRegion } from '@uaccel/memory'
 import { type Loopback, loopback } from '@uaccel/model'
 import { accelError } from '@uaccel/uapi'
 import t, { type Test } from 'tap'
@@ -45,5 +44,16 @@ t.test('a job whose last command was acknowledged before a reset has ended well'
     await nvme.reset(accelError('ERR_ACCEL_AGAIN', 'a reset in mid-job'))
     t.equal(await done, 'done')
     t.equal(nvme.resets, 1)
+  }),
+)
+
+t.test('where there is no memory for a list of ranges, the commands before it are announced', async (t) =>
+  withJobs(t, async ({ nvme, faults, run }) => {
+    nvme.allocate = () => {
+      throw accelError('ERR_ACCEL_NO_MEMORY', 'there is none')
+    }
+    await t.rejects(run(read, deallocate), { code: 'ERR_ACCEL_NO_MEMORY' })
+    t.equal(faults.received.get(0x108), undefined, 'none was late')
+    t.equal(nvme.resets, 0)
   }),
 )
