@@ -119,6 +119,7 @@ class JobRun implements CommandListener {
   }
 
   failed(cid: number, error: AccelError): void {
+    if (error.details?.idle === false) this.#on.lists[cid] = undefined // the device may still read it: nobody else gets it
     this.#end(cid)
     this.#error ??= error
     this.#settle()

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { DmaRegion } from '@uaccel/memory'
 import { type Loopback, loopback } from '@uaccel/model'
 import { accelError } from '@uaccel/uapi'
 import t, { type Test } from 'tap'
@@ -55,5 +56,29 @@ t.test('where there is no memory for a list of ranges, the commands before it ar
     await t.rejects(run(read, deallocate), { code: 'ERR_ACCEL_NO_MEMORY' })
     t.equal(faults.received.get(0x108), undefined, 'none was late')
     t.equal(nvme.resets, 0)
+  }),
+)
+
+t.test('a list that the device may still read is not given back', async (t) =>
+  withJobs(t, async ({ nvme, faults, run }) => {
+    const lists: DmaRegion[] = []
+    const { allocate } = nvme
+    nvme.allocate = (sizeBytes) => {
+      const list = allocate.call(nvme, sizeBytes)
+      lists.push(list)
+      return list
+    }
+    for (const idle of [true, false]) {
+      faults.stick({ opcode: 9 })
+      const failed = t.rejects(run(deallocate))
+      await sleep(20)
+      const error = accelError('ERR_ACCEL_AGAIN', 'it did not come to rest', { details: { idle } })
+      for (const queue of nvme.queues) queue.fail(() => error)
+      const list = lists.pop()!
+      if (idle) t.throws(() => list.u8, { code: 'ERR_ACCEL_REVOKED' })
+      else t.equal(list.u8.length, list.sizeBytes)
+      await nvme.reset(error)
+      await failed
+    }
   }),
 )
