@@ -165,11 +165,14 @@ export class Recovery {
     const gone = accelError('ERR_ACCEL_NO_DEVICE', 'The NVMe controller was released by its driver')
     this.#take(gone)
     try {
-      if (wasUp) {
-        await this.#drain()
-        await this.#controller.shutDown()
+      try {
+        if (wasUp) {
+          await this.#drain()
+          await this.#controller.shutDown()
+        }
+      } finally {
+        await this.#controller.disable()
       }
-      await this.#controller.disable()
     } finally {
       this.#queues.failAll(gone)
     }

@@ -1,8 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { Device } from '@uaccel/core'
 import { loopback } from '@uaccel/model'
 import { accelError } from '@uaccel/uapi'
 import t from 'tap'
 import { NvmeFaults, nvmeModel } from '../model/index.js'
+import type { Controller } from '../src/controller.js'
+import type { NvmeQueues } from '../src/queues.js'
+import { Recovery } from '../src/recovery.js'
 import { withController } from './workers.js'
 
 const IDENTIFY = 0x106
@@ -45,4 +49,19 @@ t.test('a reset of the whole device takes over from one of the driver', async (t
     }
   })
   transport.assertClean()
+})
+
+t.test('a controller whose shutdown does not end is disabled all the same', async (t) => {
+  const did: string[] = []
+  const controller = {
+    enable: async () => void did.push('enable'),
+    shutDown: () => Promise.reject(accelError('ERR_ACCEL_TIMEOUT', 'CSTS.SHST stays 1')),
+    disable: async () => void did.push('disable'),
+  } as unknown as Controller
+  const queues = { pollLast() {}, failAll: () => void did.push('failAll') } as unknown as NvmeQueues
+  const host = { configure: async () => {}, settled() {}, broke() {}, timeoutMs: 100 }
+  const recovery = new Recovery({} as Device, controller, queues, host)
+  await recovery.bringUp()
+  await t.rejects(recovery.shutDown(), { code: 'ERR_ACCEL_TIMEOUT' })
+  t.same(did, ['enable', 'disable', 'failAll'])
 })
