@@ -22,6 +22,9 @@ import {
 import type { CommandListener, NvmeQueue } from './queue.js'
 import { statusError } from './status.js'
 
+/** Far more than controllers have; a list could go on to 2^32. */
+const MOST_NAMESPACES = 65_536
+
 /** What the admin queue needs of its controller. */
 export interface AdminHost {
   /** Throws where nothing is to be submitted. */
@@ -114,11 +117,13 @@ export class AdminQueue {
     return decodeController(await this.#identify(Cns.controller, 0))
   }
 
-  /** The active namespaces. */
+  /** The active namespaces. `ERR_ACCEL_IO` for a list that does not end. */
   async namespaces(): Promise<NamespaceIdentity[]> {
     const found: NamespaceIdentity[] = []
     for (let after = 0; ; ) {
       const list = decodeNamespaceList(await this.#identify(Cns.activeNamespaces, after), after)
+      if (found.length + list.length > MOST_NAMESPACES)
+        throw accelError('ERR_ACCEL_IO', `The controller names more than ${MOST_NAMESPACES} namespaces`)
       for (const nsid of list) found.push(decodeNamespace(nsid, await this.#identify(Cns.namespace, nsid)))
       if (list.length < PAGE_BYTES / 4) return found
       after = list.at(-1)!

@@ -36,6 +36,8 @@ export class Events {
   readonly #admin: AdminQueue
   readonly #listeners: EventListeners
   #wanted = false
+  /** A request is with the controller. */
+  #asked = false
 
   constructor(admin: AdminQueue, listeners: EventListeners) {
     this.#admin = admin
@@ -59,9 +61,18 @@ export class Events {
 
   #request(): void {
     this.#wanted = false
+    if (this.#asked) return
+    this.#asked = true
     this.#admin.run({ opcode: Admin.asyncEventRequest }, { endless: true }).then(
-      (result) => this.#tell(result),
-      () => {}, // a reset ended it, and makes another
+      (result) => {
+        this.#asked = false
+        return this.#tell(result)
+      },
+      (error: unknown) => {
+        this.#asked = false
+        // A reset ended it, or there was no room for it.
+        this.#wanted = isAccelError(error, 'ERR_ACCEL_AGAIN')
+      },
     )
   }
 

@@ -107,13 +107,8 @@ class JobRun implements CommandListener {
 
   /** Submits what can be. */
   pump(): void {
-    try {
-      this.#nvme.checkUp()
-      this.#submit()
-      this.#nvme.kick(this.#on.queue)
-    } catch (error) {
-      this.#error ??= error as AccelError
-    }
+    // Where nothing is left, that the controller is being reset says nothing of what it has acknowledged.
+    if (this.#error === undefined && this.#at < this.#work.length) this.#go()
     this.#settle()
   }
 
@@ -124,9 +119,23 @@ class JobRun implements CommandListener {
   }
 
   failed(cid: number, error: AccelError): void {
+    if (error.details?.idle === false) this.#on.lists[cid] = undefined // the device may still read it: nobody else gets it
     this.#end(cid)
     this.#error ??= error
     this.#settle()
+  }
+
+  #go(): void {
+    try {
+      this.#nvme.checkUp()
+      try {
+        this.#submit()
+      } finally {
+        this.#nvme.kick(this.#on.queue) // what went into the ring before one that could not
+      }
+    } catch (error) {
+      this.#error ??= error as AccelError
+    }
   }
 
   #submit(): void {

@@ -6,7 +6,7 @@ import { Admin, PAGE_BYTES } from './command.js'
 import type { NamespaceIdentity } from './identify.js'
 import type { NvmeInterrupts } from './interrupts.js'
 import { NvmeLease, type ShareQueueOptions } from './lease.js'
-import { allocPair, createPair, deletePair, maxEntries } from './pair.js'
+import { allocPair, createPair, deletePair, maxEntries, wasRefused } from './pair.js'
 import type { NvmeQueues } from './queues.js'
 import type { Recovery } from './recovery.js'
 import { DOORBELLS_OFFSET } from './registers.js'
@@ -111,7 +111,12 @@ export async function startQueue(
 ): Promise<void> {
   lease.on = true
   if (shadow !== undefined) clearShadow(shadow, 2 * lease.id * doorbellStride, 2 * doorbellStride)
-  await createPair(admin, lease.id, lease.pair, interrupts.vectorOf(lease.id))
+  try {
+    await createPair(admin, lease.id, lease.pair, interrupts.vectorOf(lease.id))
+  } catch (error) {
+    if (wasRefused(error)) lease.on = false
+    throw error
+  }
 }
 
 /** Interrupts reach the worker by its own vector, or are passed on where other queues have the same. */

@@ -1,4 +1,5 @@
 import type { DmaDomain, DmaRegion } from '@uaccel/memory'
+import { accelError, isAccelError } from '@uaccel/uapi'
 import type { AdminQueue } from './admin.js'
 import { Admin, COMMAND_BYTES, COMPLETION_BYTES, PAGE_BYTES } from './command.js'
 import { listBytes } from './prp.js'
@@ -64,7 +65,7 @@ export function makePair(dma: DmaDomain, doorbells: Doorbells, stride: number, o
   return { queue, ...memory }
 }
 
-/** Has the controller make completion and submission queue of a pair (5.3, 5.4). Completions raise `vector`, or nothing. */
+/** Has the controller make completion and submission queue of a pair (5.3, 5.4). Completions raise `vector`, or nothing. It has neither where it refused one. */
 export async function createPair(
   admin: AdminQueue,
   id: number,
@@ -80,7 +81,21 @@ export async function createPair(
     { data: completions },
   )
   const cdw11 = CONTIGUOUS | (id << 16)
-  await admin.run({ opcode: Admin.createSubmissionQueue, cdw10, cdw11 }, { data: submissions })
+  try {
+    await admin.run({ opcode: Admin.createSubmissionQueue, cdw10, cdw11 }, { data: submissions })
+  } catch (error) {
+    if (wasRefused(error)) {
+      await admin.run({ opcode: Admin.deleteCompletionQueue, cdw10: id }).catch((cause) => {
+        throw accelError('ERR_ACCEL_IO', `NVMe completion queue ${id} could not be deleted`, { cause })
+      })
+    }
+    throw error
+  }
+}
+
+/** Whether the controller itself answered, with a status: then it did nothing. */
+export function wasRefused(error: unknown): boolean {
+  return isAccelError(error) && error.details?.statusCode !== undefined
 }
 
 /** Has the controller forget a queue pair (5.5, 5.6): it touches none of its memory any more. The submission queue goes first. */

@@ -358,11 +358,11 @@ export class NvmeQueue {
 
   /**
    * Has the queue announce through memory, from now on until it {@link fail}s. To be called when the controller has taken the
-   * addresses (Doorbell Buffer Config) and made the queue, before anything is submitted to it: `ERR_ACCEL_BUSY` afterwards.
+   * addresses (Doorbell Buffer Config) and made the queue, before anything of it was announced: `ERR_ACCEL_BUSY` afterwards.
    * Both memories are a zeroed page.
    */
   useShadow(shadow: ShadowDoorbells): void {
-    if (this.rung !== 0 || this.cq.head !== 0 || this.inFlight > 0) {
+    if (this.rung !== 0 || this.cq.head !== 0) {
       throw accelError(
         'ERR_ACCEL_BUSY',
         `NVMe queue ${this.id} was to get shadow doorbells, and is in use: give it them before its first command`,

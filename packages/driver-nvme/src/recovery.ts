@@ -33,6 +33,10 @@ export class Recovery {
   #settled = false
   #dead: AccelError | undefined
   #recovering: Promise<void> | undefined
+  /** Whoever brings the controller up counts on: who did so before gives up. */
+  #turn = 0
+  /** Why nobody is to do so at present: somebody else resets the device (`ERR_ACCEL_AGAIN`), or it was released (`ERR_ACCEL_NO_DEVICE`). */
+  #taken: AccelError | undefined
 
   constructor(dev: Device, controller: Controller, queues: NvmeQueues, host: RecoveryHost) {
     this.#dev = dev
@@ -62,10 +66,7 @@ export class Recovery {
   /** Throws where no I/O command is to be submitted. */
   checkUp(): void {
     if (this.#up && this.#settled) return
-    throw (
-      this.#dead ??
-      accelError('ERR_ACCEL_AGAIN', 'The NVMe controller is being reset: try again when it is up')
-    )
+    throw this.#taken ?? this.#dead ?? resetting()
   }
 
   /** The same for the admin queue, which works before the others do. */
@@ -74,16 +75,18 @@ export class Recovery {
   }
 
   /** Brings the controller up (7.6.1) from a reset. */
-  async bringUp(): Promise<void> {
+  async bringUp(turn = ++this.#turn): Promise<void> {
     this.#settled = false
     await this.#controller.enable(this.#queues.admin)
+    this.#checkTurn(turn)
     this.#up = true
     try {
       await this.#host.configure()
+      this.#checkTurn(turn)
       this.#settled = true
       this.#dead = undefined
     } catch (error) {
-      this.#up = false
+      if (turn === this.#turn) this.#up = false
       throw error
     }
   }
@@ -97,18 +100,23 @@ export class Recovery {
 
   /** See `Nvme.reset`. */
   reset(why: AccelError): Promise<void> {
-    this.#recovering ??= this.#recover(why).finally(() => {
+    if (this.#taken !== undefined) return Promise.reject(this.#taken)
+    if (this.#recovering !== undefined) return this.#recovering
+    const recovering = this.#recover(why, ++this.#turn).finally(() => {
+      if (this.#recovering !== recovering) return
       this.#recovering = undefined
       this.#host.settled()
     })
-    return this.#recovering
+    this.#recovering = recovering
+    return recovering
   }
 
   /** See `Nvme.beforeReset`. */
   async beforeReset(): Promise<void> {
-    this.#up = false
+    this.#take(resetting())
     try {
       await this.#queues.pauseLent()
+      this.#queues.pollLast()
       await this.#controller.disable()
       this.#queues.failAll(resetError())
     } catch (error) {
@@ -118,6 +126,8 @@ export class Recovery {
 
   /** See `Nvme.afterReset`. */
   async afterReset(): Promise<void> {
+    if (this.#taken?.code === 'ERR_ACCEL_NO_DEVICE') throw this.#taken
+    this.#taken = undefined
     this.#queues.failAll(resetError())
     await this.bringUp()
     this.#host.settled()
@@ -132,6 +142,7 @@ export class Recovery {
       this.#queues.failAll(error)
       return
     }
+    if (this.#taken !== undefined) return // what takes it helps
     if (!this.#settled) {
       // Whoever brings it up waits for a command that does not end, and is told.
       this.#up = false
@@ -151,14 +162,17 @@ export class Recovery {
   /** Before the device is released: an orderly end (7.6.2), and nothing of it may reach memory any more. */
   async shutDown(): Promise<void> {
     const wasUp = this.#up
-    this.#up = false
     const gone = accelError('ERR_ACCEL_NO_DEVICE', 'The NVMe controller was released by its driver')
+    this.#take(gone)
     try {
-      if (wasUp) {
-        await this.#drain()
-        await this.#controller.shutDown()
+      try {
+        if (wasUp) {
+          await this.#drain()
+          await this.#controller.shutDown()
+        }
+      } finally {
+        await this.#controller.disable()
       }
-      await this.#controller.disable()
     } finally {
       this.#queues.failAll(gone)
     }
@@ -176,22 +190,38 @@ export class Recovery {
     }
   }
 
-  async #recover(why: AccelError): Promise<void> {
+  /** Has nobody bring the controller up any more, who may just be about to. */
+  #take(why: AccelError): void {
+    this.#taken = why
+    this.#turn++
+    this.#up = false
+    this.#recovering = undefined
+  }
+
+  #checkTurn(turn: number): void {
+    if (turn !== this.#turn) throw this.#taken ?? resetError()
+  }
+
+  async #recover(why: AccelError, turn: number): Promise<void> {
     this.#dev.checkPresent()
     this.#up = false
     this.resets++
     try {
       await this.#queues.pauseLent()
+      this.#checkTurn(turn)
       this.#queues.pollLast()
       try {
         await this.#controller.disable()
       } catch (error) {
         if (!isAccelError(error, 'ERR_ACCEL_TIMEOUT') || !this.#dev.resettable) throw error
+        this.#checkTurn(turn)
         await this.#dev.reset()
       }
+      this.#checkTurn(turn)
       this.#queues.failAll(why)
-      await this.bringUp()
+      await this.bringUp(turn)
     } catch (cause) {
+      this.#checkTurn(turn) // who has taken it ends what was under way
       // Nothing says that it left the memory alone: whoever waits is told so.
       const message = `The NVMe controller did not come back from a reset (${why.message})`
       const dead = accelError('ERR_ACCEL_WEDGED', message, { cause, details: { idle: false } })
@@ -200,6 +230,10 @@ export class Recovery {
       throw dead
     }
   }
+}
+
+function resetting(): AccelError {
+  return accelError('ERR_ACCEL_AGAIN', 'The NVMe controller is being reset: try again when it is up')
 }
 
 function resetError(): AccelError {

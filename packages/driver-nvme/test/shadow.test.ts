@@ -165,10 +165,13 @@ t.test('a controller in another thread, which sleeps as soon as it may, misses n
 t.test('when it may be given, and when it ends', async (t) => {
   const { queue, rung, doorbells, submit, complete, ...shadow } = shadowed()
   const cid = submit()
+  // Of a program that submits during a reset, and whose `kick` is refused then.
+  queue.useShadow({ doorbells, eventIndexes: shadow.eventIndexes })
+  queue.ring()
+  t.equal(doorbells[SQ], 1, 'what was not announced is announced in memory')
   t.throws(() => queue.useShadow({ doorbells, eventIndexes: shadow.eventIndexes }), {
     code: 'ERR_ACCEL_BUSY',
   })
-  queue.ring()
   complete(cid, 1)
   queue.poll()
   t.throws(() => queue.useShadow({ doorbells, eventIndexes: shadow.eventIndexes }), {

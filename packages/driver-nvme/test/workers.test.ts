@@ -53,3 +53,20 @@ t.test('what is refused', async (t) => {
     t.equal(device.dma.mappings, mappings, 'nothing was taken')
   })
 })
+
+t.test('a queue that the controller refuses costs the others nothing', async (t) => {
+  const faults = new NvmeFaults()
+  const transport = loopback(nvmePolledModel, { model: { faults } })
+  await withController(transport, { queues: 1, workerQueues: 1 }, async (nvme, device) => {
+    const { mappings } = device.dma
+    for (const opcode of [0x05, 0x01]) {
+      faults.status(0x102, { queue: 0, opcode })
+      await t.rejects(nvme.shareQueue(), { code: 'ERR_ACCEL_OUT_OF_RANGE', message: /INVALID_QUEUE_SIZE/ })
+      t.equal(device.dma.mappings, mappings, 'its memory was given back')
+      t.equal(nvme.resets, 0)
+    }
+    await (await nvme.shareQueue()).close()
+    t.equal(nvme.resets, 0)
+  })
+  transport.assertClean()
+})
