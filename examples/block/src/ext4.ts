@@ -88,8 +88,7 @@ export class Ext4 {
     const entries: DirectoryEntry[] = []
     for await (const chunk of this.read(directory)) {
       for (let at = 0; at < chunk.length; at += blockBytes)
-        for (const entry of decodeEntries(chunk.subarray(at, at + blockBytes), this.superblock, number))
-          entries.push(entry)
+        for (const entry of decodeEntries(chunk.subarray(at, at + blockBytes), number)) entries.push(entry)
     }
     return entries
   }
