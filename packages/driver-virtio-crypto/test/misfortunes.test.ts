@@ -244,3 +244,20 @@ t.test('a device that is pulled out', async (t) => {
     await removed
   }
 })
+
+t.test('a session that the device does not give back keeps no others when an open goes', async (t) => {
+  let sessions = 0
+  let refusals = 1
+  const { crypto, client, transport } = await bringUp(t, {
+    onSessions: (count) => {
+      sessions = count
+    },
+    tamper: (queue, answer) =>
+      queue === 1 && answer.length === 1 && refusals-- > 0 ? Uint8Array.of(1) : answer,
+  })
+  for (let i = 0; i < 3; i++) await client.call('createCipherSession', cipher)
+  await client.close().catch(() => {})
+  t.equal(crypto.sessions, 0)
+  t.equal(sessions, 0)
+  transport.assertClean()
+})
