@@ -43,6 +43,8 @@ t.test('file systems of all kinds hold what mke2fs put into them', async (t) => 
     ['ext4', ['-b', '4096'], 'ext4'],
     ['ext4', ['-b', '65536'], 'ext4'],
     ['ext4', ['-b', '4096', '-I', '128', '-O', '^64bit,^metadata_csum,^flex_bg'], 'ext4'],
+    ['ext4', ['-b', '4096', '-O', '^filetype,metadata_csum'], 'ext4'],
+    ['ext4', ['-b', '1024', '-O', 'bigalloc'], 'ext4'],
     ['ext3', ['-b', '4096'], 'ext3'],
     ['ext2', ['-b', '1024'], 'ext2'],
     ['ext2', ['-b', '4096', '-O', '^filetype'], 'ext2'],

@@ -59,11 +59,12 @@ export class Ext4 {
   }
 
   async inode(number: number): Promise<Inode> {
-    const { inodes, inodesPerGroup, inodeBytes, descriptorBytes, blockBytes, firstBlock } = this.superblock
+    const { inodes, inodesPerGroup, inodeBytes, descriptorBytes, blockBytes } = this.superblock
     if (number < 1 || number > inodes) throw damaged(`inode ${number} of ${inodes} is named`)
     const group = Math.floor((number - 1) / inodesPerGroup)
     // group_descr.rst: bg_inode_table_lo, and _hi where there is room for it.
-    const descriptors = (firstBlock + 1) * blockBytes
+    // They come behind the superblock's block, which with bigalloc is not s_first_data_block (descriptor_loc in fs/ext4/super.c).
+    const descriptors = (Math.floor(SUPERBLOCK.offset / blockBytes) + 1) * blockBytes
     const descriptor = viewOf(await this.#bytes(descriptors + group * descriptorBytes, descriptorBytes))
     const high = descriptorBytes >= 64 ? descriptor.getUint32(0x28, true) : 0
     const table = (descriptor.getUint32(0x8, true) + high * 2 ** 32) * blockBytes
@@ -88,8 +89,7 @@ export class Ext4 {
     const entries: DirectoryEntry[] = []
     for await (const chunk of this.read(directory)) {
       for (let at = 0; at < chunk.length; at += blockBytes)
-        for (const entry of decodeEntries(chunk.subarray(at, at + blockBytes), this.superblock, number))
-          entries.push(entry)
+        for (const entry of decodeEntries(chunk.subarray(at, at + blockBytes), number)) entries.push(entry)
     }
     return entries
   }

@@ -53,8 +53,6 @@ export interface Superblock {
   readonly inodesPerGroup: number
   readonly inodeBytes: number
   readonly descriptorBytes: number
-  /** Directory entries say what they name. */
-  readonly fileTypes: boolean
 }
 
 /** What an image must not be. */
@@ -94,7 +92,6 @@ export function decodeSuperblock(bytes: Uint8Array, sizeBytes: number): Superblo
     inodesPerGroup: u32(0x28),
     inodeBytes: u32(0x4c) === 0 ? 128 : u16(0x58),
     descriptorBytes: wide ? u16(0xfe) : 32,
-    fileTypes: (features & incompatible.filetype) !== 0,
   }
   checkSuperblock(superblock, sizeBytes, wide)
   return superblock
@@ -202,7 +199,7 @@ export interface DirectoryEntry {
 }
 
 /** The entries of one block of a directory (directory.rst), without "." and ".."; those of an index look empty (there, "htree"). */
-export function decodeEntries(block: Uint8Array, { fileTypes }: Superblock, inode: number): DirectoryEntry[] {
+export function decodeEntries(block: Uint8Array, inode: number): DirectoryEntry[] {
   const view = viewOf(block)
   const entries: DirectoryEntry[] = []
   for (let at = 0; at < block.length; ) {
@@ -210,7 +207,8 @@ export function decodeEntries(block: Uint8Array, { fileTypes }: Superblock, inod
     const stored = left < 8 ? 0 : view.getUint16(at + 4, true)
     // ext4_rec_len_from_disk: blocks of 64 KiB do not fit 16 bits.
     const length = (stored === 0xffff || stored === 0) && left === 0x1_0000 ? left : stored
-    const nameBytes = fileTypes ? block[at + 6] : view.getUint16(at + 6, true)
+    // One byte even where the next is no type: name_len is at most 255, and a block's checksum has a mark there (struct ext4_dir_entry_tail).
+    const nameBytes = block[at + 6]
     if (length < 8 || length % 4 !== 0 || length > left || nameBytes > length - 8)
       throw damaged(`an entry of directory ${inode} has ${stored} bytes, where ${left} are left of its block`)
     const name = Buffer.from(block.subarray(at + 8, at + 8 + nameBytes)).toString()

@@ -1,7 +1,7 @@
 import { execFile, fork } from 'node:child_process'
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -206,6 +206,8 @@ t.test('what is wrong is said in a sentence, with an exit code', async (t) => {
   const path = folder(t)
   const keyed = ['--key', key.toString('hex')]
   const output = join(path, 'text')
+  const inner = join(path, 'folder')
+  mkdirSync(inner)
   const cases = [
     [['--wrong'], 2, /^Unknown option '--wrong'/],
     [['a', 'b'], 2, /^one FILE is wanted, found a b/],
@@ -221,6 +223,11 @@ t.test('what is wrong is said in a sentence, with an exit code', async (t) => {
       [...keyed, '--output', join(path, 'a/b')],
       1,
       /^ERR_ACCEL_NOT_FOUND: There is no file or folder .*a\/b\n$/,
+    ],
+    [
+      [...keyed, '--size', '0.1', '--output', inner],
+      1,
+      /^ERR_ACCEL_INVALID_ARGUMENT: .*folder is a folder; a file is wanted\n$/,
     ],
     [['--device', join(path, 'no.sock')], 1, /^ERR_ACCEL_NOT_FOUND: .*no\.sock/],
     [['--device', 'accel99'], 1, /^ERR_ACCEL_NOT_FOUND: .*accel99/],
@@ -238,7 +245,7 @@ t.test('what is wrong is said in a sentence, with an exit code', async (t) => {
   const wrong = await run(['--device', edu, ...keyed, '--output', output])
   t.equal(wrong.code, 1)
   t.match(wrong.stderr, /^ERR_ACCEL_NO_DRIVER: .*edu\.sock is no virtio-crypto device\./)
-  t.same(readdirSync(path), ['edu.sock'], 'nothing half done')
+  t.same(readdirSync(path).sort(), ['edu.sock', 'folder'], 'nothing half done')
 })
 
 t.test('the program over vfio-user, and on a node', async (t) => {

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { type FileHandle, open, rename, rm } from 'node:fs/promises'
+import { open, rename, rm } from 'node:fs/promises'
 import { accelError } from '@uaccel/uapi'
 
 /** What is read, encrypted and compared at once. */
@@ -40,8 +40,9 @@ export interface NewFile {
 export async function createFile(path: string): Promise<NewFile> {
   const partial = `${path}.partial`
   const file = await opened(partial, path, 'w')
-  let open = true
+  let [open, there] = [true, true]
   const close = async () => {
+    if (!open) return
     open = false
     await file.close()
   }
@@ -49,19 +50,23 @@ export async function createFile(path: string): Promise<NewFile> {
     write: (bytes) => file.writeFile(bytes),
     async keep() {
       await close()
-      await rename(partial, path)
+      await translated(path, () => rename(partial, path))
+      there = false
     },
     async discard() {
-      if (!open) return
       await close()
-      await rm(partial)
+      if (there) await rm(partial)
+      there = false
     },
   }
 }
 
-async function opened(actual: string, path: string, flags: string): Promise<FileHandle> {
+const opened = (actual: string, path: string, flags: string) => translated(path, () => open(actual, flags))
+
+/** Does something with a file, and says in the words of the error table what is in the way. */
+async function translated<T>(path: string, work: () => Promise<T>): Promise<T> {
   try {
-    return await open(actual, flags)
+    return await work()
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException
     if (code === 'ENOENT' || code === 'ENOTDIR')

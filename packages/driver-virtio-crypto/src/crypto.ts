@@ -102,7 +102,7 @@ export class VirtioCrypto {
 
   async #start(timeoutMs: number): Promise<void> {
     const dev = this.#dev
-    const gone = () => this.#lose(dev.signal.reason as AccelError)
+    const gone = () => void this.#leave(dev.signal.reason as AccelError)
     dev.signal.addEventListener('abort', gone, { once: true })
     const watchdog = setInterval(() => this.#watch(), timeoutMs / TURNS).unref()
     dev.defer(async () => {
@@ -354,7 +354,7 @@ export class VirtioCrypto {
     await this.#readied()
     this.#control.restart()
     await this.#sessions.restore()
-    this.#dead = undefined
+    if (!this.#dev.signal.aborted) this.#dead = undefined
   }
 
   /** A reset is over: what waited goes on. */
@@ -394,6 +394,21 @@ export class VirtioCrypto {
     if (this.#resetting !== undefined) await this.#resetting
     else this.#wasReset()
     return true
+  }
+
+  /** The device is gone, or is there and about to be released: then what is under way ends when it was stopped. */
+  async #leave(reason: AccelError): Promise<void> {
+    this.#dead = reason
+    this.#data.hold()
+    this.#control.fail(reason)
+    try {
+      this.#dev.checkPresent()
+      await this.#resetting?.catch(() => {})
+      await this.#virtio.reset()
+    } catch {
+      // It is gone; or it does not stop, which its release is told by its own try.
+    }
+    this.#lose(reason)
   }
 
   /** Ends everything, and refuses more. */

@@ -72,7 +72,11 @@ export class OpenSessions {
   async #close(open: OpenContext): Promise<void> {
     const mine = this.#opens.get(open)
     this.#opens.delete(open)
-    for (const session of mine?.sessions.values() ?? []) await this.#crypto.destroy(session)
+    const failures: unknown[] = []
+    // One that the device does not give back keeps none of the others, nor their keys.
+    for (const session of mine?.sessions.values() ?? [])
+      await this.#crypto.destroy(session).catch((error) => failures.push(error))
+    if (failures.length > 0) throw failures[0]
   }
 }
 

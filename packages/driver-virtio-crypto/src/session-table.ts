@@ -232,8 +232,12 @@ function modulusBytes(key: Uint8Array, keyType: number): number {
   const copy = Buffer.from(key)
   const form = { key: copy, format: 'der', type: 'pkcs1' } as const
   let bits = 0
+  let again: Buffer | undefined
   try {
     const parsed = keyType === rsaUses.encrypt.keyType ? createPublicKey(form) : createPrivateKey(form)
+    // createPublicKey takes a private key, too, and both take bytes behind a key: the device would get them for a public key.
+    again = parsed.export({ format: 'der', type: 'pkcs1' })
+    if (!again.equals(copy)) throw new RangeError('The key is another one when it is encoded again')
     bits = parsed.asymmetricKeyDetails?.modulusLength ?? 0
   } catch (cause) {
     const wanted = keyType === rsaUses.encrypt.keyType ? 'RSAPublicKey' : 'RSAPrivateKey'
@@ -244,6 +248,7 @@ function modulusBytes(key: Uint8Array, keyType: number): number {
     )
   } finally {
     copy.fill(0)
+    again?.fill(0)
   }
   const bytes = Math.ceil(bits / 8)
   if (bits >= MIN_RSA_BITS && bytes <= MAX_RSA_BYTES && key.length <= MAX_RSA_KEY_BYTES) return bytes

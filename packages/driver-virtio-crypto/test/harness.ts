@@ -84,5 +84,5 @@ export async function direct(
     return new CryptoOperation(session, side(at), side(at + 65_536n), iv)
   }
   const result = (i: number) => memory.u8.subarray(65_536 + 64 * i, 65_536 + 64 * i + 16)
-  return { transport, crypto, session, operation, result, broke }
+  return { transport, dev, crypto, session, operation, result, broke }
 }

@@ -244,3 +244,43 @@ t.test('a device that is pulled out', async (t) => {
     await removed
   }
 })
+
+t.test('a session that the device does not give back keeps no others when an open goes', async (t) => {
+  let sessions = 0
+  let refusals = 1
+  const { crypto, client, transport } = await bringUp(t, {
+    onSessions: (count) => {
+      sessions = count
+    },
+    tamper: (queue, answer) =>
+      queue === 1 && answer.length === 1 && refusals-- > 0 ? Uint8Array.of(1) : answer,
+  })
+  for (let i = 0; i < 3; i++) await client.call('createCipherSession', cipher)
+  await client.close().catch(() => {})
+  t.equal(crypto.sessions, 0)
+  t.equal(sessions, 0)
+  transport.assertClean()
+})
+
+t.test('operations of a device that is released end when it was stopped, and not before', async (t) => {
+  for (const how of ['released', 'withdrawn'] as const) {
+    const seen: string[] = []
+    const lie = (offset: number, value: number) => {
+      if (offset === 0x14) seen.push(`status ${value}`)
+      return value
+    }
+    const { crypto, dev, operation, transport } = await direct(t, { lie })
+    transport.faults.hang()
+    seen.length = 0
+    const ended = crypto.run([operation(0)]).catch((error) => seen.push(error.code))
+    if (how === 'withdrawn') dev.withdraw(accelError('ERR_ACCEL_NO_DEVICE', 'It is wanted elsewhere'))
+    else await dev.release()
+    await ended
+    t.same(
+      seen.slice(0, seen.indexOf('ERR_ACCEL_NO_DEVICE') + 1).slice(-2),
+      ['status 0', 'ERR_ACCEL_NO_DEVICE'],
+      how,
+    )
+    t.throws(() => crypto.submit(operation(1), () => {}), { code: 'ERR_ACCEL_NO_DEVICE' })
+  }
+})

@@ -87,6 +87,11 @@ export async function rsaAsNodeHasIt(
       client.call('createRsaSession', { use: 'sign', hash, key: keys.private.subarray(1) }),
       misused,
     )
+    for (const key of [keys.private, Buffer.concat([keys.public, Buffer.alloc(1)])])
+      await t.rejects(client.call('createRsaSession', { use: 'encrypt', hash, key }), {
+        ...misused,
+        message: /wants a DER-encoded RSAPublicKey/,
+      })
     const buffer = await buffers.create(4096)
     const side = [{ buffer: 0, sizeBytes: 16 }]
     const payload = encodeOperations([{ session: encrypt, source: side, destination: side }])

@@ -184,10 +184,12 @@ export class VirtioDevice {
   async restart(): Promise<void> {
     const before = this.#features
     await this.#agree()
-    if (this.#features !== before) {
+    const now = this.#features
+    if (now !== before) {
+      this.#features = before // which the queues were laid out for, at the next try too
       throw accelError(
         'ERR_ACCEL_IO',
-        `The virtio device offers other features after its reset: 0x${this.#features.toString(16)}, not 0x${before.toString(16)}`,
+        `The virtio device offers other features after its reset: 0x${now.toString(16)}, not 0x${before.toString(16)}`,
       )
     }
     for (const opened of this.#queues) {

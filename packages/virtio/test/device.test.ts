@@ -228,7 +228,14 @@ t.test('what a hostile device says in its registers', async (t) => {
   })
   await changing.virtio.reset()
   other = true
-  await t.rejects(changing.virtio.restart(), { code: 'ERR_ACCEL_IO' }, 'other features after a reset')
+  for (const time of ['first', 'second']) {
+    await t.rejects(
+      changing.virtio.restart(),
+      { code: 'ERR_ACCEL_IO', message: /other features/ },
+      `the ${time} reset`,
+    )
+    await changing.virtio.reset()
+  }
 })
 
 t.test('a queue is no longer than the device has it, and no chain longer than its queue', async (t) => {
