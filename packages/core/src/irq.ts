@@ -162,12 +162,14 @@ export class IrqVectors {
         if (this.#silent === undefined || !isAccelError(error, 'ERR_ACCEL_NO_DEVICE')) throw error
       }
     })
+    // What arms it again later unmasks it, too.
+    if (this.#silent === undefined) this.#unmaskTaken(vector)
   }
 
   /**
    * Blocks this thread until a vector fires, as a program does that has nothing else to do: the shortest way from the device to its driver.
    * Answers how often it fired; 0 where it did not within the limit, or something wants the event loop first: a loss, a request for
-   * the device, a signal. Give the event loop a turn then (`await`), or it stays 0. INTx is unmasked by the next wait.
+   * the device, a signal. Give the event loop a turn then (`await`), or it stays 0. INTx is unmasked by the next wait, or by `handle`.
    *
    * `ERR_ACCEL_NO_DEVICE` while the device cannot be reached, `ERR_ACCEL_BUSY` for a vector with a handler, and `ERR_ACCEL_UNSUPPORTED`
    * where interrupts take a turn of the event loop themselves (loopback, UIO).
@@ -183,15 +185,20 @@ export class IrqVectors {
         `interrupts over ${this.#transport.identity.kind} come by way of the event loop, which a wait would keep them from: use handle()`,
       )
     }
-    if (this.#toUnmask[vector] !== 0 && this.#masked[vector] === 0)
-      this.#transport.unmaskIrq(this.type, vector)
-    this.#toUnmask[vector] = 0
+    this.#unmaskTaken(vector)
     const count = this.#events[vector].waitSync(options.timeoutMs, options.spinUs, this.#attention)
     if (count === 0) return 0
     this.#fired[vector] += count
     this.#handled[vector]++
     if (this.#autoMasked) this.#toUnmask[vector] = 1
     return count
+  }
+
+  /** Unmasks what a wait has left masked, for the driver to acknowledge the device first. */
+  #unmaskTaken(vector: number): void {
+    const taken = this.#toUnmask[vector] !== 0
+    this.#toUnmask[vector] = 0
+    if (taken && this.#masked[vector] === 0) this.#transport.unmaskIrq(this.type, vector)
   }
 
   /** @internal Stops handling a vector here. Answers its eventfd, for another thread to wait for. */
@@ -222,6 +229,7 @@ export class IrqVectors {
     this.#check(vector)
     this.#transport.unmaskIrq(this.type, vector)
     this.#masked[vector] = 0
+    this.#toUnmask[vector] = 0
   }
 
   /** Whether this thread counts what a vector sees: it has a handler here. */

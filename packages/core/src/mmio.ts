@@ -254,17 +254,17 @@ export class MappedMmio extends CheckedMmio implements Mmio {
     return value
   }
   read16(offset: number): number {
-    const value = this.window.u16[(this.base + this.check(offset, 2)) >>> 1]
+    const value = this.window.u16[(this.base + this.check(offset, 2)) / 2]
     sink32[0] = value
     return value
   }
   read32(offset: number): number {
-    const value = this.window.u32[(this.base + this.check(offset, 4)) >>> 2]
+    const value = this.window.u32[(this.base + this.check(offset, 4)) / 4]
     sink32[0] = value
     return value
   }
   read64(offset: number): bigint {
-    const value = this.window.u64[(this.base + this.check(offset, 8)) >>> 3]
+    const value = this.window.u64[(this.base + this.check(offset, 8)) / 8]
     sink64[0] = value
     return value
   }
@@ -272,13 +272,13 @@ export class MappedMmio extends CheckedMmio implements Mmio {
     this.window.u8[this.base + this.check(offset, 1)] = value
   }
   write16(offset: number, value: number): void {
-    this.window.u16[(this.base + this.check(offset, 2)) >>> 1] = value
+    this.window.u16[(this.base + this.check(offset, 2)) / 2] = value
   }
   write32(offset: number, value: number): void {
-    this.window.u32[(this.base + this.check(offset, 4)) >>> 2] = value
+    this.window.u32[(this.base + this.check(offset, 4)) / 4] = value
   }
   write64(offset: number, value: bigint): void {
-    this.window.u64[(this.base + this.check(offset, 8)) >>> 3] = value
+    this.window.u64[(this.base + this.check(offset, 8)) / 8] = value
   }
   readBytes(offset: number, into: Uint8Array): void {
     const start = this.base + this.checkBytes(offset, into.length)

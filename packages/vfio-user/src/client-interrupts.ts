@@ -114,7 +114,13 @@ export class ClientInterrupts {
     const line = type === 'intx' ? this.#line : undefined
     if (line === undefined || this.irqs.intx.maskable)
       this.#set(type, IrqSet.DATA_NONE | IrqSet.UNMASK, vector, 1)
-    line?.handled(device)
+    try {
+      line?.handled(device)
+    } catch (error) {
+      if (!isAccelError(error) || this.#connection.lost) throw error
+      // The line may be up and would never be heard of again; this is asked after a handler, where nobody could do anything about it.
+      this.#connection.lose(error)
+    }
   }
 
   close(): void {

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { type IrqType, PciRegion } from '@uaccel/core'
+import { type IrqType, openDevice, PciRegion } from '@uaccel/core'
 import { EventFd } from '@uaccel/sys'
 import t from 'tap'
 import { connectVfioUser } from './client.js'
@@ -36,7 +36,7 @@ const words = (...values: number[]) => {
 }
 
 /** A device of nothing but a config space, and 1, 8 and 4 vectors of INTx, MSI and MSI-X. */
-function script(config: Buffer): ScriptedReply[] {
+function script(config: Buffer, statusErrno: number): ScriptedReply[] {
   const CONFIG_READ = words(0, 0, PciRegion.CONFIG, config.length)
   const STATUS_READ = words(6, 0, PciRegion.CONFIG, 2)
   return [
@@ -60,6 +60,7 @@ function script(config: Buffer): ScriptedReply[] {
       command: Command.REGION_READ,
       key: STATUS_READ,
       reply: STATUS_READ + config.subarray(6, 8).toString('hex'),
+      errno: statusErrno,
     },
     { command: Command.REGION_READ, key: CONFIG_READ, reply: CONFIG_READ + config.toString('hex') },
     { command: Command.REGION_READ, key: '', reply: 'zeros' },
@@ -79,11 +80,11 @@ function irqSet(payload: Buffer): string {
 }
 
 let servers = 0
-async function connect(config = configSpace()) {
+async function connect(config = configSpace(), statusErrno = 0) {
   const path = join(folder, `${servers++}.sock`)
   const server = fork(
     fileURLToPath(new URL('scripted.test.process.js', import.meta.url)),
-    [path, JSON.stringify(script(config))],
+    [path, JSON.stringify(script(config, statusErrno))],
     { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] },
   )
   await once(server, 'message')
@@ -188,5 +189,23 @@ t.test(
       await device.close()
       fd.close()
     }
+  },
+)
+
+t.test(
+  'a server that tells only of an INTx that rises, and refuses to say whether it is still up',
+  async (t) => {
+    const { device } = await connect(configSpace(), 5)
+    const opened = openDevice(device)
+    const irqs = await opened.allocIrqVectors({ types: ['intx'] })
+    const lost = once(opened.signal, 'abort')
+    t.doesNotThrow(() => irqs.unmask(0), 'after a handler an error would end the process')
+    await lost
+    t.match(opened.signal.reason, {
+      code: 'ERR_ACCEL_NO_DEVICE',
+      cause: { code: 'ERR_ACCEL_IO', errno: 'EIO' },
+    })
+    await opened.release()
+    await device.close()
   },
 )

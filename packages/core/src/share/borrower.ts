@@ -156,8 +156,8 @@ export class SharedDevice {
     this.#checkLive()
     const line = new WorkerLine(fd, {
       wake: this.#wake.fd,
-      look: () => {
-        if (this.changed) this.sync()
+      look: (woken) => {
+        if (woken || this.changed) this.sync()
         this.#checkLive()
       },
       post: (message) => this.#post(message),
@@ -285,8 +285,11 @@ export class SharedDevice {
 interface LineHost {
   /** See `ShareToken.wake`. */
   readonly wake: number
-  /** Applies what was announced; throws once the device is gone. */
-  look(): void
+  /**
+   * Applies what was announced; throws once the device is gone.
+   * @param woken The wake may be up for what was applied already, as it is signalled last: nothing new is announced then.
+   */
+  look(woken: boolean): void
   post(message: WorkerMessage): void
 }
 
@@ -309,9 +312,9 @@ class WorkerLine extends EventLine {
   }
 
   override waitSync(options: WaitSyncOptions): number {
-    this.#host.look()
+    this.#host.look(false)
     const count = super.waitSync(options)
-    if (count === 0) this.#host.look()
+    if (count === 0) this.#host.look(true)
     return count
   }
 }

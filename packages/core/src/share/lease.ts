@@ -44,7 +44,8 @@ export class DeviceLease {
   #failure: AccelError | undefined
   #epoch = 0
   #quiet = true
-  #said = () => {}
+  /** Who waits for the worker to be quiet. */
+  readonly #waiting: (() => void)[] = []
   #start: (() => Promise<void>) | undefined
   #starting: Promise<void> = Promise.resolve()
   #closing: Promise<void> | undefined
@@ -82,12 +83,14 @@ export class DeviceLease {
    * has said so, has ended, or does not answer.
    */
   async pause(): Promise<void> {
-    const epoch = ++this.#epoch // a start that is under way revives nothing any more
     this.#start = undefined
-    if (this.#failure !== undefined) return
-    this.#quiet = false
-    this.#share.post({ kind: 'paused', epoch } satisfies LeaseMessage)
-    await this.#answered()
+    if (this.#quiet) {
+      const epoch = ++this.#epoch // a start that is under way revives nothing any more
+      if (this.#failure !== undefined) return
+      this.#quiet = false
+      this.#share.post({ kind: 'paused', epoch } satisfies LeaseMessage)
+    }
+    await this.#answered() // also to what was posted before
   }
 
   /** Ends the work; more is refused with `error` until a restart. */
@@ -122,9 +125,7 @@ export class DeviceLease {
 
   async #answered(): Promise<void> {
     if (!this.#share.taken) return
-    const said = new Promise<void>((resolve) => {
-      this.#said = resolve
-    })
+    const said = new Promise<void>((resolve) => this.#waiting.push(resolve))
     const limit = new AbortController()
     const late = sleep(LAST_WORDS_MS, undefined, limit).catch(() => {})
     await Promise.race([said, this.#share.detached, late])
@@ -157,7 +158,7 @@ export class DeviceLease {
       this.#listeners.broke?.(this.#failure)
     } else if (message.epoch === this.#epoch) {
       this.#quiet = true
-      this.#said()
+      for (const said of this.#waiting.splice(0)) said()
       this.#restartIfQuiet()
     }
   }

@@ -237,6 +237,25 @@ t.test('a worker that blocks: an interrupt wakes it, and so does what happens to
   await end()
 })
 
+t.test('a wake that comes after its announcement was applied ends one wait, not all', async (t) => {
+  const { device, end } = await bench()
+  const share = device.share()
+  const hand = await new Hand(share.token, { awaited: share.event().token }).ready()
+  await hand.ask('look') // nothing is announced any more
+  const { wake } = share.token
+  sys.write(wake, new Uint8Array([1, 0, 0, 0, 0, 0, 0, 0])) // what an owner does last that was overtaken
+  const waited = async () => {
+    const start = performance.now()
+    t.equal(await hand.ask('wait', 300), 0)
+    return performance.now() - start
+  }
+  await waited()
+  t.ok((await waited()) > 290, 'the second lasts until its limit')
+  share.close()
+  await share.ref().detached
+  await end()
+})
+
 t.test('what a worker cannot wait for', async (t) => {
   const { device, end } = await bench()
   const share = device.share()

@@ -57,6 +57,7 @@ const actions: Record<string, (at: number, value: number) => unknown> = {
     }
   },
   look: () => line!.waitSync({ timeoutMs: 0 }),
+  wait: (timeoutMs) => line!.waitSync({ timeoutMs }),
   closeLine: () => line!.close(),
   counts: () => line!.counts.fired,
   /** Writes without ever reaching the event loop, and looks for news by one load. */
