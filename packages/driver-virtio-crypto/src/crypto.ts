@@ -389,6 +389,7 @@ export class VirtioCrypto {
       })
     } catch (error) {
       if (isAccelError(error, 'ERR_ACCEL_TIMEOUT')) return false
+      if (this.#resetting === undefined && !this.#yielded) this.#wasReset() // it was given up, and nobody else holds
       throw error
     }
     if (this.#resetting !== undefined) await this.#resetting

@@ -284,3 +284,16 @@ t.test('operations of a device that is released end when it was stopped, and not
     t.throws(() => crypto.submit(operation(1), () => {}), { code: 'ERR_ACCEL_NO_DEVICE' })
   }
 })
+
+t.test('a recovery that is given up holds nothing back', async (t) => {
+  const { crypto, operation, result, transport } = await direct(t)
+  transport.faults.hang()
+  const first = crypto.run([operation(0)])
+  await t.rejects(crypto.recover(AbortSignal.timeout(20)))
+  transport.faults.hang(false)
+  const second = crypto.run([operation(1)])
+  t.equal(await Promise.race([Promise.all([first, second]).then(() => 'ended'), sleep(3000)]), 'ended')
+  for (const i of [0, 1]) t.ok(wanted.equals(result(i)))
+  t.equal(crypto.resets, 0)
+  transport.assertClean()
+})
