@@ -239,6 +239,9 @@ function rsaAnswer(result: Uint8Array | number, roomBytes: number): VirtioAnswer
   return { bytes, usedBytes: result.length + 1 }
 }
 
+/** Without zeros in front, as QEMU's device answers what is a number to it. */
+const asNumber = (bytes: Uint8Array) => bytes.subarray(bytes.findIndex((byte) => byte !== 0))
+
 /** RSA with the padding of PKCS #1: a result, or a status. */
 function rsaOperation({ key, prefix }: RsaSession, view: DataView, input: Uint8Array): Uint8Array | number {
   const [sourceBytes, otherBytes] = [view.getUint32(24, true), view.getUint32(28, true)]
@@ -250,7 +253,7 @@ function rsaOperation({ key, prefix }: RsaSession, view: DataView, input: Uint8A
   try {
     switch (view.getUint8(0)) {
       case 0:
-        return publicEncrypt(padded, data)
+        return asNumber(publicEncrypt(padded, data))
       case 1: {
         // Node removes no padding of this kind any more: it is 0, 2, at least eight bytes that are not 0, 0, and the message.
         const plain = privateDecrypt({ key, padding: constants.RSA_NO_PADDING }, data)
@@ -258,7 +261,7 @@ function rsaOperation({ key, prefix }: RsaSession, view: DataView, input: Uint8A
         return plain[0] === 0 && plain[1] === 2 && end >= 10 ? plain.subarray(end + 1) : STATUS_ERR
       }
       case 2:
-        return privateEncrypt(padded, Buffer.concat([prefix, data]))
+        return asNumber(privateEncrypt(padded, Buffer.concat([prefix, data])))
       default: {
         const [signature, digest] = [data.subarray(0, sourceBytes), data.subarray(sourceBytes)]
         const found = publicDecrypt(padded, signature)

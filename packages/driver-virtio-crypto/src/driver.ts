@@ -151,7 +151,13 @@ export function virtioCryptoDriver({ onReady, ...options }: VirtioCryptoDriverOp
           async rsa({ session, data }, { open, signal }) {
             const found = require(sessions.get(open, session), (kind) =>
               isRsa(kind, false), 'RSA that has a result')
-            return { data: await run(found, [data], found.kind.resultBytes, NO_IV, signal) }
+            const { operation, resultBytes } = found.kind
+            const result = await run(found, [data], resultBytes, NO_IV, signal)
+            if (operation === rsaUses.decrypt.number) return { data: result }
+            // As long as the modulus (RFC 8017, 4.1); QEMU's device leaves out zeros in front.
+            const whole = new Uint8Array(resultBytes)
+            whole.set(result, resultBytes - result.length)
+            return { data: whole }
           },
           async rsaVerify({ session, signature, digest }, { open, signal }) {
             const found = require(sessions.get(open, session), (kind) =>
