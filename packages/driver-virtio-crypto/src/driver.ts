@@ -154,7 +154,13 @@ export function virtioCryptoDriver({ onReady, ...options }: VirtioCryptoDriverOp
             const { operation, resultBytes } = found.kind
             const result = await run(found, [data], resultBytes, NO_IV, signal)
             if (operation === rsaUses.decrypt.number) return { data: result }
-            // As long as the modulus (RFC 8017, 4.1); QEMU's device leaves out zeros in front.
+            // As long as the modulus (RFC 8017, 4.1); a device may leave out zeros in front.
+            if (result.length < resultBytes && result[0] === 0) {
+              throw accelError(
+                'ERR_ACCEL_IO',
+                `The device was to answer ${resultBytes} bytes of RSA, and left out the last of them: another padding, or other data, may do`,
+              )
+            }
             const whole = new Uint8Array(resultBytes)
             whole.set(result, resultBytes - result.length)
             return { data: whole }
