@@ -22,8 +22,12 @@ const DEFAULT_TIMEOUT_MS = 30_000
 /** Largest delay of setTimeout: a larger one would fire at once. */
 const MAX_TIMEOUT_MS = 2 ** 31 - 1
 
+let calls = 0
+
 /** One call in flight. It ends once: with its reply, or with the first reason to fail. */
 export class Call {
+  /** Among those of this process; what has 32 bits starts over. */
+  readonly id: number
   readonly open: Open
   readonly command: Command
   readonly reply: Promise<Reply>
@@ -46,6 +50,8 @@ export class Call {
         `timeoutMs of ${command.name} wants more than 0 and at most ${MAX_TIMEOUT_MS}, found ${timeoutMs}`,
       )
     }
+    calls = (calls + 1) >>> 0
+    this.id = calls
     this.open = open
     this.command = command
     this.#host = host

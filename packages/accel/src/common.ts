@@ -81,6 +81,14 @@ const answers: { readonly [K in keyof CommonCommands]: Answerer<K> } = {
     return {}
   },
 
+  trace(node, _request, { open }) {
+    if (open.rights.as === 'owner') return node.tracing.join(open)
+    throw accelError(
+      'ERR_ACCEL_PERMISSION',
+      `Open ${open.id} may not trace ${node.name}: root may, and the user of its server`,
+    )
+  },
+
   boCreate: ({ work }, request, { open }) => work.of(open).boCreate(request),
   boInfo: ({ work }, request, { open }) => work.of(open).boInfo(request),
   boMmap: ({ work }, request, { open }) => work.of(open).boMmap(request),

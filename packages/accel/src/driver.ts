@@ -8,6 +8,7 @@ import {
 } from '@uaccel/uapi'
 import type { AttributeDefinitions } from './attributes.js'
 import type { AccelDevice } from './device.js'
+import type { DmaTester } from './dma-test.js'
 import { checkId, type DeviceId } from './ids.js'
 import type { Job } from './job.js'
 import type { OpenRights } from './open.js'
@@ -89,6 +90,8 @@ export interface Probed<U extends Uapi> {
   beforeReset?(context: { readonly signal: AbortSignal }): MaybePromise<void>
   /** The device was reset to its power-on state; BARs, interrupts and memory that were taken still serve. Bring it up again. */
   afterReset?(context: { readonly signal: AbortSignal }): MaybePromise<void>
+  /** How the device copies memory, where it can: `uaccel dma-test` and `testDma` walk buffers through it. Nobody else uses it. */
+  readonly dmaTest?: DmaTester
   /** What the driver knows of its device, for command `query`. */
   readonly telemetry?: Telemetry
   /** The driver's own attributes, by path such as `queues/inUse`, besides those that every device has. */

@@ -37,6 +37,9 @@ export interface NodeResetOptions {
 export interface NodeHost {
   readonly limits: NodeLimits
   readonly quotas: Quotas
+  /** Where the node is traced from its beginning on, and where on demand. */
+  readonly traceFile: string | undefined
+  readonly traceFolder: string | undefined
   /** Makes the device that `probe` gets; anew after each reset. `publish` is for what its driver tells those who have it open. */
   bringUp(publish: (event: DeviceEvent) => void): AccelDevice
   /** Something went wrong that no caller is told of. */

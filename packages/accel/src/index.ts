@@ -25,6 +25,14 @@ export { AccelClient } from './client.js'
 export { AccelDevice } from './device.js'
 export { type DiscoverOptions, Discovery, type DiscoveryEvents, type Skipped } from './discovery.js'
 export {
+  type DmaFault,
+  type DmaReport,
+  type DmaTester,
+  type DmaTestOptions,
+  type DmaWidth,
+  testDma,
+} from './dma-test.js'
+export {
   type AccelDriver,
   type AnyDriver,
   accelDriver,
@@ -40,6 +48,7 @@ export { type FirmwareOptions, firmwarePath, loadFirmware } from './firmware.js'
 export type { NodeLimits, NodeResetOptions } from './host.js'
 export { type DeviceId, describeId, matchDriver } from './ids.js'
 export type { Job, JobRange } from './job.js'
+export { within } from './limit.js'
 export type { AccelNode, NodeDispatchOptions, NodeStatus } from './node.js'
 export type { Open, OpenOptions, OpenRights } from './open.js'
 export { DEFAULT_QUOTAS, type Quotas } from './quota.js'

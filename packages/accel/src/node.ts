@@ -14,8 +14,10 @@ import { Call, type CallHost, decodeRequest } from './call.js'
 import { answerCommon } from './common.js'
 import { commonAttributes } from './common-attributes.js'
 import type { AccelDevice } from './device.js'
+import type { DmaTester } from './dma-test.js'
 import type { AnyDriver } from './driver.js'
 import type { Departure, NodeHost, NodeLimits, NodeResetOptions } from './host.js'
+import { describeId } from './ids.js'
 import { DriverInstance, type InstanceHost } from './instance.js'
 import { settled } from './limit.js'
 import { Open, type OpenOptions } from './open.js'
@@ -24,6 +26,7 @@ import { NodeRecord } from './record.js'
 import { Recovery, type RecoveryHost } from './recovery.js'
 import { CommandRunner } from './runner.js'
 import type { Telemetry } from './telemetry.js'
+import { NodeTracing } from './tracing.js'
 import { Turn } from './turn.js'
 import { Utilisation } from './utilisation.js'
 import { wedged } from './wedged.js'
@@ -52,6 +55,8 @@ export class AccelNode {
   readonly attributes: AttributeTree
   /** @internal */
   readonly utilisation = new Utilisation()
+  /** @internal */
+  readonly tracing: NodeTracing
   readonly #host: NodeHost
   /** @internal What clients hold of the device. */
   readonly work: NodeWork
@@ -94,6 +99,15 @@ export class AccelNode {
         if (command.number >= FIRST_DRIVER_COMMAND) this.record.ended(open, 'command', started, error)
       },
     }
+    this.tracing = new NodeTracing({
+      name: this.name,
+      driver,
+      title: `${describeId(identity)} at ${identity.transport.address} (${identity.transport.kind})`,
+      record: this.record,
+      device: () => this.device,
+      file: host.traceFile,
+      folder: host.traceFolder,
+    })
     this.attributes = new AttributeTree({
       name: this.name,
       limitMs: host.limits.attributeMs,
@@ -148,6 +162,16 @@ export class AccelNode {
     return this.#instance.device
   }
 
+  /** How the device copies memory, where its driver says; for {@link testDma}, while nobody uses the node. */
+  get dmaTest(): DmaTester | undefined {
+    return this.#instance.probed?.dmaTest
+  }
+
+  /** Address bits that the driver says the device has; undefined while it is being brought up or down. */
+  get dmaAddressBits(): number | undefined {
+    return this.#instance.device?.dmaAddressBits
+  }
+
   /** @internal How many jobs the driver takes at once; undefined where it takes none. */
   get jobDepth(): number | undefined {
     return this.#instance.jobDepth
@@ -196,8 +220,13 @@ export class AccelNode {
   }
 
   /** @internal Brings the device up. What a failed probe had taken is released before this throws. */
-  probe(): Promise<void> {
-    return this.#instance.probe()
+  async probe(): Promise<void> {
+    try {
+      await this.#instance.probe()
+    } catch (error) {
+      this.tracing.close()
+      throw error
+    }
   }
 
   /** Opens the device: what one user of it holds, with all rights unless told. */
@@ -304,7 +333,7 @@ export class AccelNode {
     return {
       ...{ name, driver, identity, limits },
       check: () => this.#check(),
-      bringUp: () => bringUp((event) => this.record.events.publish(event)),
+      bringUp: () => this.tracing.adopt(bringUp((event) => this.record.events.publish(event))),
       adopt: (attributes) => this.attributes.adopt(attributes),
       ended: (reason) => this.#deviceEnded(reason),
       reportAs: (what, cause) => this.#reportAs(what, cause),
@@ -429,11 +458,13 @@ export class AccelNode {
     } catch (error) {
       this.#reportAs(`The transport of ${this.name} was not closed cleanly`, error)
     } finally {
+      this.tracing.close()
       this.#cleaned = true
     }
   }
 
   async #releaseOpen(open: Open): Promise<void> {
+    this.tracing.leave(open)
     try {
       await this.work.close(open, open.closed)
       await open.release()

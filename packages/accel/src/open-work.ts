@@ -1,5 +1,6 @@
 import { DmaBuffer, type DmaBufInfo, dmaBufInfo } from '@uaccel/memory'
 import { duplicates, requireSealed, sys } from '@uaccel/sys'
+import { JOB_QUEUE } from '@uaccel/trace'
 import { type AccelError, accelError, type CommandRequest, type commonUapi, type Handle } from '@uaccel/uapi'
 import { BufferObject } from './buffer-object.js'
 import { waitUntil } from './deadline.js'
@@ -163,13 +164,18 @@ export class OpenWork {
     const reached = signal.fence === 0 ? undefined : this.fences.get(signal.fence).promise(signal.value)
     this.#jobs++
     this.#lastJob++
+    const [id, open] = [record.nextJob(), this.#open.id]
     const job = new QueuedJob({
       label: `job ${this.#lastJob} of ${this.#name}`,
       uses,
       waits: points,
       payload,
-      began: () => record.began(this.#open, 'job'),
+      began: () => {
+        record.began(this.#open, 'job')
+        record.trace?.started(JOB_QUEUE, id, open)
+      },
       ended: (error, started) => {
+        record.trace?.completed(JOB_QUEUE, id, error, open)
         if (started) record.left(this.#open, 'job')
         record.ended(this.#open, 'job', started, error)
         reached?.(error)
@@ -177,6 +183,7 @@ export class OpenWork {
       },
     })
     record.submitted(this.#open)
+    record.trace?.queued(JOB_QUEUE, id, open, payload.length)
     scheduler.add(this.#open, job)
     return { job: this.#lastJob }
   }

@@ -416,7 +416,7 @@ t.test('every refusal', async (t) => {
   await t.rejects(node.dispatch(client.open, 0x02, new Uint8Array(16).fill(1)), {
     code: 'ERR_ACCEL_RESERVED',
   })
-  await t.rejects(node.dispatch(client.open, 0x05, new Uint8Array()), { code: 'ERR_ACCEL_UNKNOWN_COMMAND' })
+  await t.rejects(node.dispatch(client.open, 0x06, new Uint8Array()), { code: 'ERR_ACCEL_UNKNOWN_COMMAND' })
   await t.rejects(client.query('clocks'), { code: 'ERR_ACCEL_IO', cause: { message: 'a bug' } })
   await t.rejects(client.query('power'), { code: 'ERR_ACCEL_UNSUPPORTED' })
   await t.rejects(client.query('sensors'), { code: 'ERR_ACCEL_TIMEOUT', message: /sensors of driver work/ })

@@ -1,3 +1,4 @@
+import type { TraceRing } from '@uaccel/trace'
 import { type AccelError, type ErrorCode, errorTable } from '@uaccel/uapi'
 import { EventLog, nowNs } from './events.js'
 import type { Open, OpenRecord } from './open.js'
@@ -102,6 +103,15 @@ export class NodeRecord {
   readonly errors = new Map<number, number>()
   /** Commands and jobs that were refused before they were submitted. */
   refusals = 0
+  /** Told of commands and jobs one by one, while the node is traced. */
+  trace: TraceRing | undefined
+  #jobs = 0
+
+  /** A number for a job, from 1 on; what has 32 bits starts over. */
+  nextJob(): number {
+    this.#jobs = this.#jobs === 0xffff_ffff ? 1 : this.#jobs + 1
+    return this.#jobs
+  }
 
   submitted(open: Open): void {
     this.counters.submissions++
@@ -143,6 +153,7 @@ export class NodeRecord {
     const began = process.hrtime.bigint()
     return (failure, gone) => {
       const durationNs = process.hrtime.bigint() - began
+      this.trace?.reset(failure)
       this.resets.add({
         kind,
         startedNs,

@@ -41,7 +41,8 @@ export class CommandRunner {
 
   /** Gives the call its turn, runs it, and keeps the turn until the hardware is idle. Never rejects. */
   async serve(call: Call, request: unknown, released: () => void): Promise<void> {
-    const { recovery, limits, check } = this.#host
+    const { recovery, limits, check, record } = this.#host
+    const cameMs = record.trace && performance.now()
     let giveBack: (() => void) | undefined
     let running: Promise<boolean> | undefined
     try {
@@ -57,7 +58,8 @@ export class CommandRunner {
         call.fail(commandError(call, error))
       }
       if (call.ended) return
-      running = this.#run(call, request)
+      const waitedNs = cameMs === undefined ? 0 : (performance.now() - cameMs) * 1e6
+      running = this.#run(call, request, waitedNs)
       this.#running.set(call, running)
       void running.then(() => this.#running.delete(call))
       // The caller is told at once when it fails; the handler has some time to notice.
@@ -76,11 +78,13 @@ export class CommandRunner {
   }
 
   /** Runs the handler and answers whether it left the hardware idle. Never rejects. */
-  async #run(call: Call, request: unknown): Promise<boolean> {
+  async #run(call: Call, request: unknown, waitedNs: number): Promise<boolean> {
     const { record, instance } = this.#host
     const { command, open, signal } = call
     call.started = true
     if (!command.concurrent) record.began(open, 'command')
+    record.trace?.commandBegan(open.id, command.number, call.id, waitedNs)
+    let failure: AccelError | undefined
     const fds: number[] = []
     try {
       const commands = instance.probed!.commands as Record<string, AnyHandler>
@@ -92,10 +96,12 @@ export class CommandRunner {
     } catch (error) {
       closeAll(fds.splice(0))
       const withdrawn = signal.aborted
-      call.fail(commandError(call, error))
+      failure = commandError(call, error)
+      call.fail(failure)
       return !withdrawn && leavesIdle(error)
     } finally {
       if (!command.concurrent) record.left(open, 'command')
+      record.trace?.commandEnded(open.id, command.number, call.id, failure)
     }
   }
 }

@@ -11,6 +11,7 @@ import { describeId, matchDriver } from './ids.js'
 import { AccelNode } from './node.js'
 import type { OpenOptions } from './open.js'
 import { DEFAULT_QUOTAS, type Quotas } from './quota.js'
+import { traceFile } from './tracing.js'
 
 /** What `Accel` tells its listeners. An exception in a listener reaches `uncaughtException`. */
 export interface AccelEvents {
@@ -32,12 +33,16 @@ export interface AccelOptions {
   readonly limits?: Partial<NodeLimits>
   /** What clients may hold. */
   readonly quotas?: Partial<Quotas>
+  /** Where devices are traced while a client wants that; /run/uaccel as root, else `$XDG_RUNTIME_DIR/uaccel`. */
+  readonly traceFolder?: string
 }
 
 /** How a device is added. */
 export interface AddOptions extends DeviceOptions {
   /** The number of its node; the lowest free one unless told. */
   readonly minor?: number
+  /** A file to trace into from the first access on, which stays. What `UACCEL_TRACE` names unless told: see @uaccel/trace. */
+  readonly traceFile?: string
 }
 
 /** Numbers of nodes, as DRM's minors, have 20 bits. include/linux/kdev_t.h */
@@ -65,11 +70,13 @@ export class Accel extends EventEmitter<AccelEvents> implements AsyncDisposable 
   readonly #firmware: readonly string[]
   readonly #limits: NodeLimits
   readonly #quotas: Quotas
+  readonly #traceFolder: string | undefined
 
   constructor(options: AccelOptions = {}) {
     super()
     this.#firmware = firmwarePath(options.firmwarePath)
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits }
+    this.#traceFolder = options.traceFolder
     this.#quotas = { ...DEFAULT_QUOTAS, ...options.quotas }
   }
 
@@ -114,7 +121,10 @@ export class Accel extends EventEmitter<AccelEvents> implements AsyncDisposable 
     return adding
   }
 
-  async #add(transport: Transport, { minor: wanted, ...options }: AddOptions): Promise<AccelNode> {
+  async #add(
+    transport: Transport,
+    { minor: wanted, traceFile: file, ...options }: AddOptions,
+  ): Promise<AccelNode> {
     let minor: number
     try {
       minor = wanted === undefined ? this.#freeMinor() : this.#checkMinor(wanted)
@@ -129,6 +139,8 @@ export class Accel extends EventEmitter<AccelEvents> implements AsyncDisposable 
       const node: AccelNode = new AccelNode(minor, driver, identity, {
         limits: this.#limits,
         quotas: this.#quotas,
+        traceFile: file ?? traceFile(minor),
+        traceFolder: this.#traceFolder,
         bringUp: (publish) => new AccelDevice(transport, options, this.#firmware, publish),
         report: (error) => this.#tell('error', error, node),
         lost: (reason) => this.#tell('lost', node, reason),

@@ -155,7 +155,7 @@ async function connect(
       }
     }
     if (full === undefined) {
-      const there = folders.flatMap((each) => nodesIn(each)).join(', ') || 'none'
+      const there = nodeNames(folder).join(', ') || 'none'
       throw accelError(
         'ERR_ACCEL_NOT_FOUND',
         `No node ${paths.join(' or ')}; there: ${there}. Is its server running?`,
@@ -189,10 +189,15 @@ function notOpened(path: string, cause: AccelError): AccelError {
   return accelError(cause.code, `Cannot open ${path}: ${why}`, extras)
 }
 
-function nodesIn(folder: string): string[] {
-  try {
-    return readdirSync(folder).filter((name) => /^accel\d+$/.test(name))
-  } catch {
-    return [] // not there, or not ours to read
-  }
+/** Names of the nodes that are there, where `openAccel` looks for them; whether somebody serves them is another matter. */
+export function nodeNames(folder?: string): string[] {
+  const names = (folder === undefined ? nodeFolders() : [folder]).flatMap((each) => {
+    try {
+      return readdirSync(each).filter((name) => /^accel\d+$/.test(name))
+    } catch {
+      return [] // not there, or not ours to read
+    }
+  })
+  const number = (name: string) => Number(name.slice('accel'.length))
+  return [...new Set(names)].sort((a, b) => number(a) - number(b))
 }

@@ -3,6 +3,7 @@
 import { openDevice } from './device.js'
 import { FakeTransport } from './fake-transport.test.support.js'
 import { reg32, registers } from './registers.js'
+import type { DeviceTap } from './tap.js'
 
 const VALUE = 0x9234_5678
 const Registers = registers({ STATUS: reg32(0x00, 'rw'), CONTROL: reg32(0x40, 'rw') })
@@ -60,6 +61,40 @@ for (const other of others) {
     }
   }
 }
+await hot()
+mark('another is followed')
+let told = 0
+const count = () => void told++
+const tap: DeviceTap = {
+  named() {},
+  read: count,
+  write: count,
+  copied() {},
+  irq() {},
+  dmaMapped() {},
+  dmaUnmapped() {},
+  queued() {},
+  started() {},
+  completed() {},
+}
+const another = await opened()
+const stopOther = another.device.follow(tap)
+for (let i = 0; i < 100; i++) {
+  another.bar.CONTROL.write(1)
+  another.bar.STATUS.read()
+}
+if (told !== 200) throw new Error(`${told} accesses were told`)
+await hot()
+stopOther()
+await hot()
+if (told !== 200) throw new Error('accesses of another device were told')
+await another.device.release()
+await another.transport.close()
+mark('this one is followed')
+const stop = device.follow(tap)
+bar.CONTROL.write(1)
+stop()
+mark('and is not any more')
 await hot()
 mark('this one is taken back')
 await device.reset()

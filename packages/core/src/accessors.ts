@@ -1,5 +1,6 @@
 import type { FieldInputs, FieldValues } from './fields.js'
 import type { Access, Register, RegisterArray, RegisterEntry, Width } from './registers.js'
+import type { DeviceTap } from './tap.js'
 import type { AccessWidth } from './transport.js'
 
 /** Raw value of a register: a bigint where it has 64 bits, else an unsigned number. */
@@ -69,6 +70,12 @@ export interface Window {
   readonly u16: Uint16Array
   readonly u32: Uint32Array
   readonly u64: BigUint64Array
+  readonly region: number
+  /**
+   * Told of each access. V8 takes it for a constant until somebody first follows the window, and compiles nothing for it; from then on it costs
+   * this window a load and a branch, and no other (docs/design/0024-tracing.md).
+   */
+  readonly tap: DeviceTap | undefined
 }
 
 /** Reaches a BAR by calls, where it is not mapped. */
@@ -165,6 +172,26 @@ abstract class BigRegister {
   }
 }
 
+function tellRead({ tap, region }: Window, { offset, width }: RegisterEntry, value: number | bigint): void {
+  tap!.read(region, offset, (width / 8) as AccessWidth | 8, value)
+}
+
+/** Of a window that was taken back nobody is told: to look at its arrays throws. */
+function tellWrite(
+  { tap, region, u8 }: Window,
+  { offset, width }: RegisterEntry,
+  value: number | bigint,
+): void {
+  const bytes = (width / 8) as AccessWidth | 8
+  if (u8 !== undefined) tap!.write(region, offset, bytes, truncated(bytes, value))
+}
+
+/** What a typed array keeps of a value. */
+export function truncated(bytes: AccessWidth | 8, value: number | bigint): number | bigint {
+  if (typeof value === 'bigint') return BigInt.asUintN(64, value)
+  return bytes === 4 ? value >>> 0 : value & (2 ** (8 * bytes) - 1)
+}
+
 // One class per width, so that each access compiles to one load or store of that width and call sites stay monomorphic.
 // Plain loads and stores only: Atomics compile to locked read-modify-writes, which read the register as well.
 
@@ -178,13 +205,17 @@ class Mapped8 extends NumberRegister {
     this.index = byteOffset
   }
   read(): number {
-    const value = this.window.u8[this.index]
+    const { window } = this
+    const value = window.u8[this.index]
     sink32[0] = value
+    if (window.tap !== undefined) tellRead(window, this.entry, value)
     return value
   }
   write(value: number | FieldObject): void {
-    if (typeof value === 'number') this.window.u8[this.index] = value
-    else this.window.u8[this.index] = this.entry.codec.encode(value)
+    const { window } = this
+    const raw = typeof value === 'number' ? value : this.entry.codec.encode(value)
+    if (window.tap !== undefined) tellWrite(window, this.entry, raw)
+    window.u8[this.index] = raw
   }
 }
 
@@ -198,13 +229,17 @@ class Mapped16 extends NumberRegister {
     this.index = byteOffset / 2
   }
   read(): number {
-    const value = this.window.u16[this.index]
+    const { window } = this
+    const value = window.u16[this.index]
     sink32[0] = value
+    if (window.tap !== undefined) tellRead(window, this.entry, value)
     return value
   }
   write(value: number | FieldObject): void {
-    if (typeof value === 'number') this.window.u16[this.index] = value
-    else this.window.u16[this.index] = this.entry.codec.encode(value)
+    const { window } = this
+    const raw = typeof value === 'number' ? value : this.entry.codec.encode(value)
+    if (window.tap !== undefined) tellWrite(window, this.entry, raw)
+    window.u16[this.index] = raw
   }
 }
 
@@ -218,13 +253,17 @@ class Mapped32 extends NumberRegister {
     this.index = byteOffset / 4
   }
   read(): number {
-    const value = this.window.u32[this.index]
+    const { window } = this
+    const value = window.u32[this.index]
     sink32[0] = value
+    if (window.tap !== undefined) tellRead(window, this.entry, value)
     return value
   }
   write(value: number | FieldObject): void {
-    if (typeof value === 'number') this.window.u32[this.index] = value
-    else this.window.u32[this.index] = this.entry.codec.encode(value)
+    const { window } = this
+    const raw = typeof value === 'number' ? value : this.entry.codec.encode(value)
+    if (window.tap !== undefined) tellWrite(window, this.entry, raw)
+    window.u32[this.index] = raw
   }
 }
 
@@ -238,12 +277,17 @@ class Mapped64 extends BigRegister {
     this.index = byteOffset / 8
   }
   read(): bigint {
-    const value = this.window.u64[this.index]
+    const { window } = this
+    const value = window.u64[this.index]
     sink64[0] = value
+    if (window.tap !== undefined) tellRead(window, this.entry, value)
     return value
   }
   write(value: bigint | number | FieldObject): void {
-    this.window.u64[this.index] = this.raw(value)
+    const { window } = this
+    const raw = this.raw(value)
+    if (window.tap !== undefined) tellWrite(window, this.entry, raw)
+    window.u64[this.index] = raw
   }
 }
 

@@ -13,6 +13,7 @@ import {
 } from './mmio.js'
 import type { RegisterEntry, RegisterMap } from './registers.js'
 import type { OpenWindow, ShareHost } from './share/owner.js'
+import type { DeviceTap } from './tap.js'
 import { type Area, PciRegion, type RegionFile, type RegionInfo, type Transport } from './transport.js'
 
 /** How a BAR is mapped. */
@@ -49,6 +50,9 @@ export class Bars {
   readonly #host: BarsHost
   readonly #windows = new Set<BarWindow>()
   readonly #traps = new Set<BarTrap>()
+  /** What drivers called registers, by region: for who follows the device later. */
+  readonly #maps = new Map<number, Set<RegisterMap>>()
+  #tap: DeviceTap | undefined
 
   constructor(transport: Transport, host: BarsHost) {
     this.#transport = transport
@@ -59,6 +63,8 @@ export class Bars {
   registers<D>(index: number, map: RegisterMap<D>, { trapped = false }: MapBarOptions): Mapped<D> {
     const region = this.#region(index, map.sizeBytes)
     const { trapBars, trace } = this.#host
+    this.#name(index, map as RegisterMap)
+    this.#transport.describe?.(index, map)
     return buildBar(map, this.#places(region, map.entries, !trapped && !trapBars), trace)
   }
 
@@ -128,6 +134,22 @@ export class Bars {
     )
   }
 
+  /** Has a tap follow all that is reached, or nobody. */
+  follow(tap: DeviceTap | undefined): void {
+    this.#tap = tap
+    for (const [region, maps] of this.#maps) for (const map of maps) tap?.named(region, map)
+    for (const window of this.#windows) window.tap = tap
+    for (const trap of this.#traps) trap.follow(tap)
+  }
+
+  #name(region: number, map: RegisterMap): void {
+    const maps = this.#maps.get(region) ?? new Set()
+    this.#maps.set(region, maps)
+    if (maps.has(map)) return
+    maps.add(map)
+    this.#tap?.named(region, map)
+  }
+
   /** Ends all access. */
   revoke(reason: AccelError): void {
     for (const window of this.#windows) window.revoke(reason)
@@ -145,6 +167,7 @@ export class Bars {
     const mapping = this.#transport.map(region.index, area)
     const window = new BarWindow(region.index, area, this.#label(region.index), mapping)
     this.#windows.add(window)
+    if (this.#tap !== undefined) window.tap = this.#tap
     const revoke = () => {
       window.revoke(this.#host.gone())
       this.#windows.delete(window)
@@ -163,6 +186,7 @@ export class Bars {
   #trap(region: RegionInfo): BarTrap {
     const trap = new BarTrap(this.#transport, region.index, this.#label(region.index))
     this.#traps.add(trap)
+    trap.follow(this.#tap)
     this.#host.defer(() => {
       trap.revoke(this.#host.gone())
       this.#traps.delete(trap)

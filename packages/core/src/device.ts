@@ -5,6 +5,7 @@ import type { Mapped, Trace } from './accessors.js'
 import { Bars, type MapBarOptions, type MapMemoryOptions } from './bars.js'
 import { ConfigSpace } from './config-access.js'
 import { type DeviceIdentity, identify } from './identity.js'
+import { interposed } from './interpose.js'
 import { type IrqRequest, IrqVectors } from './irq.js'
 import { BarTrap, goneError, type Mmio } from './mmio.js'
 import { pciCommand, pciConfig } from './pci/constants.js'
@@ -13,6 +14,7 @@ import { Presence, type PresenceHost } from './presence.js'
 import type { RegisterMap } from './registers.js'
 import { type DeferOptions, type Disposer, Scope } from './scope.js'
 import { DeviceShare } from './share/owner.js'
+import type { DeviceTap } from './tap.js'
 import { PciRegion, type RegionFile, type RegionInfo, type ResetKind, type Transport } from './transport.js'
 
 const RELEASE_MS = 30_000
@@ -57,8 +59,11 @@ export class Device {
   #dmaAddressBits = 64
   #gone: AccelError | undefined
   #lost = false
+  #tap: DeviceTap | undefined
+  readonly #tapListeners = new Set<(tap: DeviceTap | undefined) => void>()
 
-  constructor(transport: Transport, options: DeviceOptions = {}) {
+  constructor(opened: Transport, options: DeviceOptions = {}) {
+    const transport = interposed(opened)
     this.#transport = transport
     this.#scope = new Scope(this.#name())
     this.#bars = new Bars(transport, {
@@ -167,6 +172,7 @@ export class Device {
       this.#irqs = undefined
       forget()
     }
+    irqs.follow(this.#tap)
     this.#irqs = irqs
     return irqs
   }
@@ -218,6 +224,7 @@ export class Device {
         }
         domain.destroy()
       })
+      domain.watcher = this.#tap
       this.#dma = domain
     }
     return this.#dma
@@ -236,6 +243,47 @@ export class Device {
       throw accelError('ERR_ACCEL_OUT_OF_RANGE', `${addressBits} DMA address bits: wanted 16 to 64`)
     }
     this.#dmaAddressBits = addressBits
+  }
+
+  /** What {@link setDmaAddressBits} said; 64 unless told. */
+  get dmaAddressBits(): number {
+    return this.#dmaAddressBits
+  }
+
+  /**
+   * Has `tap` told of every access of registers and device memory, every interrupt and DMA mapping, from now on until the function that
+   * this answers is called, or the device is released. What worker threads and other processes do is not seen. `ERR_ACCEL_BUSY` where
+   * one is told already.
+   */
+  follow(tap: DeviceTap): () => void {
+    this.#checkAlive()
+    if (this.#tap !== undefined) {
+      throw accelError(
+        'ERR_ACCEL_BUSY',
+        `${this.#name()} is followed already: one at a time is told of what it does`,
+      )
+    }
+    this.#setTap(tap)
+    return () => {
+      if (this.#tap === tap) this.#setTap(undefined)
+    }
+  }
+
+  /** For a driver that has queues: calls `listener` with who is told of them, now and when that changes; undefined for nobody. */
+  onFollow(listener: (tap: DeviceTap | undefined) => void): void {
+    this.#tapListeners.add(listener)
+    if (this.#tap !== undefined) listener(this.#tap)
+  }
+
+  #setTap(tap: DeviceTap | undefined): void {
+    // A store is what costs: who was never followed is not to notice.
+    if (this.#tap === tap) return
+    this.#tap = tap
+    this.#bars.follow(tap)
+    this.#configTrap.follow(tap)
+    this.#irqs?.follow(tap)
+    if (this.#dma !== undefined) this.#dma.watcher = tap
+    for (const listener of this.#tapListeners) listener(tap)
   }
 
   /** Lets a worker thread use what is mapped of this device: see {@link DeviceShare}. One for each worker. */
@@ -320,6 +368,7 @@ export class Device {
     try {
       await this.#scope.release(limitMs)
     } finally {
+      this.#setTap(undefined)
       this.#forgetLost()
       this.#gone ??= reason
       this.#cutOff(this.#gone)

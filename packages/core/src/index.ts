@@ -21,6 +21,9 @@ export {
 } from './device.js'
 export type { CheckResult, Finding, Fix, Status } from './doctor/check.js'
 export { type DeviceDiagnosis, type Diagnosis, examineDevice, examineMachine } from './doctor/doctor.js'
+export { type AerCount, type AerStatus, aerSeverities, aerStatusIn, readAerCounts } from './faults/aer.js'
+export { type IommuFault, parseIommuFault } from './faults/iommu-faults.js'
+export { iommuFaultsIn, type KernelLine, type LoggedFault, readKernelLog } from './faults/kernel-log.js'
 export {
   type BitsField,
   bits,
@@ -34,6 +37,7 @@ export {
   flag,
 } from './fields.js'
 export type { DeviceIdentity, PciIdentity, PlatformIdentity } from './identity.js'
+export { type Interposer, interpose, interposed } from './interpose.js'
 export {
   type IrqCounts,
   type IrqHandler,
@@ -62,9 +66,12 @@ export {
   decodeConfigSpace,
   type ExtendedCapability,
 } from './pci/decode.js'
+export { type ConfigDescription, describeConfigSpace } from './pci/describe.js'
+export { type InterruptOptions, type KernelInterrupt, readKernelInterrupts } from './pci/interrupts.js'
 export { type MachinePaths, machinePaths } from './pci/machine.js'
 export { PciNames, pciNames } from './pci/names.js'
 export type { NodeOwner } from './pci/node-owner.js'
+export type { ConfigRegister } from './pci/registers/capability.js'
 export {
   type IommuGroup,
   listPciDevices,
@@ -94,6 +101,8 @@ export {
   type RegisterBlock,
   type RegisterEntry,
   RegisterMap,
+  type RegisterOptions,
+  type ResetValue,
   reg8,
   reg16,
   reg32,
@@ -111,6 +120,7 @@ export type { DeviceShare, ShareBarOptions } from './share/owner.js'
 export type { SharedBarToken, SharedEventToken, SharedMemoryToken, ShareToken } from './share/tokens.js'
 export type { DeviceSource } from './source.js'
 export { Spin, type SpinOptions } from './spin.js'
+export type { DeviceTap } from './tap.js'
 export * from './transport.js'
 export { openUio, type UioOptions } from './uio/open.js'
 export { openPlatform, type PlatformOptions } from './uio/platform.js'

@@ -1,6 +1,7 @@
 import { EventFd, type Watch, watch } from '@uaccel/sys'
 import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
 import { goneError } from './mmio.js'
+import type { DeviceTap } from './tap.js'
 import type { IrqType, Transport } from './transport.js'
 
 /** The interrupt kinds that carry work, best first. */
@@ -67,7 +68,11 @@ export class IrqVectors {
   readonly #transport: Transport
   readonly #events: readonly EventFd[]
   readonly #watches: (Watch | undefined)[]
+  /** As they were given. */
+  readonly #plain: IrqHandler[] = []
+  /** What is called: the same, or what tells {@link #tap} before it. */
   readonly #handlers: IrqHandler[] = []
+  #tap: DeviceTap | undefined
   readonly #fired: Float64Array
   readonly #handled: Float64Array
   readonly #masked: Uint8Array
@@ -145,7 +150,8 @@ export class IrqVectors {
    */
   handle(vector: number, handler: IrqHandler): void {
     this.#check(vector)
-    this.#handlers[vector] = handler
+    this.#plain[vector] = handler
+    this.#handlers[vector] = this.#followed(vector, handler)
     // The watch stays when the handler changes: in a worker thread, the last one to be closed ends the thread that waits.
     const event = this.#events[vector]
     this.#watches[vector] ??= watch(event.fd, () => {
@@ -190,8 +196,25 @@ export class IrqVectors {
     if (count === 0) return 0
     this.#fired[vector] += count
     this.#handled[vector]++
+    this.#tap?.irq(vector, count)
     if (this.#autoMasked) this.#toUnmask[vector] = 1
     return count
+  }
+
+  /** @internal Has a tap follow what fires in this thread, or nobody. */
+  follow(tap: DeviceTap | undefined): void {
+    this.#tap = tap
+    for (const [vector, handler] of this.#plain.entries())
+      if (handler !== undefined) this.#handlers[vector] = this.#followed(vector, handler)
+  }
+
+  #followed(vector: number, handler: IrqHandler): IrqHandler {
+    const tap = this.#tap
+    if (tap === undefined) return handler
+    return (count) => {
+      tap.irq(vector, count)
+      handler(count)
+    }
   }
 
   /** Unmasks what a wait has left masked, for the driver to acknowledge the device first. */
@@ -230,6 +253,27 @@ export class IrqVectors {
     this.#transport.unmaskIrq(this.type, vector)
     this.#masked[vector] = 0
     this.#toUnmask[vector] = 0
+  }
+
+  /** True where {@link trigger} can work. */
+  get canTrigger(): boolean {
+    return this.#transport.triggerIrq !== undefined
+  }
+
+  /**
+   * Fires a vector in the device's stead, by the kernel or the server behind the device: who then hears of it has everything right but the
+   * device's own message. `ERR_ACCEL_UNSUPPORTED` where the transport offers no such thing (UIO).
+   */
+  trigger(vector: number): void {
+    this.#check(vector)
+    if (this.#silent !== undefined) throw goneError('the interrupt vectors', this.#silent)
+    if (this.#transport.triggerIrq === undefined) {
+      throw accelError(
+        'ERR_ACCEL_UNSUPPORTED',
+        `an interrupt was to be fired without the device, which ${this.#transport.identity.kind} does not offer: have the device fire one`,
+      )
+    }
+    this.#transport.triggerIrq(this.type, vector)
   }
 
   /** Whether this thread counts what a vector sees: it has a handler here. */

@@ -7,6 +7,7 @@ import {
   type Place,
   type Trace,
   type Trap,
+  truncated,
   type Window,
 } from './accessors.js'
 import {
@@ -16,6 +17,7 @@ import {
   type RegisterEntry,
   type RegisterMap,
 } from './registers.js'
+import type { DeviceTap } from './tap.js'
 import type { AccessWidth, Area, Transport } from './transport.js'
 
 /** Memory of a device by offset: on-card memory, or a page of doorbells. Single accesses are exactly one of that width. */
@@ -62,6 +64,8 @@ export class BarWindow implements Window {
   readonly region: number
   readonly area: Area
   readonly label: string
+  /** Set by who follows the device. */
+  tap: DeviceTap | undefined = undefined
   declare readonly u8: Uint8Array
   declare readonly u16: Uint16Array
   declare readonly u32: Uint32Array
@@ -110,22 +114,64 @@ export class BarWindow implements Window {
     this.#mapping.revoke()
   }
 
-  #inherit(arrays: Window): void {
+  #inherit(arrays: Pick<Window, 'u8' | 'u16' | 'u32' | 'u64'>): void {
     Object.setPrototypeOf(this, Object.setPrototypeOf(arrays, BarWindow.prototype))
+  }
+}
+
+/** What reaches a region by calls. */
+type Calls = Pick<Transport, 'read' | 'write' | 'read64' | 'write64' | 'readBytes' | 'writeBytes'>
+
+/** Tells a tap of the calls. */
+function followedCalls(calls: Calls, tap: DeviceTap): Calls {
+  return {
+    read(region, offset, width) {
+      const value = calls.read(region, offset, width)
+      tap.read(region, offset, width, value)
+      return value
+    },
+    write(region, offset, width, value) {
+      tap.write(region, offset, width, value)
+      calls.write(region, offset, width, value)
+    },
+    read64(region, offset) {
+      const value = calls.read64(region, offset)
+      tap.read(region, offset, 8, value)
+      return value
+    },
+    write64(region, offset, value) {
+      tap.write(region, offset, 8, value)
+      calls.write64(region, offset, value)
+    },
+    readBytes(region, offset, into) {
+      calls.readBytes(region, offset, into)
+      tap.copied('host', region, offset, into.length)
+    },
+    writeBytes(region, offset, from) {
+      tap.copied('device', region, offset, from.length)
+      calls.writeBytes(region, offset, from)
+    },
   }
 }
 
 /** Reaches a BAR by calls of the transport. */
 export class BarTrap implements Trap {
   readonly #transport: Transport
+  #calls: Calls
   readonly #region: number
   readonly #label: string
   #gone: { readonly reason: unknown } | undefined
 
   constructor(transport: Transport, region: number, label: string) {
     this.#transport = transport
+    this.#calls = transport
     this.#region = region
     this.#label = label
+  }
+
+  /** Has a tap follow what is reached, or nobody. */
+  follow(tap: DeviceTap | undefined): void {
+    this.#calls = tap === undefined ? this.#transport : followedCalls(this.#transport, tap)
   }
 
   read(offset: number, width: AccessWidth): number {
@@ -156,9 +202,9 @@ export class BarTrap implements Trap {
     this.#gone = undefined
   }
 
-  #live(): Transport {
+  #live(): Calls {
     if (this.#gone !== undefined) throw goneError(this.#label, this.#gone.reason)
-    return this.#transport
+    return this.#calls
   }
 }
 
@@ -238,7 +284,7 @@ abstract class CheckedMmio {
 /** @internal Device memory through a mapped window. */
 export class MappedMmio extends CheckedMmio implements Mmio {
   readonly mapped = true
-  declare private readonly window: Window
+  declare private readonly window: BarWindow
   declare private readonly base: number
 
   /** @param base Bytes from the start of the window, a multiple of 8. */
@@ -249,43 +295,81 @@ export class MappedMmio extends CheckedMmio implements Mmio {
   }
 
   read8(offset: number): number {
-    const value = this.window.u8[this.base + this.check(offset, 1)]
+    const { window } = this
+    const value = window.u8[this.base + this.check(offset, 1)]
     sink32[0] = value
+    if (window.tap !== undefined) this.tellRead(offset, 1, value)
     return value
   }
   read16(offset: number): number {
-    const value = this.window.u16[(this.base + this.check(offset, 2)) / 2]
+    const { window } = this
+    const value = window.u16[(this.base + this.check(offset, 2)) / 2]
     sink32[0] = value
+    if (window.tap !== undefined) this.tellRead(offset, 2, value)
     return value
   }
   read32(offset: number): number {
-    const value = this.window.u32[(this.base + this.check(offset, 4)) / 4]
+    const { window } = this
+    const value = window.u32[(this.base + this.check(offset, 4)) / 4]
     sink32[0] = value
+    if (window.tap !== undefined) this.tellRead(offset, 4, value)
     return value
   }
   read64(offset: number): bigint {
-    const value = this.window.u64[(this.base + this.check(offset, 8)) / 8]
+    const { window } = this
+    const value = window.u64[(this.base + this.check(offset, 8)) / 8]
     sink64[0] = value
+    if (window.tap !== undefined) this.tellRead(offset, 8, value)
     return value
   }
   write8(offset: number, value: number): void {
-    this.window.u8[this.base + this.check(offset, 1)] = value
+    const { window } = this
+    const index = this.base + this.check(offset, 1)
+    if (window.tap !== undefined) this.tellWrite(offset, 1, value)
+    window.u8[index] = value
   }
   write16(offset: number, value: number): void {
-    this.window.u16[(this.base + this.check(offset, 2)) / 2] = value
+    const { window } = this
+    const index = (this.base + this.check(offset, 2)) / 2
+    if (window.tap !== undefined) this.tellWrite(offset, 2, value)
+    window.u16[index] = value
   }
   write32(offset: number, value: number): void {
-    this.window.u32[(this.base + this.check(offset, 4)) / 4] = value
+    const { window } = this
+    const index = (this.base + this.check(offset, 4)) / 4
+    if (window.tap !== undefined) this.tellWrite(offset, 4, value)
+    window.u32[index] = value
   }
   write64(offset: number, value: bigint): void {
-    this.window.u64[(this.base + this.check(offset, 8)) / 8] = value
+    const { window } = this
+    const index = (this.base + this.check(offset, 8)) / 8
+    if (window.tap !== undefined) this.tellWrite(offset, 8, value)
+    window.u64[index] = value
   }
   readBytes(offset: number, into: Uint8Array): void {
+    const { window } = this
     const start = this.base + this.checkBytes(offset, into.length)
-    into.set(this.window.u8.subarray(start, start + into.length))
+    into.set(window.u8.subarray(start, start + into.length))
+    window.tap?.copied('host', window.region, this.inRegion(offset), into.length)
   }
   writeBytes(offset: number, from: Uint8Array): void {
-    this.window.u8.set(from, this.base + this.checkBytes(offset, from.length))
+    const { window } = this
+    const start = this.base + this.checkBytes(offset, from.length)
+    const { u8 } = window
+    window.tap?.copied('device', window.region, this.inRegion(offset), from.length)
+    u8.set(from, start)
+  }
+
+  private inRegion(offset: number): number {
+    return this.window.area.offset + this.base + offset
+  }
+  private tellRead(offset: number, width: AccessWidth | 8, value: number | bigint): void {
+    this.window.tap!.read(this.window.region, this.inRegion(offset), width, value)
+  }
+  /** As of registers: see accessors.ts. */
+  private tellWrite(offset: number, width: AccessWidth | 8, value: number | bigint): void {
+    const { tap, region, u8 } = this.window
+    if (u8 !== undefined) tap!.write(region, this.inRegion(offset), width, truncated(width, value))
   }
 }
 

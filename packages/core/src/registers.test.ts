@@ -30,6 +30,8 @@ function bench() {
     u16: new Uint16Array(memory.buffer),
     u32: new Uint32Array(memory.buffer),
     u64: new BigUint64Array(memory.buffer),
+    region: 0,
+    tap: undefined,
   }
   return { window, u32: window.u32, bar: buildBar(Map0, () => ({ window, windowOffset: 0 })) }
 }
@@ -235,6 +237,8 @@ t.test('property: fields survive encode and decode in 32 and 64 bits', async () 
           u16: new Uint16Array(memory),
           u32: new Uint32Array(memory),
           u64: new BigUint64Array(memory),
+          region: 0,
+          tap: undefined,
         }
         const register = makeAccessor(map.find('R'), { window, windowOffset: 0 }) as unknown as {
           write(v: object): void
@@ -248,4 +252,25 @@ t.test('property: fields survive encode and decode in 32 and 64 bits', async () 
     )
   fc.assert(check(32))
   fc.assert(check(64))
+})
+
+t.test('reset values', async (t) => {
+  const map = registers({
+    A: reg32(0, 'rw', {}, { reset: 0xdead_beef }),
+    B: reg64(8, 'rw', {}, { reset: 2n ** 64n - 1n, resetMask: 0xff00n }),
+    C: reg8(16, 'ro'),
+    D: regArray(2, 4, reg16(0x20, 'rw', {}, { reset: 3, resetMask: 1 })),
+  })
+  t.same(map.find('A').reset, { value: 0xdead_beefn, mask: 0xffff_ffffn })
+  t.same(map.find('B').reset, { value: 0xff00n, mask: 0xff00n }, 'only what is known')
+  t.equal(map.find('C').reset, undefined)
+  t.same(map.find('D[1]').reset, { value: 1n, mask: 1n })
+  const refused = (options: object) =>
+    t.throws(() => registers({ A: reg8(0, 'rw', {}, options) }), {
+      code: 'ERR_ACCEL_INVALID_ARGUMENT',
+      message: /register A: reset .* is no value of 8 bits/,
+    })
+  for (const reset of [256, -1, 1.5, 256n, Number.NaN]) refused({ reset })
+  refused({ resetMask: 1 })
+  refused({ reset: 1, resetMask: 0x100 })
 })

@@ -20,6 +20,8 @@ export interface Register<W extends Width = Width, A extends Access = Access, F 
   readonly offset: number
   readonly fields: F
   readonly doc?: string
+  readonly reset?: number | bigint
+  readonly resetMask?: number | bigint
 }
 
 /** `count` elements, `strideBytes` apart; each is one register or a block of several. */
@@ -39,6 +41,16 @@ export interface RegisterBlock {
 export interface RegisterOptions {
   /** One line for people: `uaccel reg read` shows it. */
   readonly doc?: string
+  /** What it reads as after a reset: for people and for `uaccel reg dump --diff`. No accessor looks at it. */
+  readonly reset?: number | bigint
+  /** The bits of `reset` that are known; all of them where this is absent. */
+  readonly resetMask?: number | bigint
+}
+
+/** What a register reads as after a reset, in the bits of `mask`. */
+export interface ResetValue {
+  readonly value: bigint
+  readonly mask: bigint
 }
 
 /** One register at one place: `QUEUE[3].HEAD` for a part of an array. */
@@ -49,6 +61,8 @@ export interface RegisterEntry {
   readonly access: Access
   readonly fields: Fields
   readonly doc?: string
+  /** Absent where the map does not say. */
+  readonly reset?: ResetValue | undefined
   /** Converts between raw values and fields. */
   readonly codec: FieldCodec
 }
@@ -175,8 +189,23 @@ function entryOf(name: string, register: Register, base: number): RegisterEntry 
     access,
     fields,
     ...(doc === undefined ? {} : { doc }),
+    reset: resetOf(name, register), // always a property: accessors see entries of as few shapes as without it
     codec: new FieldCodec(name, fields),
   }
+}
+
+function resetOf(name: string, { width, reset, resetMask }: Register): ResetValue | undefined {
+  if (reset === undefined && resetMask === undefined) return undefined
+  const all = (1n << BigInt(width)) - 1n
+  const [value, mask] = [reset, resetMask ?? all].map((part) => {
+    const exact = typeof part === 'bigint' || Number.isSafeInteger(part) ? BigInt(part!) : -1n
+    if (exact >= 0n && exact <= all) return exact
+    throw accelError(
+      'ERR_ACCEL_INVALID_ARGUMENT',
+      `register ${name}: reset ${part} is no value of ${width} bits; past 2^53 it takes a bigint`,
+    )
+  })
+  return { value: value & mask, mask }
 }
 
 function checkOverlaps(entries: readonly RegisterEntry[]): void {

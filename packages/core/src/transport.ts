@@ -1,6 +1,7 @@
 import type { DmaMapper } from '@uaccel/memory'
 import type { Mapping } from '@uaccel/sys'
 import type { AccelError } from '@uaccel/uapi'
+import type { RegisterMap } from './registers.js'
 
 /** Region indices of a PCI device (VFIO_PCI_*_REGION_INDEX in linux/vfio.h; vfio-user uses the same). */
 export const PciRegion = {
@@ -128,6 +129,11 @@ export interface Transport {
   disableIrqs(type: IrqType): void
   maskIrq(type: IrqType, vector: number): void
   unmaskIrq(type: IrqType, vector: number): void
+  /**
+   * Fires a vector that is armed, in the device's stead: proves the way from here on, without the device. `ERR_ACCEL_INVALID_ARGUMENT` for one
+   * that is not armed. Absent where nothing offers that (UIO).
+   */
+  triggerIrq?(type: IrqType, vector: number): void
 
   /**
    * Resets the device; default `function`, where it has that, else `hot`. Mappings must have been revoked, interrupts are
@@ -154,6 +160,12 @@ export interface Transport {
    * the wait of a thread that blocks for an interrupt. The same until `close`. Absent where interrupts come by way of the event loop.
    */
   readonly attention?: readonly number[]
+
+  /**
+   * Learns what the driver calls the registers of a region, when it maps them: for a transport that tells or keeps what passes through it.
+   * Absent where nothing comes of it.
+   */
+  describe?(region: number, map: RegisterMap): void
 
   /**
    * Calls back once, when the device vanishes, reports an error that it does not recover from (PCIe AER), or its peer

@@ -12,6 +12,8 @@ export interface DmaMapOptions {
   readonly access?: DmaAccess
   /** Alignment of the I/O address, a power of two; default 2 MiB for large buffers, else one page. */
   readonly alignBytes?: number
+  /** Bits that the address may have at most; default those of the domain. */
+  readonly addressBits?: number
 }
 
 /** Memory at an I/O address of one domain. */
@@ -64,10 +66,17 @@ interface Placing {
   readonly sizeBytes: number
   readonly access: DmaAccess
   readonly alignBytes: number | undefined
+  readonly addressBits?: number | undefined
   /** It counts against the limit on locked memory. */
   readonly locks: boolean
   /** What is mapped, where it may have an address of its own. */
   readonly memory?: DmaMemory
+}
+
+/** Told of the mappings of a domain. */
+export interface MappingWatcher {
+  dmaMapped(iova: Iova, sizeBytes: number, access: DmaAccess): void
+  dmaUnmapped(iova: Iova, sizeBytes: number): void
 }
 
 /** The memory that one device can reach. */
@@ -79,6 +88,7 @@ export class DmaDomain {
   readonly #arenas: Arenas
   #mappedBytes = 0
   #destroyed = false
+  #watcher: MappingWatcher | undefined
 
   constructor(mapper: DmaMapper, { addressBits = 64, memlock = readMemlock }: DmaDomainOptions = {}) {
     this.#mapper = mapper
@@ -87,9 +97,20 @@ export class DmaDomain {
     this.#arenas = new Arenas(this)
   }
 
+  /** Who is told of mappings from now on; first of those that there are. */
+  set watcher(watcher: MappingWatcher | undefined) {
+    this.#watcher = watcher
+    for (const { iova, sizeBytes, access } of this.#mappings) watcher?.dmaMapped(iova, sizeBytes, access)
+  }
+
   /** True after {@link destroy}: the device reaches nothing of what it was given here. */
   get destroyed(): boolean {
     return this.#destroyed
+  }
+
+  /** True where an IOMMU translates, and the domain chooses addresses; elsewhere memory is where it is. */
+  get translates(): boolean {
+    return this.#mapper.locate === undefined
   }
 
   /** How many mappings exist in this domain. */
@@ -106,14 +127,15 @@ export class DmaDomain {
    * Makes a whole buffer reachable for the device. A map that fails leaves nothing behind.
    * Errors: `ERR_ACCEL_MAPPING_LIMIT`, `ERR_ACCEL_MEMLOCK`, `ERR_ACCEL_NO_IOVA`, `ERR_ACCEL_NO_DEVICE`, `ERR_ACCEL_REVOKED`.
    */
-  map(buffer: DmaBuffer, { access = 'readwrite', alignBytes }: DmaMapOptions = {}): DmaMapping {
+  map(buffer: DmaBuffer, { access = 'readwrite', alignBytes, addressBits }: DmaMapOptions = {}): DmaMapping {
     this.#checkAlive()
     if (buffer.destroyed)
       throw accelError('ERR_ACCEL_REVOKED', `DMA buffer ${buffer.name} was destroyed and cannot be mapped`)
     const { sizeBytes, address, fd } = buffer
     const locks = this.#mapper.locksMemory
-    const placed = this.#place({ sizeBytes, access, alignBytes, locks, memory: buffer }, (iova) =>
-      this.#mapper.map({ iova, sizeBytes, access, address, fd, fdOffset: 0 }),
+    const placed = this.#place(
+      { sizeBytes, access, alignBytes, addressBits, locks, memory: buffer },
+      (iova) => this.#mapper.map({ iova, sizeBytes, access, address, fd, fdOffset: 0 }),
     )
     return this.#keep({ ...placed, buffer }, buffer)
   }
@@ -125,7 +147,10 @@ export class DmaDomain {
    * Errors as for {@link map}, and `ERR_ACCEL_UNSUPPORTED` where the kernel, or the interface to it, takes no dma-buf of
    * this exporter, `ERR_ACCEL_REVOKED` where the exporting device is closed or its memory decoding is off.
    */
-  importDmaBuf(dmaBuf: DmaBuf, { access = 'readwrite', alignBytes }: DmaMapOptions = {}): DmaBufMapping {
+  importDmaBuf(
+    dmaBuf: DmaBuf,
+    { access = 'readwrite', alignBytes, addressBits }: DmaMapOptions = {},
+  ): DmaBufMapping {
     this.#checkAlive()
     const { sizeBytes, fd } = dmaBuf
     const mapper = this.#mapper
@@ -136,7 +161,7 @@ export class DmaDomain {
           "device with `iommu: 'iommufd'`",
       )
     }
-    const placed = this.#place({ sizeBytes, access, alignBytes, locks: false }, (iova) =>
+    const placed = this.#place({ sizeBytes, access, alignBytes, addressBits, locks: false }, (iova) =>
       mapper.mapDmaBuf!({ iova, sizeBytes, access, fd }),
     )
     return this.#keep({ ...placed, dmaBuf }, dmaBuf)
@@ -150,7 +175,7 @@ export class DmaDomain {
    */
   copy<M extends DmaMapping | DmaBufMapping>(
     mapping: M,
-    { access = mapping.access, alignBytes }: DmaMapOptions = {},
+    { access = mapping.access, alignBytes, addressBits }: DmaMapOptions = {},
   ): M {
     this.#checkAlive()
     const source = sources.get(mapping)
@@ -164,7 +189,7 @@ export class DmaDomain {
       )
     }
     const { sizeBytes } = mapping
-    const placed = this.#place({ sizeBytes, access, alignBytes, locks: false }, (iova) =>
+    const placed = this.#place({ sizeBytes, access, alignBytes, addressBits, locks: false }, (iova) =>
       mapper.copy!({ iova, sizeBytes, access }, source, mapping.iova),
     )
     const from: DmaMapping | DmaBufMapping = mapping
@@ -237,14 +262,17 @@ export class DmaDomain {
   }
 
   /** Takes addresses and has `map` fill them. A failure leaves nothing behind. */
-  #place({ sizeBytes, access, alignBytes, locks, memory }: Placing, map: (iova: Iova) => void): Placed {
+  #place(
+    { sizeBytes, access, alignBytes, addressBits = this.addressBits, locks, memory }: Placing,
+    map: (iova: Iova) => void,
+  ): Placed {
     const space = this.#space()
     this.#checkLimits(space, sizeBytes, locks)
     const iova =
       this.#mapper.locate !== undefined && memory !== undefined
         ? this.#locate(memory, alignBytes)
         : space.iovas.alloc(sizeBytes, {
-            addressBits: this.addressBits,
+            addressBits: Math.min(addressBits, this.addressBits),
             ...(alignBytes === undefined ? {} : { alignBytes }),
           })
     try {
@@ -288,6 +316,7 @@ export class DmaDomain {
     const mapping = { ...placed, unmap: () => this.#unmap(mapping, forget) }
     const forget = memory.onDestroy(mapping.unmap)
     this.#mappings.add(mapping)
+    this.#watcher?.dmaMapped(placed.iova, placed.sizeBytes, placed.access)
     sources.set(mapping, this.#mapper)
     return mapping
   }
@@ -330,6 +359,7 @@ export class DmaDomain {
     sources.delete(mapping)
     const space = spaces.get(this.#mapper)!
     this.#mappedBytes -= mapping.sizeBytes
+    this.#watcher?.dmaUnmapped(mapping.iova, mapping.sizeBytes)
     try {
       this.#mapper.unmap(mapping.iova, mapping.sizeBytes)
     } catch (error) {

@@ -110,3 +110,65 @@ t.test('on real time, a device that polls lets the event loop breathe', async (t
   cancel()
   t.equal(clock.pending, 0)
 })
+
+t.test('on real time, what nobody announces is looked for', async (t) => {
+  const clock = new AutoClock()
+  let looks = 0
+  const ran: string[] = []
+  const look = () => looks++ === 1000
+  clock.poll(1e9, look, () => ran.push('found'))
+  clock.poll(
+    2e6,
+    () => false,
+    () => ran.push('in vain'),
+  )
+  clock.poll(
+    1e9,
+    () => true,
+    () => t.fail('cancelled'),
+  )()
+  t.same([looks, ran], [0, []], 'not within the call')
+  while (clock.pending > 0) await new Promise(setImmediate)
+  t.same(ran.sort(), ['found', 'in vain'])
+
+  const cancel = clock.poll(
+    1e12,
+    () => false,
+    () => t.fail('1000 s'),
+  )
+  for (let turns = 0; turns < 5; turns++) await new Promise(setImmediate)
+  cancel()
+  t.equal(clock.pending, 0, 'meanwhile the event loop had its turns')
+})
+
+t.test('work that a look finds may ask for more, which runs soon and in order', async (t) => {
+  const clock = new AutoClock()
+  const ran: string[] = []
+  clock.poll(
+    1e9,
+    () => true,
+    () => {
+      // Far enough apart for time that passes between the two, and too near to be waited for.
+      clock.after(500_000, () => ran.push('second'))
+      clock.after(0, () => {
+        ran.push('first')
+        clock.after(900_000, () => ran.push('third'))
+      })
+    },
+  )
+  while (clock.pending > 0) await new Promise(setImmediate)
+  t.same(ran, ['first', 'second', 'third'])
+})
+
+t.test('work that a look finds and that looks again lets the event loop breathe', async (t) => {
+  const clock = new AutoClock()
+  let [found, cancel] = [0, () => {}]
+  const again = () => {
+    // Without a limit nothing else would ever run: then it ends here, and fails below.
+    if (++found < 1e6) cancel = clock.poll(1e9, () => true, again)
+  }
+  again()
+  for (let turns = 0; turns < 3; turns++) await new Promise(setImmediate)
+  t.ok(found > 1 && found < 1e6, `${found} times in 3 turns`)
+  cancel()
+})

@@ -142,6 +142,16 @@ export class ManualClock implements ModelClock {
 
 /** Delays shorter than this are not waited for: a timer of the event loop is no finer. */
 const TIMER_GRAIN_NS = 1_000_000
+/** How long work that asks for more work, and polls, may keep the event loop from others. */
+const TURN_NS = 50_000
+/** Looks between two readings of the clock, which takes longer than a look. */
+const LOOKS = 16
+
+interface Poll {
+  readonly untilNs: number
+  readonly look: () => boolean
+  readonly work: () => void
+}
 
 /**
  * Real time, on the event loop: work runs in a later turn, never inside the access that asked for it. Pending work
@@ -149,8 +159,10 @@ const TIMER_GRAIN_NS = 1_000_000
  */
 export class AutoClock implements ModelClock {
   readonly #agenda: Agenda
+  readonly #polls = new Set<Poll>()
   #cancelTurn: (() => void) | undefined
   #turnDueNs = Number.POSITIVE_INFINITY
+  #turning = false
 
   constructor(options: ClockOptions = {}) {
     this.#agenda = new Agenda(options)
@@ -161,7 +173,7 @@ export class AutoClock implements ModelClock {
   }
 
   get pending(): number {
-    return this.#agenda.length
+    return this.#agenda.length + this.#polls.size
   }
 
   after(delayNs: number, work: () => void): () => void {
@@ -169,23 +181,38 @@ export class AutoClock implements ModelClock {
     this.#schedule()
     return () => {
       cancel()
-      if (this.#agenda.length === 0) this.#forgetTurn()
+      this.#forgetWhereIdle()
+    }
+  }
+
+  poll(forNs: number, look: () => boolean, work: () => void): () => void {
+    const poll = { untilNs: this.now() + forNs, look, work }
+    this.#polls.add(poll)
+    this.#schedule()
+    return () => {
+      this.#polls.delete(poll)
+      this.#forgetWhereIdle()
     }
   }
 
   #schedule(): void {
-    const first = this.#agenda.first
-    if (first === undefined || first.dueNs >= this.#turnDueNs) return
+    if (this.#turning) return
+    const dueNs = this.#polls.size > 0 ? 0 : (this.#agenda.first?.dueNs ?? Number.POSITIVE_INFINITY)
+    if (dueNs >= this.#turnDueNs) return
     this.#forgetTurn()
-    this.#turnDueNs = first.dueNs
-    const waitNs = first.dueNs - this.now()
+    this.#turnDueNs = dueNs
+    const waitNs = dueNs - this.now()
     if (waitNs < TIMER_GRAIN_NS) {
-      const turn = setImmediate(() => this.#turn())
+      const turn = setImmediate(this.#turn)
       this.#cancelTurn = () => clearImmediate(turn)
     } else {
-      const turn = setTimeout(() => this.#turn(), waitNs / TIMER_GRAIN_NS)
+      const turn = setTimeout(this.#turn, waitNs / TIMER_GRAIN_NS)
       this.#cancelTurn = () => clearTimeout(turn)
     }
+  }
+
+  #forgetWhereIdle(): void {
+    if (this.pending === 0) this.#forgetTurn()
   }
 
   #forgetTurn(): void {
@@ -194,19 +221,43 @@ export class AutoClock implements ModelClock {
     this.#turnDueNs = Number.POSITIVE_INFINITY
   }
 
-  #turn(): void {
+  /**
+   * Runs what is due. Where a device looks, new work is run, too, and it looks on: for a time, since a device that never rests must let the event loop
+   * breathe.
+   */
+  readonly #turn = (): void => {
     this.#forgetTurn()
-    // Only what waited when the turn began: work that asks for more work must let the event loop breathe.
-    const { lastOrder } = this.#agenda
-    const end = this.now() + TIMER_GRAIN_NS
+    this.#turning = true
     try {
-      for (let next = this.#agenda.first; next !== undefined; next = this.#agenda.first) {
-        if (next.dueNs > end || next.order > lastOrder) break
-        this.#agenda.take()
-        next.run()
-      }
+      let now = this.now()
+      const end = now + TURN_NS
+      const looks = this.#polls.size > 0
+      while (now < end && this.#work(now) && looks) now = this.now()
     } finally {
+      this.#turning = false
       this.#schedule()
     }
+  }
+
+  /** One pass, at what waited when it began. Answers whether there is more to do at once. */
+  #work(now: number): boolean {
+    const agenda = this.#agenda
+    const { lastOrder } = agenda
+    const limit = now + TIMER_GRAIN_NS
+    for (let next = agenda.first; next !== undefined; next = agenda.first) {
+      if (next.dueNs > limit || next.order > lastOrder) break
+      agenda.take()
+      next.run()
+    }
+    let polls = this.#polls.size
+    for (const poll of this.#polls) {
+      if (polls-- === 0) break
+      let found = now >= poll.untilNs
+      for (let look = 0; look < LOOKS && !found; look++) found = poll.look()
+      if (!found) continue
+      this.#polls.delete(poll)
+      poll.work()
+    }
+    return this.#polls.size > 0 || (agenda.first?.dueNs ?? Number.POSITIVE_INFINITY) <= limit
   }
 }

@@ -27,6 +27,8 @@ export interface FunctionOptions {
 
 /** A definition made alive, with what tests hold on to. */
 export interface ModelFunction extends EmulatedFunction {
+  /** Signals an armed vector in the device's stead: nothing of the device changes. */
+  triggerIrq(type: IrqType, vector: number): void
   readonly clock: ModelClock
   readonly faults: Faults
   readonly dma: DmaSpace
@@ -219,6 +221,11 @@ class LiveFunction<Options> implements ModelFunction {
     this.#interrupts.mask(type, vector, masked)
   }
 
+  triggerIrq(type: IrqType, vector: number): void {
+    this.checkPresent()
+    this.#interrupts.trigger(type, vector)
+  }
+
   reset(): void {
     this.#interrupts.disarm()
     this.#reset()
@@ -272,7 +279,13 @@ class LiveFunction<Options> implements ModelFunction {
     const interrupts = this.#interrupts
     return {
       dma: this.dma,
-      clock: { now: () => this.clock.now(), after: (delayNs, work) => this.#work.after(delayNs, work) },
+      clock: {
+        now: () => this.clock.now(),
+        after: (delayNs, work) => this.#work.after(delayNs, work),
+        ...(this.clock.poll === undefined
+          ? {}
+          : { poll: (forNs, look, work) => this.#work.poll(forNs, look, work) }),
+      },
       atRest: (action) => this.#work.atRest(action),
       raise: (vector) => interrupts.raise(vector),
       setIntx: (asserted) => interrupts.setLine(asserted),

@@ -96,6 +96,14 @@ export class Interrupts {
     this.#triggers[vector]?.signal()
   }
 
+  /** Signals an armed vector in the device's stead, as a kernel does when asked to: nothing of the device changes. */
+  trigger(type: IrqType, vector: number): void {
+    const trigger = this.#armed === type ? this.#triggers[vector] : undefined
+    if (trigger === undefined)
+      throw accelError('ERR_ACCEL_INVALID_ARGUMENT', `${type} vector ${vector} is not armed.`)
+    trigger.signal()
+  }
+
   /** Fires the error or the request interrupt; false where it is not armed. */
   notify(type: 'err' | 'req'): boolean {
     this.#notices[type]?.signal()

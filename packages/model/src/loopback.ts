@@ -208,6 +208,10 @@ class InProcess<Clock extends ModelClock> implements Loopback<Clock> {
     this.function.maskIrq(type, vector, false)
   }
 
+  triggerIrq(type: IrqType, vector: number): void {
+    this.function.triggerIrq(type, vector)
+  }
+
   async reset(): Promise<void> {
     this.function.checkPresent()
     const live = this.#live()

@@ -58,6 +58,11 @@ export interface ModelClock {
   now(): number
   /** Runs `work` once the clock has advanced by `delayNs`. Answers a function that cancels it. */
   after(delayNs: number, work: () => void): () => void
+  /**
+   * Runs `work` as soon as `look`, which is asked again and again, answers true, or once `forNs` have passed: for what nobody announces, such as
+   * a doorbell in memory. Answers a function that cancels it. Absent where time stands still between steps.
+   */
+  poll?(forNs: number, look: () => boolean, work: () => void): () => void
 }
 
 /** What a model is built from. */

@@ -24,11 +24,25 @@ export class WorkSet {
   after(delayNs: number, run: () => void): () => void {
     const work: Work = { run, unschedule: () => {} }
     this.#schedule(work, delayNs)
-    return () => {
-      work.unschedule()
-      this.#scheduled.delete(work)
-      this.#held.delete(work)
-    }
+    return () => this.#forget(work)
+  }
+
+  /** See `ModelClock.poll`, where the clock has it. A device that hangs sees nothing. */
+  poll(forNs: number, look: () => boolean, run: () => void): () => void {
+    const work: Work = { run, unschedule: () => {} }
+    this.#scheduled.add(work)
+    work.unschedule = this.#clock.poll!(
+      forNs,
+      () => !this.#faults.isHanging && look(),
+      () => this.#due(work),
+    )
+    return () => this.#forget(work)
+  }
+
+  #forget(work: Work): void {
+    work.unschedule()
+    this.#scheduled.delete(work)
+    this.#held.delete(work)
   }
 
   /** Something waits for the running work to end; it should not start more. */
@@ -60,11 +74,13 @@ export class WorkSet {
 
   #schedule(work: Work, delayNs: number): void {
     this.#scheduled.add(work)
-    work.unschedule = this.#clock.after(delayNs, () => {
-      this.#scheduled.delete(work)
-      if (this.#faults.isHanging) this.#held.add(work)
-      else this.#run(work)
-    })
+    work.unschedule = this.#clock.after(delayNs, () => this.#due(work))
+  }
+
+  #due(work: Work): void {
+    this.#scheduled.delete(work)
+    if (this.#faults.isHanging) this.#held.add(work)
+    else this.#run(work)
   }
 
   /** A transfer that failed ends the work that asked for it, unless the model handles it; it was recorded where the driver is to blame. */

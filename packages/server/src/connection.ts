@@ -205,6 +205,7 @@ export class Connection {
           `The client speaks version ${wanted.protocol} of the node protocol; this server speaks ${PROTOCOL_VERSION}`,
         )
       }
+      if (node.refusal) throw node.refusal
       requireSameUapi(node.name, spoken(node.driver.uapi), wanted)
       this.#open = this.#host.admit(this)
     } catch (error) {

@@ -36,7 +36,11 @@ async function open({ way, address }: DeviceJob): Promise<Transport> {
 }
 
 async function serve(job: DeviceJob): Promise<void> {
-  accel = new Accel({ limits: job.timeouts, quotas: job.quotas })
+  accel = new Accel({
+    limits: job.timeouts,
+    quotas: job.quotas,
+    ...(job.serve.folder === undefined ? {} : { traceFolder: job.serve.folder }),
+  })
   const name = `accel${job.number}`
   accel.on('reset', (_node, reason) => say({ type: 'note', text: `works again: ${reason.message}` }))
   accel.on('error', (error) => say({ type: 'note', text: `${error.message} (${error.code})` }))

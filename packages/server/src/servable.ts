@@ -8,6 +8,8 @@ export interface Servable {
   readonly driver: { readonly uapi: Uapi }
   /** Why it is gone; `undefined` while it is there. */
   readonly reason: AccelError | undefined
+  /** Why nobody can open it now, whatever uAPI they speak; absent where they can. */
+  readonly refusal?: AccelError
   /** It cannot be opened now where this is `resetting`. */
   readonly state: string
   /** Resolves with the reason when it goes. Never rejects. */

@@ -140,6 +140,15 @@ export const commonUapi = buildUapi(
         },
         concurrent: true,
       }),
+      trace: cmd(0x05, {
+        doc:
+          'Traces the device until this open ends, for root and the user of the server: registers, interrupts, DMA mappings, commands and ' +
+          'jobs, into a ring in a file that `fd` reads. Its form is that of @uaccel/trace. Once nobody traces any more the file is removed; ' +
+          'where the server is killed it stays at `path`.',
+        in: { flags: noFlags },
+        out: { path: string(256), fd },
+        concurrent: true,
+      }),
       boCreate: cmd(0x10, {
         doc:
           'Makes a buffer object of zeroed memory, which belongs to this open. `sizeBytes` of the answer is what it really has: ' +

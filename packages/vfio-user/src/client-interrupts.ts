@@ -106,6 +106,17 @@ export class ClientInterrupts {
     for (const type of [...this.#armed]) this.disarm(device, type)
   }
 
+  /** As `Transport.triggerIrq`. What a server does that offers no loopback is its own affair: an error, or nothing. */
+  trigger(device: Transport, type: IrqType, vector: number): void {
+    if (!this.#armed.has(type) || !(vector >= 0 && vector < this.irqs[type].count)) {
+      throw accelError(
+        'ERR_ACCEL_INVALID_ARGUMENT',
+        `${type} vector ${vector} of ${device.identity.address} was to be fired, and is not armed.`,
+      )
+    }
+    this.#set(type, IrqSet.DATA_NONE | IrqSet.TRIGGER, vector, 1)
+  }
+
   mask(type: IrqType, vector: number): void {
     this.#set(type, IrqSet.DATA_NONE | IrqSet.MASK, vector, 1)
   }

@@ -224,6 +224,11 @@ class VfioUserTransport implements Transport {
     this.#interrupts.unmask(this, type, vector)
   }
 
+  triggerIrq(type: IrqType, vector: number): void {
+    this.#alive()
+    this.#interrupts.trigger(this, type, vector)
+  }
+
   async reset(): Promise<void> {
     this.#interrupts.disarmArmed(this)
     this.#connection.request(Command.DEVICE_RESET, new Uint8Array(0))

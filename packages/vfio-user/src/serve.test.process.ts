@@ -14,6 +14,7 @@ const server = serveVfioUser({
   ),
   timeoutMs: 1000,
   mapUnsealed: process.argv.includes('--map-unsealed'),
+  keepState: process.argv.includes('--keep-state'),
   onClient: (event, reason) =>
     process.send?.({ event, reason: reason && 'code' in reason ? reason.code : undefined }),
 })

@@ -17,8 +17,14 @@ const RETRY_MS = 100
 export interface ServeOptions {
   /** Where the Unix socket is made. A socket that nobody serves any more is replaced; any other file is left alone. */
   readonly path: string
-  /** The device. It is reset when a client leaves. The server closes it at the end. */
+  /** The device. It is reset when a client leaves, unless its state is to be kept. The server closes it at the end. */
   readonly device: EmulatedFunction
+  /**
+   * What a client leaves behind in the device stays for the next one: registers, memory, time, work under way. Interrupts are disarmed,
+   * bus mastering is switched off, and mappings of the client's memory are taken back all the same. For the development of a driver
+   * that is loaded anew: hardware is reset in between. Default false.
+   */
+  readonly keepState?: boolean
   /**
    * How long a client may take to agree on a version, to read a reply, or to answer the DMA messages of one turn of the event loop,
    * in ms. Default 5000.
@@ -48,7 +54,7 @@ export interface Server {
  * @throws ERR_ACCEL_BUSY where another server answers on the path, ERR_ACCEL_INVALID_ARGUMENT where the path is no socket.
  */
 export function serveVfioUser(options: ServeOptions): Server {
-  const { path, device, timeoutMs = 5000, mapUnsealed = false, onClient } = options
+  const { path, device, timeoutMs = 5000, mapUnsealed = false, keepState = false, onClient } = options
   removeStale(path)
   const listener = listen(path)
   const releaseSocket = claimSocket(path)
@@ -109,6 +115,7 @@ export function serveVfioUser(options: ServeOptions): Server {
     const client = new Session(channel, device, {
       timeoutMs,
       mapUnsealed,
+      keepState,
       onAgreed: () => onClient?.('connected'),
       onBacklog: () => {
         if (pumpsAgain) return

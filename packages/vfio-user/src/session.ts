@@ -29,11 +29,13 @@ import {
   VERSION_MINOR,
 } from './protocol.js'
 import { RemoteMemory } from './remote-memory.js'
+import { bringToRest } from './rest.js'
 import { isSealed } from './sealed.js'
 
 interface SessionOptions {
   readonly timeoutMs: number
   readonly mapUnsealed: boolean
+  readonly keepState: boolean
   readonly onAgreed: () => void
   /** Commands may be left: {@link Session.pump} has to run again, in another turn. */
   readonly onBacklog: () => void
@@ -95,12 +97,13 @@ export class Session {
     return this.#peer !== undefined
   }
 
-  /** Takes back all that the client gave: memory, descriptors. The device is reset. */
+  /** Takes back all that the client gave: memory, descriptors. The device is reset, or where its state is kept brought to rest. */
   close(): void {
     if (this.#closed) return
     this.#closed = true
     for (const message of this.#remote.backlog.splice(0)) closeAll(message.fds)
-    this.#device.reset()
+    if (this.#options.keepState) bringToRest(this.#device)
+    else this.#device.reset()
     this.#irqs.close()
     this.#device.dma.clear()
   }

@@ -211,3 +211,48 @@ t.test('paths that are no vfio-user server', async (t) => {
   }
   createServer().close()
 })
+
+t.test(
+  'a server that keeps the state of its device: what stays for the next client, and what does not',
+  async (t) => {
+    const { path } = await serve('--keep-state')
+    const master = (device: Transport) => {
+      const command = Buffer.alloc(2)
+      device.readBytes(7, 4, command)
+      return (command.readUInt16LE() & 4) !== 0
+    }
+    const enable = (device: Transport) => device.writeBytes(7, 4, Buffer.from([6, 0]))
+    const first = await connectVfioUser(path)
+    enable(first)
+    const fired = new EventFd()
+    t.teardown(() => fired.close())
+    first.setIrqs('msi', [fired.fd])
+    const domain = new DmaDomain(first.dma)
+    t.match(await copy(first, domain, 0, fired, 100), { same: true })
+    first.write(0, 0x04, 4, 0x1234_5678)
+    first.writeBytes(2, 0x1000, Buffer.from('on the card'))
+    // As after kill -9: nothing was given back.
+    await first.close()
+    domain.destroy()
+
+    const second = await connectVfioUser(path)
+    t.equal(second.read(0, 0x04, 4), 0x1234_5678, 'registers stay')
+    t.equal(second.read(0, 0x08, 4), 100)
+    const card = Buffer.alloc(11)
+    second.readBytes(2, 0x1000, card)
+    t.equal(`${card}`, 'on the card', 'and memory of the device')
+    t.notOk(master(second), 'bus mastering is off')
+    enable(second)
+    second.write(0, 0x0c, 4, 0)
+    await delay(50)
+    t.equal(second.read(0, 0x30, 4), 1, 'the memory of the client that left is out of reach')
+    t.equal(fired.drain(), 0, 'and so are its interrupts')
+    second.setIrqs('msi', [fired.fd])
+    const again = new DmaDomain(second.dma)
+    t.match(await copy(second, again, 0, fired, 64), { same: true }, 'all of it works for the next one')
+    await second.reset()
+    t.equal(second.read(0, 0x04, 4), 0, 'a reset is a reset')
+    await second.close()
+    again.destroy()
+  },
+)

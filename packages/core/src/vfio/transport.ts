@@ -1,6 +1,7 @@
 import type { DmaMapper } from '@uaccel/memory'
 import { abi, EventFd, Mapping, type Watch, watch } from '@uaccel/sys'
 import { type AccelError, accelError } from '@uaccel/uapi'
+import { aerStatusIn } from '../faults/aer.js'
 import { Listeners } from '../listeners.js'
 import { contains } from '../mmio.js'
 import { pciCommand, pciConfig } from '../pci/constants.js'
@@ -97,7 +98,10 @@ export class VfioTransport implements Transport {
       // PCIe AER: with vfio-pci nobody else recovers the device (vfio_pci_core_aer_err_detected in vfio_pci_core.c).
       this.#notify('err', () =>
         this.#lose(
-          accelError('ERR_ACCEL_IO', `${name} reported an uncorrectable PCI Express error: see \`dmesg\``),
+          accelError(
+            'ERR_ACCEL_IO',
+            `${name} reported an uncorrectable PCI Express error${this.#linkErrors()}: see \`dmesg\``,
+          ),
         ),
       )
     } catch (error) {
@@ -205,6 +209,18 @@ export class VfioTransport implements Transport {
     this.#mask(type, vector, vfio.VFIO_IRQ_SET_ACTION_UNMASK)
   }
 
+  /** DATA_NONE with ACTION_TRIGGER and a count signals the eventfd (VFIO_DEVICE_SET_IRQS in linux/vfio.h: "loopback"). */
+  triggerIrq(type: IrqType, vector: number): void {
+    this.#checkAlive()
+    if (!this.#armed.has(type) || !(vector >= 0 && vector < this.irqs[type].count)) {
+      throw accelError(
+        'ERR_ACCEL_INVALID_ARGUMENT',
+        `${this.#name()}: ${type} vector ${vector} was to be fired, and is not armed`,
+      )
+    }
+    this.#setIrqs(type, vfio.VFIO_IRQ_SET_DATA_NONE | vfio.VFIO_IRQ_SET_ACTION_TRIGGER, vector, 1)
+  }
+
   async reset(kind: ResetKind = this.resets[0]): Promise<void> {
     this.#checkAlive()
     if (!this.resets.includes(kind))
@@ -263,6 +279,18 @@ export class VfioTransport implements Transport {
     const call = setLowPower(this.#calls, this.#fd, on)
     await within(this.#resetTimeoutMs, `${on ? 'putting to sleep' : 'waking'} ${this.#name()}`, call)
     this.#checkAlive()
+  }
+
+  /** What the device says of its errors, where it still answers. */
+  #linkErrors(): string {
+    try {
+      const config = new Uint8Array(this.regions[PciRegion.CONFIG].sizeBytes)
+      this.readBytes(PciRegion.CONFIG, 0, config)
+      const errors = aerStatusIn(config)?.uncorrectable ?? []
+      return errors.length === 0 ? '' : ` (${errors.join(', ')})`
+    } catch {
+      return '' // it is being lost: nothing can be asked any more
+    }
   }
 
   #disarm(): void {

@@ -146,6 +146,26 @@ t.test('a system that grants fewer vectors than the device has', async (t) => {
   event.close()
 })
 
+t.test('an interrupt that is fired without the device', async (t) => {
+  const kernel = new FakeKernel()
+  const transport = await open(kernel)
+  const dev = openDevice(transport)
+  const refused = { code: 'ERR_ACCEL_INVALID_ARGUMENT', message: /not armed/ }
+  t.throws(() => transport.triggerIrq('msix', 0), refused)
+  const irqs = await dev.allocIrqVectors({ types: ['msix'], min: 4 })
+  t.equal(irqs.canTrigger, true)
+  irqs.trigger(2)
+  // linux/vfio.h: DATA_NONE is 1, ACTION_TRIGGER 1 << 5
+  t.equal(kernel.log.at(-1), 'irqs 2 flags 0x21 2+1')
+  t.throws(() => irqs.trigger(4), { code: 'ERR_ACCEL_OUT_OF_RANGE' })
+  for (const vector of [4, -1, Number.NaN]) t.throws(() => transport.triggerIrq('msix', vector), refused)
+  t.throws(() => transport.triggerIrq('intx', 0), refused)
+  await dev.release()
+  t.throws(() => irqs.trigger(0), { code: 'ERR_ACCEL_NO_DEVICE' })
+  await transport.close()
+  t.throws(() => transport.triggerIrq('msix', 0), { code: 'ERR_ACCEL_NO_DEVICE' })
+})
+
 for (const iommu of iommuKinds) {
   t.test(`by ${iommu}: the kernel wants the device back`, async (t) => {
     const fds = openFds()
