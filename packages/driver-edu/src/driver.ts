@@ -22,11 +22,16 @@ export default accelDriver({
     const { major, minor, tag } = bar.ID.get()
     if (tag !== ID_TAG) throw accelError('ERR_ACCEL_UNSUPPORTED', `ID ends in ${tag}, not in ${ID_TAG}`)
 
+    /** What a register answered, unless it is what nobody answers. */
+    const answered = (value: number) => {
+      if (value === ALL_ONES) dev.checkPresent()
+      return value
+    }
+
     const memory = dev.dma.alloc(DMA_BUFFER.sizeBytes, { name: 'edu transfer' })
     async function idle(signal?: AbortSignal): Promise<void> {
       const busy = () => {
-        const status = bar.STATUS.read()
-        if (status === ALL_ONES) dev.checkPresent()
+        const status = answered(bar.STATUS.read())
         return bar.STATUS.extract(status, 'computing') || bar.DMA_COMMAND.get().start
       }
       const what = 'the end of the computation or transfer'
@@ -47,11 +52,17 @@ export default accelDriver({
     bar.STATUS.update({ irqOnDone: true })
     dev.defer(() => bar.STATUS.update({ irqOnDone: false }))
 
-    async function transfer(toRam: boolean, offset: number, sizeBytes: number, signal: AbortSignal) {
+    async function transfer(
+      toRam: boolean,
+      offset: number,
+      sizeBytes: number,
+      signal: AbortSignal,
+      iova: bigint = memory.iova,
+    ) {
       const end = offset + sizeBytes
       if (end > MAX_TRANSFER_BYTES) throw accelError('ERR_ACCEL_OUT_OF_RANGE', `ends at ${end}, not by 4095`)
       if (sizeBytes === 0) return
-      const ends = [memory.iova, DMA_BUFFER.address + BigInt(offset)]
+      const ends = [iova, DMA_BUFFER.address + BigInt(offset)]
       if (toRam) ends.reverse()
       moved.reinit()
       bar.DMA_SOURCE.write(ends[0])
@@ -72,7 +83,7 @@ export default accelDriver({
     }
 
     const livenessWord = attribute({
-      show: () => bar.LIVENESS.read(),
+      show: () => answered(bar.LIVENESS.read()),
       store(value) {
         const word = Number(value)
         if (!Number.isInteger(word) || word < 0 || word > ALL_ONES)
@@ -103,22 +114,33 @@ export default accelDriver({
         liveness({ value }) {
           bar.LIVENESS.write(value)
           livenessWord.changed()
-          return { inverse: bar.LIVENESS.read() }
+          return { inverse: answered(bar.LIVENESS.read()) }
         },
         async factorial({ n }, { signal }) {
           computed.reinit()
           bar.FACTORIAL.write(n)
           await computed.wait({ signal, timeoutMs: COMPUTE_MS })
           await idle(signal) // as in transfer
-          return { value: bar.FACTORIAL.read() }
+          return { value: answered(bar.FACTORIAL.read()) }
         },
         async echo({ data }, { signal }) {
           await write(0, data, signal)
-          return read(0, data.length, signal)
+          const echoed = await read(0, data.length, signal)
+          // The device does not tell of a transfer that failed.
+          if (Buffer.compare(data, echoed.data) !== 0)
+            throw accelError('ERR_ACCEL_IO', 'other bytes came back than were sent: a transfer failed')
+          return echoed
         },
         dmaWrite: ({ offset, data }, { signal }) => write(offset, data, signal),
         dmaRead: ({ offset, sizeBytes }, { signal }) => read(offset, sizeBytes, signal),
         interrupts: () => ({ type: irqs.type, count: irqs.counts(0).fired }),
+      },
+      dmaTest: {
+        maxBytes: MAX_TRANSFER_BYTES,
+        async copy(from, to, sizeBytes, { signal }) {
+          await transfer(false, 0, sizeBytes, signal, from)
+          await transfer(true, 0, sizeBytes, signal, to)
+        },
       },
       recover: ({ signal }) => idle(signal),
     }

@@ -6,6 +6,7 @@ import { eduUapi } from '@uaccel/driver-edu/uapi'
 import type { DeviceClient } from '@uaccel/uapi'
 import fc from 'fast-check'
 import type { Test } from 'tap'
+import type { DriverUnderTest } from './driver.js'
 import { eduCommonCases } from './edu-common.js'
 import { leavesNothing } from './resources.js'
 import { withIrqs } from './restrict.js'
@@ -33,6 +34,16 @@ function factorial(n: number): number {
   let product = 1n
   for (let i = 2n; i <= BigInt(n) && product !== 0n; i++) product = BigInt.asUintN(32, product * i)
   return Number(product)
+}
+
+/** edu for the suite of drivers: QEMU's own, or a model. */
+export const eduUnderTest: DriverUnderTest<typeof eduUapi> = {
+  driver: edu,
+  async works(dev, options) {
+    const { value } = await dev.call('factorial', { n: 10 }, options)
+    if (value !== factorial(10)) throw new Error(`10! is not ${value}`)
+  },
+  slow: (dev, options) => dev.call('factorial', { n: 2 ** 28 }, options), // a quarter of a second on QEMU
 }
 
 /**

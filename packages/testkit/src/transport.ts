@@ -212,6 +212,21 @@ export function transportContract(
     }
   })
 
+  test('an interrupt that is fired without the device arrives where it is armed', async (t, transport) => {
+    if (transport.triggerIrq === undefined) return
+    const type = (['msix', 'msi', 'intx'] as const).find((kind) => transport.irqs[kind].count > 0)
+    if (type === undefined) return
+    refuses(t, 'ERR_ACCEL_INVALID_ARGUMENT', 'one that is not armed', () => transport.triggerIrq!(type, 0))
+    const event = new EventFd()
+    t.teardown(() => event.close())
+    transport.setIrqs(type, [event.fd])
+    event.drain()
+    for (let i = 0; i < 3; i++) transport.triggerIrq(type, 0)
+    t.equal(event.waitSync(1000, 0) + event.drain(), 3)
+    transport.disableIrqs(type)
+    refuses(t, 'ERR_ACCEL_INVALID_ARGUMENT', 'after it was disarmed', () => transport.triggerIrq!(type, 0))
+  })
+
   test('a closed transport answers that the device is gone', async (t, transport) => {
     let lost = 0
     transport.onLost(() => lost++)
