@@ -1,0 +1,6 @@
+export type { ReplayOptions } from './options.js'
+export { type RecordedTransport, type RecordingOptions, recording } from './recording.js'
+export { type ReplayFunctionOptions, replayFunction } from './replay-function.js'
+export { type ReplayTransport, replaying } from './replaying.js'
+export { readSession, type Session, type Step } from './session.js'
+export { listSession } from './words.js'
