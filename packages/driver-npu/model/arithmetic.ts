@@ -1,4 +1,7 @@
-import { product } from './gemm.js'
+import { convolveQuantised } from './convolve.js'
+import { blocksOf, LANES, multiplyHalves, panelled, ROWS } from './gemm.js'
+import { requantiseSums } from './requantise.js'
+import { halves, words } from './room.js'
 
 /** The NPU's arithmetic, from docs/devices/npu.md sections 8 and 9. Tensors are dense; 8-bit ones come as `Uint8Array` or `Int8Array`. */
 export type Quantised = Uint8Array | Int8Array
@@ -43,7 +46,7 @@ const fround = Math.fround
 // Adding and taking away 1.5 * 2^52 leaves a double rounded to an integer, ties to even, for magnitudes below 2^51.
 const TO_INTEGER = 6755399441055744
 
-/** f32 `value` to an integer, ties to even, plus zero point, limited (8.2). Limiting first is the same: the limits are integers. */
+/** f32 `value` to an integer, ties to even, plus zero point, limited (8.2). Limiting first is the same: the limits are halves. */
 function quantise(value: number, out: Output): number {
   if (out.bug === 'round-half-up') value = Math.floor(value + 0.5)
   const low = out.min - out.zero
@@ -66,104 +69,124 @@ export function outputSize(
   return Math.floor((size + pads - dilation * (kernel - 1) - 1) / stride) + 1
 }
 
-/** `values - zero` in 16 bits, which hold every difference of 8-bit numbers, as rows of `k` numbers `stride` apart. */
-function centred(
-  values: Quantised,
+/** A matrix in a tensor: of the element in row r and at k the place is `from + r * rowStep + k * step`. */
+interface Matrix {
+  readonly values: Quantised
+  readonly zero: number
+  readonly rowStep: number
+  readonly step: number
+}
+
+/** Packs `count` rows (or lanes) and `length` k, less the zero point: 16 bits hold every difference of 8-bit numbers. */
+function packMatrix(
+  { values, zero, rowStep, step }: Matrix,
   from: number,
-  zero: number,
+  count: number,
+  length: number,
   into: Int16Array,
-  rows: number,
-  k: number,
-  stride: number,
+  width: typeof ROWS | typeof LANES,
 ): void {
-  for (let row = 0, at = from; row < rows; row++) {
-    const end = row * stride + k
-    for (let to = row * stride; to < end; to++, at++) into[to] = values[at] - zero
+  const words = Math.ceil(length / 2)
+  for (let row = 0; row < count; row++) {
+    const panel = row - (row % width)
+    const wide = 2 * (width === LANES ? LANES : Math.min(width, count - panel))
+    let to = 2 * (panel * words + row - panel)
+    let at = from + row * rowStep
+    for (let k = length; k > 1; k -= 2, to += wide, at += 2 * step) {
+      into[to] = values[at] - zero
+      into[to + 1] = values[at + step] - zero
+    }
+    if (length % 2 === 1) {
+      into[to] = values[at] - zero
+      into[to + 1] = 0
+    }
   }
 }
 
-/** As `centred`, of the transposed matrix: `k` rows of `columns` numbers become `columns` rows. */
-function centredTransposed(
-  values: Quantised,
-  from: number,
-  zero: number,
-  into: Int16Array,
-  columns: number,
-  k: number,
-  stride: number,
-): void {
-  for (let row = 0, at = from; row < k; row++) {
-    for (let column = 0; column < columns; column++, at++) into[column * stride + row] = values[at] - zero
-  }
-}
-
-/** Accumulators of one channel to the output tensor: bias, requantisation, limits (8.1, 8.2). */
+/** Accumulators of the room to the output tensor: bias, requantisation, limits (8.1, 8.2). The next one is of the channel `channelStep` on. */
 function store(
-  acc: Int32Array,
   at: number,
   y: Tensor,
   to: number,
   count: number,
-  table: ChannelTable,
+  { bias, multiplier }: ChannelTable,
   channel: number,
+  channelStep: 0 | 1,
   out: Output,
 ): void {
-  const bias = table.bias[channel]
-  const multiplier = table.multiplier[channel]
-  const { min, max, zero, bug } = out
+  const { min, max, bug } = out
+  const { sums: acc } = words
   if (y instanceof Int32Array) {
-    for (let i = 0; i < count; i++) y[to + i] = Math.min(max, Math.max(min, (acc[at + i] + bias) | 0))
+    for (let i = 0, c = channel; i < count; i++, c += channelStep)
+      y[to + i] = Math.min(max, Math.max(min, (acc[at + i] + bias[c]) | 0))
     return
   }
   if (bug !== undefined) {
-    for (let i = 0; i < count; i++) {
-      y[to + i] = quantise(fround(fround((acc[at + i] + bias) | 0) * multiplier), out)
-    }
+    for (let i = 0, c = channel; i < count; i++, c += channelStep)
+      y[to + i] = quantise(fround(fround((acc[at + i] + bias[c]) | 0) * multiplier[c]), out)
     return
   }
-  // `quantise`, with what does not change taken out of the loop.
-  const low = min - zero
-  const high = max - zero
-  for (let i = 0; i < count; i++) {
-    const value = fround(fround((acc[at + i] + bias) | 0) * multiplier)
-    y[to + i] = value <= low ? min : value >= high ? max : value + TO_INTEGER - TO_INTEGER + zero
-  }
+  requantiseSums(at, 'int32', y, to, count, { bias, multiplier }, channel, channelStep, out)
 }
 
-// Patches laid out at once, in numbers: bounds the memory of a convolution, and keeps it in the cache.
-const TILE = 1 << 17
+/** Where the numbers under a kernel are: offset in the tensor from its first, and places down and right of that. */
+interface Taps {
+  readonly offset: Int32Array
+  readonly down: Int32Array
+  readonly right: Int32Array
+}
 
-/** Lays the patches under the kernel at output positions `first` ... `last - 1` out as rows, centred, `stride` apart. */
-function patches(
+function tapsOf({ h, w, kh, kw, dh, dw }: Sliding, k: number): Taps {
+  const taps = { offset: new Int32Array(k), down: new Int32Array(k), right: new Int32Array(k) }
+  for (let at = 0; at < k; at++) {
+    taps.down[at] = (Math.floor(at / kw) % kh) * dh
+    taps.right[at] = (at % kw) * dw
+    taps.offset[at] = (Math.floor(at / (kh * kw)) * h + taps.down[at]) * w + taps.right[at]
+  }
+  return taps
+}
+
+/** Packs what is under the kernel at `count` output positions from `first` on as lanes: of the taps `tap` ... `tap + length - 1`. */
+function packPatches(
   x: Quantised,
   zero: number,
   from: number,
-  cg: number,
   g: Sliding,
+  { offset, down, right }: Taps,
   ow: number,
   first: number,
-  last: number,
+  count: number,
+  tap: number,
+  length: number,
   outside: number,
-  rows: Int16Array,
-  stride: number,
 ): void {
   const { h, w, kh, kw, sh, sw, dh, dw, padTop, padLeft } = g
-  for (let spot = first; spot < last; spot++) {
-    let to = (spot - first) * stride
-    const top = Math.floor(spot / ow) * sh - padTop
-    const left = (spot % ow) * sw - padLeft
-    const whole = left >= 0 && left + (kw - 1) * dw < w
-    for (let c = 0; c < cg; c++) {
-      for (let i = 0, py = top; i < kh; i++, py += dh) {
-        const row = from + (c * h + py) * w
-        const end = to + kw
-        if (py < 0 || py >= h) for (; to < end; to++) rows[to] = outside
-        else if (whole) for (let at = row + left; to < end; to++, at += dw) rows[to] = x[at] - zero
-        else {
-          for (let px = left; to < end; to++, px += dw) {
-            rows[to] = px >= 0 && px < w ? x[row + px] - zero : outside
-          }
-        }
+  const into = halves.lanes
+  const panel = 2 * LANES * Math.ceil(length / 2)
+  const last = tap + length
+  for (let lane = 0; lane < count; lane++) {
+    const column = (first + lane) % ow
+    const top = ((first + lane - column) / ow) * sh - padTop
+    const left = column * sw - padLeft
+    const at = from + top * w + left
+    let to = Math.floor(lane / LANES) * panel + 2 * (lane % LANES)
+    let k = tap
+    if (top >= 0 && left >= 0 && top + (kh - 1) * dh < h && left + (kw - 1) * dw < w) {
+      for (; k + 1 < last; k += 2, to += 2 * LANES) {
+        into[to] = x[at + offset[k]] - zero
+        into[to + 1] = x[at + offset[k + 1]] - zero
+      }
+      if (k < last) {
+        into[to] = x[at + offset[k++]] - zero
+        into[to + 1] = 0
+      }
+    }
+    for (; k < last; k += 2, to += 2 * LANES) {
+      for (let half = 0; half < 2; half++) {
+        const t = k + half
+        const [py, px] = [top + down[t], left + right[t]]
+        if (t >= last) into[to + half] = 0
+        else into[to + half] = py >= 0 && py < h && px >= 0 && px < w ? x[at + offset[t]] - zero : outside
       }
     }
   }
@@ -177,7 +200,36 @@ export interface Convolution extends Sliding {
   readonly wZero: number
 }
 
-/** Convolution (9.4): a matrix product for each image, group and tile of output positions. */
+/** What a product is of: rows and lanes are packed for so many k from `at` on, and sums of a row, which are at `sums`, are finished. */
+interface Factors {
+  packRows(row: number, rows: number, at: number, length: number): void
+  packLanes(lane: number, lanes: number, at: number, length: number): void
+  finish(row: number, lane: number, sums: number, count: number): void
+}
+
+/** A product of `rows` by `lanes`, block by block: what it takes of memory does not grow with the tensors. */
+function product(rows: number, lanes: number, k: number, factors: Factors): void {
+  const blocks = blocksOf(rows, lanes, Math.ceil(k / 2))
+  const length = 2 * blocks.k
+  for (let lane = 0; lane < lanes; lane += blocks.lanes) {
+    const wide = Math.min(blocks.lanes, lanes - lane)
+    const width = panelled(wide)
+    for (let row = 0; row < rows; row += blocks.rows) {
+      const high = Math.min(blocks.rows, rows - row)
+      words.sums.fill(0, 0, high * width)
+      for (let at = 0; at < k; at += length) {
+        const some = Math.min(length, k - at)
+        // One block of a side, and of k, stays packed.
+        if (lane === 0 || high < rows || some < k) factors.packRows(row, high, at, some)
+        if (row === 0 || some < k) factors.packLanes(lane, wide, at, some)
+        multiplyHalves(high, wide, Math.ceil(some / 2))
+      }
+      for (let i = 0; i < high; i++) factors.finish(row + i, lane, i * width, wide)
+    }
+  }
+}
+
+/** Convolution (9.4): a matrix product for each image and group, of its weights with what is under the kernel. */
 export function conv2d(
   x: Quantised,
   w: Quantised,
@@ -188,26 +240,33 @@ export function conv2d(
 ): void {
   const oh = outputSize(g.h, g.kh, g.sh, g.dh, g.padTop + g.padBottom)
   const ow = outputSize(g.w, g.kw, g.sw, g.dw, g.padLeft + g.padRight)
+  if (
+    !(y instanceof Int32Array) &&
+    out.bug === undefined &&
+    convolveQuantised(x, w, y, g, [oh, ow], table, out)
+  )
+    return
   const cg = g.c / g.groups
   const og = g.o / g.groups
   const k = cg * g.kh * g.kw
   const spots = oh * ow
-  const tile = Math.min(spots, Math.max(1, Math.floor(TILE / k)))
-  const sums = product(g.o, tile, k, og * tile)
-  centred(w, 0, g.wZero, sums.a, g.o, k, sums.stride)
+  const taps = tapsOf(g, k)
+  const weights = { values: w, zero: g.wZero, rowStep: k, step: 1 }
   const outside = out.bug === 'zero-padding' ? -g.xZero : 0
   for (let n = 0; n < g.n; n++) {
     for (let group = 0; group < g.groups; group++) {
       const from = (n * g.c + group * cg) * g.h * g.w
-      for (let first = 0; first < spots; first += tile) {
-        const count = Math.min(tile, spots - first)
-        patches(x, g.xZero, from, cg, g, ow, first, first + count, outside, sums.b, sums.stride)
-        sums.multiply(group * og, og, count)
-        for (let o = 0; o < og; o++) {
-          const channel = group * og + o
-          store(sums.out, o * count, y, (n * g.o + channel) * spots + first, count, table, channel, out)
-        }
-      }
+      const channel = group * og
+      product(og, spots, k, {
+        packRows: (row, rows, at, length) =>
+          packMatrix(weights, (channel + row) * k + at, rows, length, halves.rows, ROWS),
+        packLanes: (first, count, at, length) =>
+          packPatches(x, g.xZero, from, g, taps, ow, first, count, at, length, outside),
+        finish(row, first, sums, count) {
+          const o = channel + row
+          store(sums, y, (n * g.o + o) * spots + first, count, table, o, 0, out)
+        },
+      })
     }
   }
 }
@@ -230,18 +289,21 @@ export function matmul(
   table: ChannelTable,
   out: Output,
 ): void {
-  const { batch, m, k, n } = g
-  const sums = product(m, n, k, m * n)
-  const lay = g.transposeB ? centred : centredTransposed
-  for (let i = 0; i < batch; i++) {
-    centred(a, i * m * k, g.aZero, sums.a, m, k, sums.stride)
-    if (i === 0 || g.batchB) lay(b, i * k * n, g.bZero, sums.b, n, k, sums.stride)
-    sums.multiply(0, m, n)
-    for (let row = 0, at = 0; row < m; row++) {
-      for (let column = 0; column < n; column++, at++) {
-        store(sums.out, at, y, i * m * n + at, 1, table, column, out)
-      }
-    }
+  const { m, k, n } = g
+  const left = { values: a, zero: g.aZero, rowStep: k, step: 1 }
+  const [rowStep, step] = g.transposeB ? [k, 1] : [1, n]
+  const right = { values: b, zero: g.bZero, rowStep, step }
+  // Without a B for each, batches are more rows.
+  const [batches, rows] = g.batchB ? [g.batch, m] : [1, g.batch * m]
+  for (let i = 0; i < batches; i++) {
+    product(rows, n, k, {
+      packRows: (row, count, at, length) =>
+        packMatrix(left, (i * m + row) * k + at, count, length, halves.rows, ROWS),
+      packLanes: (lane, count, at, length) =>
+        packMatrix(right, i * k * n + lane * rowStep + at * step, count, length, halves.lanes, LANES),
+      finish: (row, lane, sums, count) =>
+        store(sums, y, (i * m + row) * n + lane, count, table, lane, 1, out),
+    })
   }
 }
 
@@ -347,12 +409,16 @@ export function requantise(
   table: ChannelTable,
   out: Output,
 ): void {
-  const size = g.channels * g.inner
-  const acc = new Int32Array(size)
-  for (let outer = 0; outer < g.outer; outer++) {
-    for (let i = 0; i < size; i++) acc[i] = x[outer * size + i] - g.xZero
-    for (let c = 0; c < g.channels; c++) {
-      store(acc, c * g.inner, y, outer * size + c * g.inner, g.inner, table, c, out)
+  // Sums of one channel at a time, or of all where each has one.
+  const [planes, length, step] =
+    g.inner === 1 ? [g.outer, g.channels, 1 as const] : [g.outer * g.channels, g.inner, 0 as const]
+  const { sums } = words
+  for (let plane = 0, at = 0; plane < planes; plane++) {
+    for (let first = 0; first < length; first += sums.length) {
+      const count = Math.min(sums.length, length - first)
+      for (let i = 0; i < count; i++) sums[i] = x[at + i] - g.xZero
+      store(0, y, at, count, table, step === 1 ? first : plane % g.channels, step, out)
+      at += count
     }
   }
 }

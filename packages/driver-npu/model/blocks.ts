@@ -186,13 +186,18 @@ function value(view: DataView, field: Field): number {
   return view.getFloat32(field.at, true)
 }
 
-/** Reads a block and makes the checks of orders 5 to 7 (10.1). */
-export function parseBlock(bytes: Uint8Array, layout: Layout): Params {
+/** The check of order 5 (10.1). */
+export function checkHeader(bytes: Uint8Array, wanted: number): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   const version = view.getUint16(0, true)
   const size = view.getUint16(2, true)
   if (version !== 1) throw new Refusal(Status.INVALID_VERSION, version)
-  if (size !== layout.size) throw new Refusal(Status.INVALID_PARAM_SIZE, size)
+  if (size !== wanted) throw new Refusal(Status.INVALID_PARAM_SIZE, size)
+}
+
+/** Takes a block apart and makes the checks of orders 6 and 7 (10.1). */
+export function parseBlock(bytes: Uint8Array, layout: Layout): Params {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   const params: Record<string, number> = {}
   for (const [name, field] of Object.entries(layout.fields)) params[name] = value(view, field)
   for (const [name, field] of Object.entries(layout.fields)) {

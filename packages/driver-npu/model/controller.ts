@@ -1,14 +1,19 @@
 import type { ModelBehaviour, ModelContext, RegisterBank, Width } from '@uaccel/model'
 import { limits } from './blocks.js'
 import { Counters } from './counters.js'
+import { opcodes } from './execute.js'
 import { LMEM_BASE, LMEM_SIZE, QUEUES, Queue, WINDOWS } from './queue.js'
 import { Registers } from './registers.js'
 import { type NpuOptions, Scheduler } from './scheduler.js'
+import { BLOCK_BYTES } from './tensor/block.js'
+import { bytesOf } from './tensor/params.js'
 
 /** Time from `CC.EN` to `CSTS.RDY`; the advertised limit is a second. */
 const READY_NS = 20_000
 const EVENT = { FATAL: 1, QUEUE: 2 } as const
 const NO_QUEUE = 0xff
+
+const bitmap = (bits: readonly number[]) => bits.reduce((map, bit) => map | (1 << bit), 0) >>> 0
 
 /** The controller: registers, events, interrupts (docs/devices/npu.md, sections 4, 6 and 11). */
 export class Controller implements ModelBehaviour {
@@ -81,7 +86,7 @@ export class Controller implements ModelBehaviour {
     this.#event(EVENT.FATAL)
   }
 
-  /** Nothing moves any more; with `deaf`, not even CC (9.10). */
+  /** Nothing moves any more; with `deaf`, not even CC (9.18). */
   hang(deaf: boolean): void {
     this.#heartbeat = this.#beat()
     this.#stuck = deaf
@@ -134,15 +139,19 @@ export class Controller implements ModelBehaviour {
   #declare(registers: Registers): void {
     const constants = {
       ID: [0x000, 0x3155504e],
-      VERSION: [0x004, 0x0001_0000],
+      VERSION: [0x004, 0x0001_0100],
       CAP0: [0x008, (1000 << 16) | (WINDOWS << 8) | QUEUES],
       CAP1: [
         0x00c,
-        (Math.log2(limits.macs) << 24) | (Math.log2(limits.elements) << 16) | (6 << 8) | (12 << 4) | 1,
+        (Math.log2(limits.macs) << 24) |
+          (Math.log2(limits.elements) << 16) |
+          ((BLOCK_BYTES / 16) << 8) |
+          (12 << 4) |
+          1,
       ],
-      OPCODES_LO: [0x010, 0x003f_0007],
-      OPCODES_HI: [0x014, 0],
-      DTYPES: [0x018, 0b1110],
+      OPCODES_LO: [0x010, bitmap(opcodes.filter((opcode) => opcode < 32))],
+      OPCODES_HI: [0x014, bitmap(opcodes.filter((opcode) => opcode >= 32).map((opcode) => opcode - 32))],
+      DTYPES: [0x018, bitmap(Object.keys(bytesOf).map(Number))],
       MAX_DIM: [0x01c, limits.dim],
       LMEM_BASE_LO: [0x020, Number(LMEM_BASE & 0xffff_ffffn)],
       LMEM_BASE_HI: [0x024, Number(LMEM_BASE >> 32n)],

@@ -54,8 +54,8 @@ export interface Descriptor {
   readonly words: Uint32Array
 }
 
-export function parseDescriptor(bytes: Uint8Array): Descriptor {
-  const words = new Uint32Array(bytes.slice(0, DESCRIPTOR_BYTES).buffer)
+/** @param words All sixteen, which it keeps. */
+export function parseDescriptor(words: Uint32Array): Descriptor {
   return {
     opcode: words[0] & 0xff,
     flags: (words[0] >>> 8) & 0xff,

@@ -3,22 +3,10 @@ import * as arithmetic from './arithmetic.js'
 import * as blocks from './blocks.js'
 import { DType, type Layout, limits, type Params, Refusal } from './blocks.js'
 import { Address, addressOf, type Descriptor, Opcode, Status } from './descriptor.js'
-
-/** How an execution reaches memory. `permits` asks the windows; `read` and `write` throw where the bus refuses. */
-export interface Memory {
-  permits(address: bigint, sizeBytes: number, write: boolean): boolean
-  /** A copy of the bytes, aligned for any element type. */
-  read(address: bigint, sizeBytes: number): Uint8Array<ArrayBuffer>
-  write(address: bigint, bytes: Uint8Array): void
-}
-
-/** A descriptor that passed its checks: what it will cost, and the work itself, which may still end in a `Refusal`. */
-export interface Execution {
-  readonly macs: number
-  readonly readBytes: number
-  readonly writtenBytes: number
-  run(): void
-}
+import { type Execution, guarded, type Memory } from './memory.js'
+import { BLOCK_BYTES } from './tensor/block.js'
+import { prepareTensor } from './tensor/execute.js'
+import { tensorOperations } from './tensor/operations.js'
 
 /** What an operation takes of its descriptor (9): words besides DW0, DW1 and TAG that may be other than 0, and its block. */
 interface Operation {
@@ -194,30 +182,34 @@ const operations: Readonly<Record<number, Operation>> = {
   },
 }
 
-function guarded<T>(status: number, slot: number, access: () => T): T {
-  try {
-    return access()
-  } catch {
-    throw new Refusal(status, slot)
-  }
-}
-
 /** Makes the checks of a descriptor in the order of section 10.1, up to windows. Throws a `Refusal`. */
 export function prepare(d: Descriptor, memory: Memory, testMode: boolean, bug: Bug | undefined): Execution {
+  const onTensors = tensorOperations[d.opcode]
+  const goodFlags = d.flags <= 7 && (d.flags & 3) !== 3
+  const known = onTensors && goodFlags ? memory.prepared.find(d, memory) : undefined
+  if (known !== undefined) return known
   const operation = operations[d.opcode]
-  if (operation === undefined || (d.opcode >= Opcode.TEST_HANG && !testMode))
+  const uses = (onTensors ?? operation)?.uses
+  if (uses === undefined || (d.opcode >= Opcode.TEST_HANG && !testMode))
     throw new Refusal(Status.INVALID_OPCODE, d.opcode)
-  const { layout } = operation
-  if (d.flags > 7 || (d.flags & 3) === 3) throw new Refusal(Status.INVALID_FIELD, 0)
+  if (!goodFlags) throw new Refusal(Status.INVALID_FIELD, 0)
+  const size = onTensors === undefined ? (operation.layout?.size ?? 0) : BLOCK_BYTES
   if (d.words[1] >>> 16 !== 0) throw new Refusal(Status.INVALID_FIELD, 4)
   for (let i = 2; i < 15; i++) {
-    if (d.words[i] !== 0 && !operation.uses.includes(i)) throw new Refusal(Status.INVALID_FIELD, 4 * i)
+    if (d.words[i] !== 0 && !uses.includes(i)) throw new Refusal(Status.INVALID_FIELD, 4 * i)
   }
-  if (d.paramSize !== (layout?.size ?? 0)) throw new Refusal(Status.INVALID_PARAM_SIZE, d.paramSize)
+  if (d.paramSize !== size) throw new Refusal(Status.INVALID_PARAM_SIZE, d.paramSize)
+  const block = size === 0 ? new Uint8Array(0) : readBlock(d, size, memory)
+  if (onTensors !== undefined) {
+    const execution = prepareTensor(d, block, onTensors, memory)
+    memory.prepared.keep(d, block, execution, memory)
+    return execution
+  }
 
-  const params = layout === undefined ? {} : readBlock(d, layout, memory)
+  const { layout } = operation
+  const params = layout === undefined ? {} : blocks.parseBlock(block, layout)
   const plan = operation.plan(params, d)
-  checkLimits(plan, d, operation.uses.includes(LENGTH))
+  checkLimits(plan, d, uses.includes(LENGTH))
   if (layout !== undefined) blocks.checkArithmetic(params, layout)
   checkAddresses(plan, d, memory)
 
@@ -240,14 +232,19 @@ export function prepare(d: Descriptor, memory: Memory, testMode: boolean, bug: B
   }
 }
 
-function readBlock(d: Descriptor, layout: Layout, memory: Memory): Params {
+/** Opcodes that there are: bit n of `OPCODES` (4.1.5). */
+export const opcodes: readonly number[] = [...Object.keys(operations), ...Object.keys(tensorOperations)]
+  .map(Number)
+  .filter((opcode) => opcode < Opcode.TEST_HANG)
+
+/** Orders 4 and 5 of 10.1. */
+function readBlock(d: Descriptor, size: number, memory: Memory): Uint8Array {
   const address = addressOf(d, P)
   if ((address & 15n) !== 0n) throw new Refusal(Status.MISALIGNED, P)
-  if (!memory.permits(address, layout.size, false)) throw new Refusal(Status.WINDOW_READ, P)
-  return blocks.parseBlock(
-    guarded(Status.DMA_READ, P, () => memory.read(address, layout.size)),
-    layout,
-  )
+  if (!memory.permits(address, size, false)) throw new Refusal(Status.WINDOW_READ, P)
+  const bytes = guarded(Status.DMA_READ, P, () => memory.read(address, size))
+  blocks.checkHeader(bytes, size)
+  return bytes
 }
 
 function checkLimits(plan: Plan, d: Descriptor, hasLength: boolean): void {

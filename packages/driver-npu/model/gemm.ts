@@ -1,112 +1,124 @@
+import { LANES_AT, memory, ROOM, SUMS_AT } from './room.js'
+import {
+  ADD,
+  assemble,
+  BR_IF,
+  type Code,
+  END,
+  F32X4_ADD,
+  F32X4_MUL,
+  get,
+  I32X4_ADD,
+  I32X4_DOT_I16X8,
+  i32,
+  instantiate,
+  LOOP,
+  load,
+  loadSplat32,
+  MUL,
+  NOT_EQUAL,
+  SUB,
+  set,
+  store,
+  tee,
+} from './wasm.js'
+
 /**
- * The matrix product under convolution and matmul, in WebAssembly SIMD: `out[r, s] = sum over k of a[r, k] * b[s, k]`, 16-bit factors, sums
- * that wrap in 32 bits (docs/devices/npu.md, 8.1). Rows are padded with zeros to whole vectors.
+ * The matrix product under convolution, matmul and contraction, in WebAssembly SIMD: `sums[row, lane] += sum over k of rows[row, k] *
+ * lanes[lane, k]`, of float32, or of pairs of 16-bit numbers with sums that wrap in 32 bits (docs/devices/npu.md, 8.1).
+ *
+ * Factors are packed in panels, k going slower than what is in a panel: `LANES` lanes, `ROWS` rows (the last panel of rows has as many as are
+ * left). A tile of `ROWS` by `LANES` sums stays in registers while k goes on.
  */
+export const LANES = 8
+export const ROWS = 4
 
-/** Factors in one vector: rows have a multiple of these. */
-const LANES = 8
-const PAGE_BYTES = 65536
+const VECTOR_BYTES = 16
+const VECTORS = LANES / 4
 
-// Opcodes of the WebAssembly core specification 2.0, section 5.4 ("Instructions"). SIMD ones have the prefix 0xfd.
-const LOOP = [0x03, 0x40]
-const END = [0x0b]
-const BR_IF = [0x0d, 0]
-const get = (local: number) => [0x20, local]
-const set = (local: number) => [0x21, local]
-const tee = (local: number) => [0x22, local]
-const i32 = (value: number) => [0x41, value]
-const STORE = [0x36, 2, 0]
-const LESS = [0x49]
-const ADD = [0x6a]
-const SUB = [0x6b]
-const V_LOAD = [0xfd, 0x00, 4, 0]
-const V_ZERO = [0xfd, 0x0c, ...new Array<number>(16).fill(0)]
-const V_LANE = (lane: number) => [0xfd, 0x1b, lane]
-const V_ADD = [0xfd, 0xae, 0x01]
-const V_DOT = [0xfd, 0xba, 0x01]
-
-// Parameters, then locals.
-const [A, ROWS, B, COLUMNS, ROW_BYTES, OUT, B_ROW, COLUMN, AT, SUM] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
-
-const body = [
-  ...LOOP, // for each row of a
-  ...[...get(B), ...set(B_ROW), ...get(COLUMNS), ...set(COLUMN)],
-  ...LOOP, // for each row of b
-  ...[...V_ZERO, ...set(SUM), ...i32(0), ...set(AT)],
-  ...LOOP, // for each vector of the two rows
-  ...[...get(SUM), ...get(A), ...get(AT), ...ADD, ...V_LOAD, ...get(B_ROW), ...get(AT), ...ADD, ...V_LOAD],
-  ...[...V_DOT, ...V_ADD, ...set(SUM)],
-  ...[...get(AT), ...i32(16), ...ADD, ...tee(AT), ...get(ROW_BYTES), ...LESS, ...BR_IF, ...END],
-  ...get(OUT),
-  ...[...get(SUM), ...V_LANE(0), ...get(SUM), ...V_LANE(1), ...ADD],
-  ...[...get(SUM), ...V_LANE(2), ...ADD, ...get(SUM), ...V_LANE(3), ...ADD, ...STORE],
-  ...[...get(OUT), ...i32(4), ...ADD, ...set(OUT), ...get(B_ROW), ...get(ROW_BYTES), ...ADD, ...set(B_ROW)],
-  ...[...get(COLUMN), ...i32(1), ...SUB, ...tee(COLUMN), ...BR_IF, ...END],
-  ...[...get(A), ...get(ROW_BYTES), ...ADD, ...set(A)],
-  ...[...get(ROWS), ...i32(1), ...SUB, ...tee(ROWS), ...BR_IF, ...END],
-  ...END,
-]
-
-const name = (text: string) => [text.length, ...Buffer.from(text)]
-/** An unsigned number in LEB128 of two bytes. */
-const two = (value: number) => [(value & 0x7f) | 0x80, value >>> 7]
-const locals = [2, 3, 0x7f, 1, 0x7b] // three i32, one v128
-const code = [1, ...two(locals.length + body.length), ...locals, ...body]
-const I32 = 0x7f
-const wasm = Uint8Array.from([
-  ...[0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0],
-  ...[1, 10, 1, 0x60, 6, I32, I32, I32, I32, I32, I32, 0], // types: six i32 to nothing
-  ...[2, 8, 1, ...name('m'), ...name('m'), 0x02, 0x00, 1], // imports: a memory of at least one page
-  ...[3, 2, 1, 0], // functions: one of type 0
-  ...[7, 8, 1, ...name('gemm'), 0x00, 0], // exports
-  ...[10, ...two(code.length), ...code],
-])
-
-// What is used of the JavaScript API of WebAssembly; TypeScript has its types in its library for browsers only.
-declare const WebAssembly: {
-  readonly Memory: new (limits: {
-    initial: number
-  }) => { readonly buffer: ArrayBuffer; grow(pages: number): number }
-  readonly Module: new (bytes: Uint8Array) => object
-  readonly Instance: new (module: object, imports: object) => { readonly exports: unknown }
+/** The product of one panel of `rows` rows with panels of lanes. */
+function kernel(rows: number, multiply: readonly number[], add: readonly number[]): Code {
+  // Parameters: addresses of the two panels and of the sums, bytes between rows of sums, counts of k and of panels of lanes. Then locals.
+  const [A, B, OUT, ROW_BYTES, K, PANELS, AT, A_END, OUTS] = [0, 1, 2, 3, 4, 5, 6, 7, 8]
+  const i32s = 2 + rows
+  const [SPLAT, FACTORS, SUMS] = [6 + i32s, 7 + i32s, 7 + i32s + VECTORS]
+  const each = <T>(count: number, code: (at: number) => T[]) =>
+    Array.from({ length: count }, (_, i) => code(i)).flat()
+  const eachSum = (code: (row: number, vector: number, sum: number) => number[]) =>
+    each(rows, (row) => each(VECTORS, (vector) => code(row, vector, SUMS + row * VECTORS + vector)))
+  const body = [
+    ...[...get(A), ...get(K), ...i32(4 * rows), ...MUL, ...ADD, ...set(A_END)],
+    ...each(rows, (row) => [...get(OUT), ...get(ROW_BYTES), ...i32(row), ...MUL, ...ADD, ...set(OUTS + row)]),
+    ...LOOP, // for each panel of lanes
+    ...[...get(A), ...set(AT)],
+    ...eachSum((row, vector, sum) => [...get(OUTS + row), ...load(VECTOR_BYTES * vector), ...set(sum)]),
+    ...LOOP, // for each k
+    ...each(VECTORS, (vector) => [...get(B), ...load(VECTOR_BYTES * vector), ...set(FACTORS + vector)]),
+    ...eachSum((row, vector, sum) => [
+      ...(vector === 0 ? [...get(AT), ...loadSplat32(4 * row), ...tee(SPLAT)] : get(SPLAT)),
+      ...[...get(FACTORS + vector), ...multiply, ...get(sum), ...add, ...set(sum)],
+    ]),
+    ...[...get(B), ...i32(VECTOR_BYTES * VECTORS), ...ADD, ...set(B)],
+    ...[...get(AT), ...i32(4 * rows), ...ADD, ...tee(AT), ...get(A_END), ...NOT_EQUAL, ...BR_IF, ...END],
+    ...eachSum((row, vector, sum) => [...get(OUTS + row), ...get(sum), ...store(VECTOR_BYTES * vector)]),
+    ...each(rows, (row) => [...get(OUTS + row), ...i32(VECTOR_BYTES * VECTORS), ...ADD, ...set(OUTS + row)]),
+    ...[...get(PANELS), ...i32(1), ...SUB, ...tee(PANELS), ...BR_IF, ...END],
+  ]
+  return { parameters: 6, i32s, v128s: 1 + VECTORS + rows * VECTORS, body }
 }
 
-const memory = new WebAssembly.Memory({ initial: 1 })
-const { gemm } = new WebAssembly.Instance(new WebAssembly.Module(wasm), { m: { m: memory } }).exports as {
-  gemm(a: number, rows: number, b: number, columns: number, rowBytes: number, out: number): void
+type Kernel = (a: number, b: number, out: number, rowBytes: number, k: number, panels: number) => void
+
+// Lanes are gone over for each panel of rows, so a second-level cache should hold them; rows only once.
+/** The most k at once: a panel of each side then fits into a first-level cache. */
+const MOST_K = 1024
+const MOST_ROWS = 512
+
+const kinds = { float: [F32X4_MUL, F32X4_ADD], integer: [I32X4_DOT_I16X8, I32X4_ADD] }
+const codes = Object.entries(kinds).flatMap(([kind, [product, sum]]) =>
+  Array.from({ length: ROWS }, (_, at) => [kind + at, kernel(at + 1, product, sum)] as const),
+)
+const functions = instantiate<Record<string, Kernel>>(assemble(Object.fromEntries(codes)), memory)
+const kernelsOf = (kind: keyof typeof kinds) => Array.from({ length: ROWS }, (_, at) => functions[kind + at])
+
+/** How much of a product is made at once. */
+export interface Blocks {
+  readonly rows: number
+  /** A multiple of `LANES`. */
+  readonly lanes: number
+  /** In words of 32 bits: numbers of float32, or pairs. */
+  readonly k: number
 }
 
-/** Room for one product, until the next `product` is made. */
-export interface Product {
-  /** Numbers in a row of `a` and `b`: k, padded. */
-  readonly stride: number
-  readonly a: Int16Array
-  readonly b: Int16Array
-  readonly out: Int32Array
-  /** Multiplies `rows` rows of `a`, from row `first` on, with the first `columns` rows of `b`. `out` is dense. */
-  multiply(first: number, rows: number, columns: number): void
+/** Lanes of whole panels. */
+export const panelled = (lanes: number) => upTo(lanes, LANES)
+const upTo = (value: number, multiple: number) => Math.ceil(value / multiple) * multiple
+
+/** Blocks of a product, of about one size each: their factors and sums have room. */
+export function blocksOf(rows: number, lanes: number, k: number): Blocks {
+  const even = (size: number, most: number) => Math.ceil(size / Math.ceil(size / most))
+  const ks = even(k, MOST_K)
+  const some = Math.min(
+    rows,
+    upTo(even(rows, Math.min(MOST_ROWS, Math.floor(ROOM.rows / ks / ROWS) * ROWS)), ROWS),
+  )
+  const most = Math.floor(Math.min(ROOM.lanes / ks, ROOM.sums / some) / LANES) * LANES
+  return { rows: some, lanes: upTo(even(lanes, most), LANES), k: ks }
 }
 
-/** Takes room for factors of that many rows, of `k` numbers each, and for `results` sums. All zero: padding must stay so. */
-export function product(aRows: number, bRows: number, k: number, results: number): Product {
-  const stride = Math.ceil(k / LANES) * LANES
-  const aBytes = 2 * stride * aRows
-  const bBytes = 2 * stride * bRows
-  const missing = aBytes + bBytes + 4 * results - memory.buffer.byteLength
-  if (missing > 0) memory.grow(Math.ceil(missing / PAGE_BYTES))
-  const { buffer } = memory
-  const a = new Int16Array(buffer, 0, stride * aRows)
-  const b = new Int16Array(buffer, aBytes, stride * bRows)
-  if (stride !== k) {
-    a.fill(0)
-    b.fill(0)
-  }
-  return {
-    stride,
-    a,
-    b,
-    out: new Int32Array(buffer, aBytes + bBytes, results),
-    multiply: (first, rows, columns) =>
-      gemm(2 * stride * first, rows, aBytes, columns, 2 * stride, aBytes + bBytes),
+/** Of numbers of float32, in `floats`. */
+export const multiplyFloats = multiplier(kernelsOf('float'))
+/** Of 16-bit numbers, in `halves`: two, of one panel and following k, are a word. Sums are of 32 bits. */
+export const multiplyHalves = multiplier(kernelsOf('integer'))
+
+/** Multiplies what is packed, and adds it to `sums`, where a row has as many as the panels of lanes. `k` is in words. */
+function multiplier(kernels: readonly Kernel[]): (rows: number, lanes: number, k: number) => void {
+  return (rows, lanes, k) => {
+    const panels = Math.ceil(lanes / LANES)
+    const rowBytes = 4 * LANES * panels
+    for (let row = 0; row < rows; row += ROWS) {
+      const tile = kernels[Math.min(ROWS, rows - row) - 1]
+      tile(4 * row * k, LANES_AT, SUMS_AT + row * rowBytes, rowBytes, k, panels)
+    }
   }
 }

@@ -1,6 +1,7 @@
 import type { Controller } from './controller.js'
 import { COMPLETION_BYTES, DESCRIPTOR_BYTES, type Descriptor, Flag, parseDescriptor } from './descriptor.js'
-import type { Execution, Memory } from './execute.js'
+import type { Execution, Memory } from './memory.js'
+import { Prepared } from './prepared.js'
 import type { Registers } from './registers.js'
 
 /** Numbers of docs/devices/npu.md, sections 3, 4.3 and 10. */
@@ -11,6 +12,15 @@ export const LMEM_SIZE = 16 * 1024 * 1024
 export const State = { DISABLED: 0, STARTING: 1, RUNNING: 2, STOPPING: 3, ERROR: 4 } as const
 export const Cause = { BAD_SIZE: 1, BAD_BASE: 2, BAD_VECTOR: 3, OVERRUN: 4 } as const
 export const Fatal = { SQ_READ: 1, CQ_WRITE: 2, STATUS_WRITE: 3, MACHINE_CHECK: 4 } as const
+
+/** `QUIET` in the status block (5.4). */
+const QUIET_AT = 12n
+const quietWord = new Uint32Array(1)
+const quietBytes = new Uint8Array(quietWord.buffer)
+/** A completion on its way. */
+const answer = new Uint32Array(COMPLETION_BYTES / 4)
+const answerBefore = new Uint8Array(answer.buffer, 0, COMPLETION_BYTES - 4)
+const answerLast = new Uint8Array(answer.buffer, COMPLETION_BYTES - 4)
 
 /** Descriptors that a queue holds between fetch and completion. */
 const DEPTH = 64
@@ -29,23 +39,34 @@ const barrierWord = new Int32Array(new SharedArrayBuffer(4))
 export class Queue implements Memory {
   readonly index: number
   readonly entries: Entry[] = []
+  readonly prepared = new Prepared()
   readonly #controller: Controller
   // SQ_BASE, CQ_BASE, STATUS_BASE as pairs, QSIZE, QVECTOR.
   readonly #setup = new Uint32Array(8)
   // BASE and LIMIT as pairs, and PERM, of each window.
   readonly #windows = new Uint32Array(WINDOWS * 5)
+  #epoch = 0
   #enable = 0
   #state: number = State.DISABLED
   #cause = 0
+  // As they were when the queue was started: they cannot be changed while it runs.
+  #sq = 0n
+  #cq = 0n
+  #quiet = 0n
   #head = 0
   #cqTail = 0
   #idle = false
+  #page: Int32Array | undefined
   /** SQ_TAIL as it was when the queue was stopped: read once, or a driver that goes on would keep the queue from its end (5.6). */
   #last: number | undefined
 
   constructor(index: number, controller: Controller) {
     this.index = index
     this.#controller = controller
+  }
+
+  get epoch(): number {
+    return this.#epoch
   }
 
   /** True where a tick has something to look at. */
@@ -57,9 +78,21 @@ export class Queue implements Memory {
     )
   }
 
+  /** Nothing of it is under way, and it is not idle: nobody would write `WAKE` for what is rung now. */
+  get waits(): boolean {
+    return this.#state === State.RUNNING && !this.#idle && this.entries.length === 0
+  }
+
+  /** Its tail was moved while it waits. */
+  get hasRung(): boolean {
+    return this.waits && this.#doorbells()[0] >>> 0 !== this.#head
+  }
+
   reset(): void {
     this.#setup.fill(0)
     this.#windows.fill(0)
+    this.#epoch++
+    this.prepared.clear()
     this.entries.length = 0
     this.#enable = this.#state = this.#cause = this.#head = this.#cqTail = 0
     this.#idle = false
@@ -92,27 +125,32 @@ export class Queue implements Memory {
     registers.add(`${q}.CQ_TAIL`, at + 0x30, 'ro', { read: () => this.#cqTail })
     for (let w = 0; w < WINDOWS; w++) {
       const name = `${q}.WINDOW[${w}]`
-      registers.pair(`${name}.WIN_BASE`, at + 0x80 + 0x20 * w, this.#windows, 5 * w, () => true)
-      registers.pair(`${name}.WIN_LIMIT`, at + 0x88 + 0x20 * w, this.#windows, 5 * w + 2, () => true)
+      const changes = () => {
+        this.#epoch++
+        return true
+      }
+      registers.pair(`${name}.WIN_BASE`, at + 0x80 + 0x20 * w, this.#windows, 5 * w, changes)
+      registers.pair(`${name}.WIN_LIMIT`, at + 0x88 + 0x20 * w, this.#windows, 5 * w + 2, changes)
       registers.add(`${name}.WIN_PERM`, at + 0x90 + 0x20 * w, 'rw', {
         read: () => this.#windows[5 * w + 4],
         write: (value) => {
           this.#windows[5 * w + 4] = value & 3
+          this.#epoch++
         },
       })
     }
   }
 
-  /** One look at the queue: start it, fetch, go idle, or end it. */
-  service(): void {
+  /** One look at the queue: start it, fetch, go idle where it may, or end it. */
+  service(mayIdle: boolean): void {
     if (this.#state === State.STARTING) this.#start()
-    if (this.#state === State.RUNNING) this.#fetchOrIdle()
+    if (this.#state === State.RUNNING) this.#fetchOrIdle(mayIdle)
     if (this.#state === State.STOPPING) this.#stop()
   }
 
   /** The next descriptor that may start (5.2), if any. */
   next(): Entry | undefined {
-    if (this.#state !== State.RUNNING) return undefined
+    if (this.entries.length === 0 || this.#state !== State.RUNNING) return undefined
     let orderedBefore = false
     for (const [i, entry] of this.entries.entries()) {
       const { flags } = entry.descriptor
@@ -127,17 +165,21 @@ export class Queue implements Memory {
 
   /** Writes a completion (7.2) and raises the vector where it asks for it (6.1). */
   complete(entry: Entry, status: number, detail: number): void {
-    this.entries.splice(this.entries.indexOf(entry), 1)
+    if (this.entries[0] === entry) this.entries.shift()
+    else this.entries.splice(this.entries.indexOf(entry), 1)
     const { tag, cid, flags } = entry.descriptor
     const log2 = this.#setup[6]
     const phase = ((this.#cqTail >>> log2) & 1) ^ 1
-    const words = new Uint32Array([tag, detail, this.#head, (status << 24) | (phase << 16) | cid])
-    const bytes = new Uint8Array(words.buffer)
-    const at = this.#base(2) + BigInt((this.#cqTail & ((1 << log2) - 1)) * COMPLETION_BYTES)
+    answer[0] = tag
+    answer[1] = detail
+    answer[2] = this.#head
+    answer[3] = (status << 24) | (phase << 16) | cid
+    const at = this.#cq + BigInt((this.#cqTail & ((1 << log2) - 1)) * COMPLETION_BYTES)
+    const { dma } = this.#controller.context
     try {
       // The word with the phase bit last: the rest is there when it is seen.
-      this.#controller.context.dma.write(at, bytes.subarray(0, 12))
-      this.#controller.context.dma.write(at + 12n, bytes.subarray(12))
+      dma.write(at, answerBefore)
+      dma.write(at + 12n, answerLast)
     } catch {
       this.#controller.fail(Fatal.CQ_WRITE, this)
       return
@@ -146,8 +188,19 @@ export class Queue implements Memory {
     this.#controller.counters.add('descriptors', 1)
     if (status !== 0) this.#controller.counters.add('errors', 1)
     const vector = this.#setup[7]
-    if ((vector & 0x100) !== 0 && (status !== 0 || (flags & Flag.IRQ) !== 0))
+    if ((vector & 0x100) !== 0 && (status !== 0 || (flags & Flag.IRQ) !== 0) && !this.#isQuiet())
       this.#controller.raise(vector & 0x1f)
+  }
+
+  /** Whether the driver looks by itself: loaded behind the barrier, once the completion is there (5.4). */
+  #isQuiet(): boolean {
+    Atomics.add(barrierWord, 0, 1)
+    try {
+      this.#controller.context.dma.read(this.#quiet, quietBytes)
+    } catch {
+      return false
+    }
+    return quietWord[0] !== 0
   }
 
   permits(address: bigint, sizeBytes: number, write: boolean): boolean {
@@ -175,6 +228,16 @@ export class Queue implements Memory {
     this.#controller.counters.add('written', bytes.length)
   }
 
+  view(address: bigint, sizeBytes: number, access: 'read' | 'write'): Uint8Array | undefined {
+    return address >= LMEM_BASE
+      ? this.#onCard(address, sizeBytes)
+      : this.#controller.context.dma.view(address, sizeBytes, access)
+  }
+
+  count(moved: 'read' | 'written', sizeBytes: number): void {
+    this.#controller.counters.add(moved, sizeBytes)
+  }
+
   #onCard(address: bigint, sizeBytes: number): Uint8Array {
     const offset = address - LMEM_BASE
     if (offset + BigInt(sizeBytes) > BigInt(LMEM_SIZE)) throw new Error('beyond on-card memory')
@@ -185,9 +248,13 @@ export class Queue implements Memory {
     return (BigInt(this.#setup[at + 1]) << 32n) | BigInt(this.#setup[at])
   }
 
+  /** The two words of its doorbell page. */
   #doorbells(): Int32Array {
-    const page = this.#controller.context.memory('doorbells')
-    return new Int32Array(page.buffer, page.byteOffset + 0x1000 * this.index, 2)
+    if (this.#page === undefined) {
+      const page = this.#controller.context.memory('doorbells')
+      this.#page = new Int32Array(page.buffer, page.byteOffset + 0x1000 * this.index, 2)
+    }
+    return this.#page
   }
 
   #setEnable(enable: number): void {
@@ -224,6 +291,10 @@ export class Queue implements Memory {
       this.#enter(State.ERROR, Cause.BAD_VECTOR)
     else {
       this.#head = this.#cqTail = 0
+      const [sq, cq, status] = bases
+      this.#sq = sq
+      this.#cq = cq
+      this.#quiet = status + QUIET_AT
       this.#doorbells().fill(0)
       this.#idle = this.#publish()
       if (this.#controller.running) this.#enter(State.RUNNING)
@@ -242,8 +313,9 @@ export class Queue implements Memory {
     return true
   }
 
-  #fetchOrIdle(): void {
+  #fetchOrIdle(mayIdle: boolean): void {
     this.#fetch()
+    if (!mayIdle) return
     if (this.entries.length > 0 || this.#state !== State.RUNNING || !this.#controller.running) return
     if (!this.#publish()) return
     this.#idle = this.#doorbells()[0] >>> 0 === this.#head
@@ -267,13 +339,15 @@ export class Queue implements Memory {
       const count = Math.min(waiting, size - slot, DEPTH - this.entries.length)
       const bytes = new Uint8Array(count * DESCRIPTOR_BYTES)
       try {
-        this.#controller.context.dma.read(this.#base(0) + BigInt(slot * DESCRIPTOR_BYTES), bytes)
+        this.#controller.context.dma.read(this.#sq + BigInt(slot * DESCRIPTOR_BYTES), bytes)
       } catch {
         this.#controller.fail(Fatal.SQ_READ, this)
         return
       }
       for (let i = 0; i < count; i++) {
-        const descriptor = parseDescriptor(bytes.subarray(i * DESCRIPTOR_BYTES))
+        const descriptor = parseDescriptor(
+          new Uint32Array(bytes.buffer, i * DESCRIPTOR_BYTES, DESCRIPTOR_BYTES / 4),
+        )
         this.entries.push({ descriptor, started: false, execution: undefined })
       }
       this.#head = (this.#head + count) >>> 0

@@ -24,6 +24,8 @@ export interface RunOptions {
 export interface ContextHost {
   /** True where completions raise interrupts. */
   readonly interrupts: boolean
+  /** True where a doorbell is a store: one that is a call, such as a recorder's, takes longer than an interrupt. */
+  readonly mapped: boolean
   /** True where another thread announced something that {@link sync} takes. */
   readonly changed: boolean
   /** May end the jobs of the context, or allow new ones. */
@@ -64,12 +66,15 @@ export class NpuContext {
   declare private broken: AccelError | undefined
   declare private closing: Promise<void> | undefined
   declare private resting: boolean
+  #told: ((error: AccelError) => void) | undefined
   #watch: NodeJS.Timeout | undefined
   #spin: NodeJS.Immediate | undefined
   #seen = 0
   #seenAt = 0
   #beat = 0
   #timeoutMs = DEFAULT_TIMEOUT_MS
+  /** Ends the quiet of this turn; absent where there is none. */
+  #noise: NodeJS.Immediate | undefined
 
   /** @internal */
   constructor(queue: NpuQueue, memory: ContextMemory, host: ContextHost) {
@@ -175,6 +180,27 @@ export class NpuContext {
   }
 
   /**
+   * As {@link poll}, for who looks again and again: the device raises no interrupts until this turn of the event loop has ended. Answers whether it is worth
+   * looking on: not for a device that is being woken, which takes its time, or whose doorbells are not mapped.
+   */
+  look(): boolean {
+    if (!this.host.mapped) return false
+    this.poll()
+    if (this.resting || this.queue.wakes || this.closing !== undefined) return false
+    if (this.#noise === undefined) {
+      this.queue.quiet(true)
+      this.#noise = setImmediate(this.#loud)
+    }
+    return true
+  }
+
+  readonly #loud = (): void => {
+    this.#noise = undefined
+    this.queue.quiet(false)
+    this.poll()
+  }
+
+  /**
    * Runs jobs, one doorbell for all, in the order given, and waits for them. Rejects with the first error of any, when all have ended:
    * a failed step does not stop later ones. A timeout (no progress for so long) ends all jobs of the context; the
    * device must then be recovered (`Npu.recover`). Answers the cycles that the steps took in the device, in sum.
@@ -208,6 +234,11 @@ export class NpuContext {
    * takes a reset to close, which ends the jobs of others, too.
    */
   close(): Promise<void> {
+    if (this.closing === undefined && this.#noise !== undefined) {
+      // At the end of the turn the rings may be somebody else's memory.
+      clearImmediate(this.#noise)
+      this.#loud()
+    }
     this.closing ??= this.host.close()
     return this.closing
   }
@@ -219,6 +250,7 @@ export class NpuContext {
   /** @internal Ends all jobs. From now on, or until {@link revive}, new ones are refused with `error`. */
   fail(error: AccelError): void {
     this.broken = error
+    this.#told?.(error)
     this.queue.fail(error)
     for (const { done } of this.backlog.splice(0)) done(error, 0)
     this.#stopWatch()
@@ -234,6 +266,12 @@ export class NpuContext {
   /** What the queue's interrupt vector has seen; undefined where there is none, or other queues share it. */
   get irqCounts(): IrqCounts | undefined {
     return this.host.irqCounts()
+  }
+
+  /** @internal Has `told` called whenever the context can no longer be used as it is, before its jobs are told. */
+  onFailure(told: (error: AccelError) => void): void {
+    this.#told = told
+    if (this.broken !== undefined) told(this.broken)
   }
 
   /** Why it takes no work at present; undefined where it does. */

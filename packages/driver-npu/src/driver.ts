@@ -3,7 +3,7 @@ import type { AccelError } from '@uaccel/uapi'
 import { JobLanes } from './lanes.js'
 import { Npu, type NpuStartOptions } from './npu.js'
 import { npuAttributes, npuTelemetry } from './telemetry.js'
-import { npuUapi } from './uapi.js'
+import { encodeJob, npuUapi } from './uapi.js'
 
 export type { NpuBuffer } from './buffers.js'
 export type { NpuCapabilities } from './capabilities.js'
@@ -15,6 +15,7 @@ export { Npu, type NpuCounters, type NpuQueueState, type NpuStartOptions } from 
 export * from './operations.js'
 export type { JobDone } from './queue.js'
 export type { NpuListeners, ShareContextOptions } from './queues.js'
+export * from './tensor-steps.js'
 export { encodeJob, npuUapi } from './uapi.js'
 export { attachNpuContext } from './worker-context.js'
 
@@ -66,6 +67,17 @@ export function npuDriver({ onReady, ...options }: NpuDriverOptions = {}) {
         },
         depth: lanes.depth,
         submit: (job) => lanes.run(job),
+        dmaTest: {
+          maxBytes: 1 << 20,
+          copy: (from, to, sizeBytes) =>
+            lanes.run({
+              payload: encodeJob([{ op: 'copy', x: { buffer: 0 }, y: { buffer: 1 }, length: sizeBytes }]),
+              ranges: [
+                { iova: from, sizeBytes, access: 'read' },
+                { iova: to, sizeBytes, access: 'write' },
+              ],
+            }),
+        },
         queues: { bounded: true, create: (request) => npu.createUserQueue(request) },
         recover: () => npu.recover(),
         beforeReset: () => npu.beforeReset(),

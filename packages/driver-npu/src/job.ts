@@ -79,14 +79,17 @@ export class NpuJob implements RingJob {
   declare private readonly memory: ContextMemory
   /** @internal The parameter blocks, where a step has one. */
   readonly blocks: NpuBuffer | undefined
+  /** Of each operand: its range, and how much of that lies before the address. */
   readonly #sizes: Int32Array
+  readonly #befores: Int32Array
   readonly #buffers: (NpuBuffer | undefined)[]
   /** `frees` of its memory when all of its buffers were last seen alive. */
   declare private aliveAt: number
 
   /**
    * @internal Use `NpuContext.encode`.
-   * Errors: `ERR_ACCEL_OUT_OF_RANGE` and `ERR_ACCEL_REVOKED` for a tensor that its buffer does not hold.
+   * Errors: `ERR_ACCEL_OUT_OF_RANGE` and `ERR_ACCEL_REVOKED` for a tensor that its buffer does not hold, `ERR_ACCEL_INVALID_SHAPE` and
+   * `ERR_ACCEL_OUT_OF_RANGE` for a step that no descriptor can say.
    */
   constructor(memory: ContextMemory, steps: readonly Step[]) {
     if (steps.length === 0)
@@ -97,6 +100,7 @@ export class NpuJob implements RingJob {
     this.steps = steps.length
     this.words = new Int32Array(steps.length * DESCRIPTOR_WORDS)
     this.#sizes = new Int32Array(steps.length * operands.length)
+    this.#befores = new Int32Array(this.#sizes.length)
     this.#buffers = new Array(steps.length * operands.length).fill(undefined)
     const encoded = steps.map(encodeStep)
     for (const [i, step] of encoded.entries()) this.#encode(i, steps[i], step)
@@ -114,7 +118,7 @@ export class NpuJob implements RingJob {
     if (this.#buffers[at] === undefined) {
       throw accelError('ERR_ACCEL_INVALID_ARGUMENT', `Step ${step} of the job has no operand ${operand}`)
     }
-    this.#address(step, slot, to, this.#sizes[at])
+    this.#address(step, slot, to, this.#sizes[at], this.#befores[at])
     this.image = newImage(this.steps)
   }
 
@@ -148,13 +152,21 @@ export class NpuJob implements RingJob {
     putDescriptor(this.words, index, step, order)
     for (const [slot, range] of step.ranges.entries()) {
       if (range === undefined) continue
-      this.#sizes[index * operands.length + slot] = range.sizeBytes
-      this.#address(index, slot, range.at, range.sizeBytes)
+      const { at, sizeBytes, beforeBytes = 0 } = range
+      this.#address(index, slot, at, sizeBytes, beforeBytes)
+      this.#sizes[index * operands.length + slot] = sizeBytes
+      this.#befores[index * operands.length + slot] = beforeBytes
     }
   }
 
-  #address(step: number, slot: number, { buffer, offset = 0 }: Place, sizeBytes: number): void {
-    buffer.checkUse(this.memory, offset, sizeBytes)
+  #address(
+    step: number,
+    slot: number,
+    { buffer, offset = 0 }: Place,
+    sizeBytes: number,
+    beforeBytes: number,
+  ): void {
+    buffer.checkUse(this.memory, offset - beforeBytes, sizeBytes)
     this.#buffers[step * operands.length + slot] = buffer
     putAddress(this.words, step, slot, buffer.address + BigInt(offset))
   }

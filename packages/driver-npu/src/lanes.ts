@@ -4,17 +4,22 @@ import type { NpuBuffer } from './buffers.js'
 import type { NpuContext } from './context.js'
 import { BLOCK_SLOT, DESCRIPTOR_WORDS, newImage, putAddress, putDescriptor } from './job.js'
 import type { Npu } from './npu.js'
-import { opcodes } from './operations.js'
 import { windowOf } from './store.js'
-import { npuStep } from './uapi.js'
+import { TENSOR_BLOCK_BYTES } from './tensor-steps.js'
+import { decodeJob, type PayloadStep } from './uapi.js'
 
 /** Queues that are used for the jobs of clients. */
 const LANES = 4
 /** The first window is that of the parameter blocks. */
 const FIRST_WINDOW = 1
-/** Of a parameter block, which starts on a multiple of 16 (7.1). */
-const BLOCK_STRIDE_BYTES = 128
+/** From one parameter block to the next, of the largest there are; each starts on a multiple of 16 (7.1). */
+const BLOCK_STRIDE_BYTES = TENSOR_BLOCK_BYTES
 const OPERANDS = ['a', 'b', 'c', 'd'] as const
+
+/** What a lane looks at of a job. */
+export interface LaneJob extends Pick<Job, 'payload'> {
+  readonly ranges: readonly Pick<JobRange, 'iova' | 'sizeBytes' | 'access'>[]
+}
 
 /**
  * Runs the jobs of all clients. Each has a queue for itself while it runs, whose windows are open for exactly what it may touch: what
@@ -35,8 +40,8 @@ export class JobLanes {
    * Settles when the device is done with the memory of the job, or with `details.idle` false where it may not be.
    * Errors: `ERR_ACCEL_BAD_SIZE`, `ERR_ACCEL_OUT_OF_RANGE` and those of the codec for a payload that is refused, those of a step.
    */
-  async run(job: Job): Promise<void> {
-    const steps = decode(job.payload)
+  async run(job: LaneJob): Promise<void> {
+    const steps = decodeJob(job.payload)
     const lane = this.#free.pop() ?? (await this.#open())
     try {
       await lane.run(job.ranges, steps)
@@ -60,22 +65,6 @@ export class JobLanes {
   }
 }
 
-type JobStep = ReturnType<typeof npuStep.decode>
-
-function decode(payload: Uint8Array): JobStep[] {
-  const { sizeBytes } = npuStep.layout
-  const count = payload.length / sizeBytes
-  if (count === 0 || !Number.isInteger(count)) {
-    throw accelError(
-      'ERR_ACCEL_BAD_SIZE',
-      `The payload of an NPU job wants steps of ${sizeBytes} bytes each, found ${payload.length} bytes`,
-    )
-  }
-  return Array.from({ length: count }, (_, i) =>
-    npuStep.decode(payload.subarray(i * sizeBytes, (i + 1) * sizeBytes)),
-  )
-}
-
 /** One queue for jobs of clients. */
 class Lane {
   readonly #context: NpuContext
@@ -89,7 +78,7 @@ class Lane {
     this.#blocks = context.allocate(BLOCK_STRIDE_BYTES * context.queue.capacity, { name: 'parameter blocks' })
   }
 
-  async run(ranges: readonly JobRange[], steps: readonly JobStep[]): Promise<void> {
+  async run(ranges: LaneJob['ranges'], steps: readonly PayloadStep[]): Promise<void> {
     if (ranges.length > this.#maxRanges) {
       throw accelError(
         'ERR_ACCEL_OUT_OF_RANGE',
@@ -102,7 +91,7 @@ class Lane {
     }
     for (let i = ranges.length; i < this.#opened; i++) this.#context.allow(FIRST_WINDOW + i)
     this.#opened = ranges.length
-    const stepNames = steps.map(({ opcode }) => opcode)
+    const stepNames = steps.map(({ name }) => name)
     await new Promise<void>((resolve, reject) => {
       const image = newImage(steps.length)
       this.#context.send({ words, steps: steps.length, image, stepNames }, (error) => {
@@ -120,11 +109,11 @@ class Lane {
     })
   }
 
-  #encode(ranges: readonly JobRange[], steps: readonly JobStep[]): Int32Array {
+  #encode(ranges: LaneJob['ranges'], steps: readonly PayloadStep[]): Int32Array {
     const words = new Int32Array(steps.length * DESCRIPTOR_WORDS)
     for (const [i, step] of steps.entries()) {
       const { opcode, order, length, pattern, block } = step
-      putDescriptor(words, i, { opcode: opcodes[opcode], length, pattern, block }, order)
+      putDescriptor(words, i, { opcode, length, pattern, block }, order)
       for (const [slot, name] of OPERANDS.entries()) {
         const { buffer, offset } = step[name]
         if (buffer === 0) {

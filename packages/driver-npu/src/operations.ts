@@ -1,7 +1,10 @@
 import { accelError } from '@uaccel/uapi'
+import { Block, int32 } from './block.js'
 import type { NpuBuffer } from './buffers.js'
+import { encodeTensorStep } from './tensor-encoding.js'
+import type { AnyTensorStep } from './tensor-steps.js'
 
-/** Opcodes: docs/devices/npu.md, section 9. */
+/** Opcodes of dense tensors and bytes: docs/devices/npu.md, section 9. */
 export const opcodes = {
   nop: 0x00,
   copy: 0x01,
@@ -161,6 +164,7 @@ export type Step =
   | CopyStep
   | FillStep
   | NopStep
+  | AnyTensorStep
 
 /** As `T`, with buffers named by their place in the list of a job, from 0 on. */
 export type ByPlace<T> = T extends Place
@@ -173,8 +177,11 @@ export type JobStep = ByPlace<Step>
 
 /** A range that a descriptor names: how the driver checks it against the buffer. */
 export interface Range {
+  /** What the descriptor names. */
   readonly at: Place
   readonly sizeBytes: number
+  /** How many of these lie before what it names: with negative strides. Default 0. */
+  readonly beforeBytes?: number
 }
 
 /** A step in the device's terms, but for addresses. Ranges are in the order A, B, C, D. */
@@ -216,38 +223,6 @@ export function outputSize({
         strides[axis],
     ) + 1
   return [along(0), along(1)]
-}
-
-/** What the device would see cut to 32 bits is refused: buffers are checked against the number as given. */
-function int32(value: number): number {
-  if ((value | 0) === value) return value
-  throw accelError('ERR_ACCEL_OUT_OF_RANGE', `A field of an NPU step wants an int32, found ${value}`)
-}
-
-/** A parameter block under construction. */
-class Block {
-  readonly bytes: Uint8Array
-  readonly #view: DataView
-
-  constructor(sizeBytes: number) {
-    this.bytes = new Uint8Array(sizeBytes)
-    this.#view = new DataView(this.bytes.buffer)
-    this.#view.setUint16(0, 1, true)
-    this.#view.setUint16(2, sizeBytes, true)
-  }
-
-  u8(offset: number, ...values: number[]): this {
-    for (const [i, value] of values.entries()) this.#view.setUint8(offset + i, value)
-    return this
-  }
-  i32(offset: number, ...values: number[]): this {
-    for (const [i, value] of values.entries()) this.#view.setInt32(offset + 4 * i, int32(value), true)
-    return this
-  }
-  f32(offset: number, ...values: number[]): this {
-    for (const [i, value] of values.entries()) this.#view.setFloat32(offset + 4 * i, value, true)
-    return this
-  }
 }
 
 const zeroOf = ({ zero = 0 }: { readonly zero?: number }) => zero
@@ -382,5 +357,7 @@ export function encodeStep(step: Step): Encoded {
       )
     case 'nop':
       return plain(opcodes.nop, 0, [])
+    default:
+      return encodeTensorStep(step)
   }
 }

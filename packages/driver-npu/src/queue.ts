@@ -1,3 +1,4 @@
+import type { DeviceTap } from '@uaccel/core'
 import { CompletionRing, memoryFence, ProducerRing, withOwnCode } from '@uaccel/memory'
 import { type AccelError, accelError } from '@uaccel/uapi'
 import { DESCRIPTOR_WORDS, type RingJob } from './job.js'
@@ -16,6 +17,8 @@ export const SHARED = {
   /** Number of the error that the queue has failed with. */ failed: 1,
   /** HEARTBEAT. */ heartbeat: 2,
 } as const
+/** Word of the status block in which the driver asks for quiet (5.4). */
+const QUIET = 3
 
 /** Told when a job ends: without an error where all of its steps succeeded. `cycles` is what they took in the device, in sum. */
 export type JobDone = (error: AccelError | undefined, cycles: number) => void
@@ -59,7 +62,9 @@ const NOW = {
   /** What `take` found: jobs that ended, and the index of a completion that cannot be, or -1. */
   ended: 3,
   forged: 4,
-  words: 5,
+  /** 1 from a write of WAKE to the next completion. */
+  woken: 5,
+  words: 6,
 } as const
 
 /**
@@ -70,13 +75,13 @@ export class NpuQueue {
   // Declared, not private names: see the rings of @uaccel/memory.
   declare readonly index: number
   declare private readonly port: QueuePort
-  declare private readonly doorbells: Doorbells
+  declare private doorbells: Doorbells
   declare private readonly page: number
   declare private readonly sq: ProducerRing
   declare private readonly cq: CompletionRing
   declare private readonly submissions: Int32Array
   declare private readonly answers: Int32Array
-  declare private readonly wakeAt: Int32Array
+  declare private readonly statusBlock: Int32Array
   declare private readonly now: Int32Array
   /** Which descriptor each entry of the ring holds: see `RingJob.image`. */
   declare private readonly images: Float64Array
@@ -93,10 +98,12 @@ export class NpuQueue {
   declare private readonly failedDetail: Int32Array
   declare private readonly ended: Int32Array
   /** Puts the steps of a job into the ring, for {@link ring} to announce. The caller saw that {@link free} is enough. */
-  declare readonly push: (job: RingJob, done: JobDone) => void
+  declare push: (job: RingJob, done: JobDone) => void
   declare private readonly ownTake: () => number
   declare private readonly ownTell: () => void
   declare private telling: boolean
+  /** The number of the last job that a tap was told of. */
+  declare private followed: number
   /** Completions seen since the queue was made. */
   declare completions: number
 
@@ -118,7 +125,7 @@ export class NpuQueue {
     })
     this.submissions = this.sq.words
     this.answers = this.cq.words
-    this.wakeAt = words.subarray(status / 4, (status + STATUS_BYTES) / 4)
+    this.statusBlock = words.subarray(status / 4, (status + STATUS_BYTES) / 4)
     this.now = numbers(NOW.words)
     this.images = new Float64Array(new ArrayBuffer(8 * entries))
     this.now[NOW.free] = entries
@@ -132,6 +139,7 @@ export class NpuQueue {
     this.failedDetail = numbers(entries)
     this.ended = numbers(entries)
     this.telling = false
+    this.followed = 0
     this.completions = 0
     this.push = withOwnCode(makePush)(this)
     this.ownTake = withOwnCode(makeTake)(this)
@@ -148,6 +156,45 @@ export class NpuQueue {
     return this.now[NOW.free] > 0 ? this.sq.free : 0
   }
 
+  /**
+   * Has a tap told of jobs, or nobody. What is called is exchanged: a queue that nobody ever followed has no code for it. Jobs are numbered as
+   * they come, from 1 on.
+   */
+  follow(tap: DeviceTap | undefined): void {
+    const plain = withOwnCode(makePush)(this)
+    if (tap === undefined) {
+      this.push = plain
+      this.doorbells = this.port.doorbells
+      return
+    }
+    const { index, port, page } = this
+    let unrung: number[] = []
+    this.push = (job, done) => {
+      const id = ++this.followed >>> 0
+      tap.queued(index, id)
+      unrung.push(id)
+      plain(job, (error, cycles) => {
+        tap.completed(index, id, error)
+        done(error, cycles)
+      })
+    }
+    this.doorbells = {
+      write32: (offset, value) => {
+        if (offset === page + DOORBELL.SQ_TAIL) {
+          for (const id of unrung) tap.started(index, id)
+          unrung = []
+        }
+        port.doorbells.write32(offset, value)
+      },
+    }
+  }
+
+  /** Has the device raise no interrupts, or has it raise them again: then what it was silent about is to be taken by {@link poll}. */
+  quiet(on: boolean): void {
+    this.statusBlock[QUIET] = Number(on)
+    memoryFence()
+  }
+
   /** The most steps that a job may have. */
   get capacity(): number {
     return this.sq.entries - 1
@@ -157,7 +204,7 @@ export class NpuQueue {
   reset(): void {
     this.sq.reset()
     this.cq.reset()
-    this.now[NOW.rung] = this.now[NOW.head] = 0
+    this.now[NOW.rung] = this.now[NOW.head] = this.now[NOW.woken] = 0
     this.images.fill(0)
   }
 
@@ -194,7 +241,15 @@ export class NpuQueue {
     now[NOW.rung] = tail
     this.doorbells.write32(this.page + DOORBELL.SQ_TAIL, tail)
     memoryFence()
-    if ((tail - this.wakeAt[0] - 1) >>> 0 < count) this.port.wake()
+    if ((tail - this.statusBlock[0] - 1) >>> 0 < count) {
+      now[NOW.woken] = 1
+      this.port.wake()
+    }
+  }
+
+  /** Whether the device was idle when work was announced to it, and has completed nothing since. */
+  get wakes(): boolean {
+    return this.now[NOW.woken] !== 0
   }
 
   /**
@@ -210,6 +265,7 @@ export class NpuQueue {
     if (count > 0) {
       cq.advance(count)
       this.completions += count
+      now[NOW.woken] = 0
       now[NOW.head] += count
       this.doorbells.write32(this.page + DOORBELL.CQ_HEAD, now[NOW.head])
       // As many slots are free as completions were consumed, in whatever order those came (5.1).
@@ -287,7 +343,11 @@ export class NpuQueue {
       this.failedStatus[slot] = 0
       const done = this.done[slot]
       this.release(slot)
-      done?.(error, 0)
+      try {
+        done?.(error, 0)
+      } catch (thrown) {
+        reportLater(thrown)
+      }
     }
   }
 

@@ -1,5 +1,5 @@
 import type { QueueRequest, UserQueue } from '@uaccel/accel'
-import type { Device, Mmio } from '@uaccel/core'
+import type { Device, DeviceTap, Mmio } from '@uaccel/core'
 import type { DmaDomain } from '@uaccel/memory'
 import { type AccelError, accelError, isAccelError } from '@uaccel/uapi'
 import { ContextMemory } from './buffers.js'
@@ -69,6 +69,7 @@ export class NpuQueues {
   readonly #controller: Controller
   readonly #tenants: (Tenant | undefined)[]
   #watch: NodeJS.Timeout | undefined
+  #tap: DeviceTap | undefined
 
   constructor(parts: NpuQueuesParts) {
     this.#dev = parts.dev
@@ -81,6 +82,11 @@ export class NpuQueues {
     this.#listeners = parts.listeners
     this.#controller = parts.controller
     this.#tenants = new Array(parts.capabilities.queues).fill(undefined)
+    // Queues of workers and clients are in other threads and processes.
+    parts.dev.onFollow((tap) => {
+      this.#tap = tap
+      for (const tenant of this.#tenants) if (tenant instanceof LocalTenant) tenant.context.queue.follow(tap)
+    })
   }
 
   /** See `Npu.createContext`. */
@@ -97,6 +103,7 @@ export class NpuQueues {
       page: DOORBELL_PAGE_BYTES * control.index,
       wake: () => control.wake(),
     })
+    if (this.#tap !== undefined) queue.follow(this.#tap)
     const memory = new ContextMemory(store, () => context.inFlight > 0 || context.failure !== undefined)
     const close = () => this.#close(tenant)
     const context: NpuContext = new NpuContext(queue, memory, this.#hostOf(control, close))
@@ -300,6 +307,7 @@ export class NpuQueues {
   #hostOf(control: QueueControl, close: () => Promise<void>): ContextHost {
     return {
       interrupts: this.#interrupts.mode !== 'poll',
+      mapped: this.#doorbells.mapped,
       changed: false,
       sync() {},
       irqCounts: () => this.#interrupts.countsOf(control.index),

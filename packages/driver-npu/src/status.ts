@@ -2,7 +2,11 @@ import { type AccelError, accelError, type ErrorCode } from '@uaccel/uapi'
 
 /** Status of a completion: docs/devices/npu.md, 10.1, and the error that the job ends with. */
 const statuses: Readonly<Record<number, readonly [name: string, code: ErrorCode, meaning: string]>> = {
-  1: ['INVALID_OPCODE', 'ERR_ACCEL_UNSUPPORTED', 'the device does not know the operation'],
+  1: [
+    'INVALID_OPCODE',
+    'ERR_ACCEL_UNSUPPORTED',
+    'the device does not have the operation: see opcodes of its capabilities; steps on tensors with strides came with version 1.1',
+  ],
   2: ['INVALID_FIELD', 'ERR_ACCEL_INVALID_ARGUMENT', 'a field of the descriptor is not allowed'],
   3: ['INVALID_PARAM_SIZE', 'ERR_ACCEL_INVALID_ARGUMENT', 'the parameter block has a wrong size'],
   4: ['INVALID_PARAM', 'ERR_ACCEL_INVALID_ARGUMENT', 'a parameter is out of its range'],

@@ -23,13 +23,14 @@ import {
   type Range,
   type Step,
 } from './operations.js'
+import { type AnyTensorStep, TENSOR_BLOCK_BYTES, tensorOpcodes } from './tensor-steps.js'
 
 export { channelTable, type JobStep } from './operations.js'
 
 /** Commands of the NPU driver. Jobs go through the SUBMIT of all drivers, with a payload that {@link encodeJob} makes. */
 export const npuUapi = uapi({
   name: 'npu',
-  version: 2,
+  version: 3,
   commands: {
     identify: cmd(0x40, {
       doc: 'What the device can do; the fields are those of its capability registers.',
@@ -70,14 +71,24 @@ export const npuUapi = uapi({
 
 /** An operand: `buffer` is its place in the list of the job, counted from 1, and 0 none; `offset` is in bytes within that range. */
 const operand = struct({ buffer: u32, offset: u64 })
+/** The largest parameter block of the opcodes below 0x20 (9). */
 const BLOCK_BYTES = 96
 
 /**
  * One step of a job: a descriptor (docs/devices/npu.md, 7.1) that names buffers in place of addresses, with its parameter block.
- * A payload is one such structure after another.
+ * A payload is one such structure after another, or {@link npuTensorStep} where the opcode is one of those.
  */
-export const npuStep = structCodec(
-  {
+export const npuStep = structCodec(fieldsOf(opcodes, BLOCK_BYTES), 'npu.step')
+
+/** As {@link npuStep}, with room for a tensor block (7.6): a step whose opcode is 0x20 to 0x27. Since version 3. */
+export const npuTensorStep = structCodec(
+  // An enumeration wants a name for 0, which no step of this layout has.
+  fieldsOf({ nop: opcodes.nop, ...tensorOpcodes }, TENSOR_BLOCK_BYTES),
+  'npu.tensorStep',
+)
+
+function fieldsOf<N extends string>(opcodes: Readonly<Record<N, number>>, blockBytes: number) {
+  return {
     opcode: enumeration(opcodes),
     order: flags({ fence: 0, unordered: 1 }),
     a: operand,
@@ -86,10 +97,45 @@ export const npuStep = structCodec(
     d: operand,
     length: u32,
     pattern: u32,
-    block: bytes(BLOCK_BYTES),
-  },
-  'npu.step',
-)
+    block: bytes(blockBytes),
+  }
+}
+
+/** A step of a payload: {@link npuStep} or {@link npuTensorStep}, its opcode as a number. */
+export type PayloadStep = Omit<ReturnType<typeof npuStep.decode>, 'opcode'> & {
+  readonly opcode: number
+  readonly name: string
+}
+
+/**
+ * Takes the payload of a SUBMIT apart.
+ * Errors: `ERR_ACCEL_BAD_SIZE` for none, and for one that ends within a step; those of the codecs.
+ */
+export function decodeJob(payload: Uint8Array): PayloadStep[] {
+  const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength)
+  const steps: PayloadStep[] = []
+  let at = 0
+  do {
+    const left = payload.length - at
+    const tensor = left >= OPCODE_BYTES && ofTensors.has(view.getUint32(at, true))
+    const { sizeBytes } = (tensor ? npuTensorStep : npuStep).layout
+    if (left < sizeBytes) {
+      throw accelError(
+        'ERR_ACCEL_BAD_SIZE',
+        `Step ${steps.length} of the payload of an NPU job wants ${sizeBytes} bytes, found ${left}`,
+      )
+    }
+    const bytes = payload.subarray(at, at + sizeBytes)
+    const step = tensor ? npuTensorStep.decode(bytes) : npuStep.decode(bytes)
+    steps.push({ ...step, opcode: allOpcodes[step.opcode], name: step.opcode })
+    at += sizeBytes
+  } while (at < payload.length)
+  return steps
+}
+
+const OPCODE_BYTES = 4
+const allOpcodes = { ...opcodes, ...tensorOpcodes }
+const ofTensors: ReadonlySet<number> = new Set(Object.values(tensorOpcodes))
 
 /** Windows of a queue (4.3). */
 const WINDOWS = 8
@@ -114,20 +160,14 @@ export const npuQueue = structCodec(
   'npu.queue',
 )
 
-const names = new Map<number, keyof typeof opcodes>(
-  Object.entries(opcodes).map(([name, number]) => [number, name as keyof typeof opcodes]),
-)
 /** Puts steps into a payload for SUBMIT. Errors: `ERR_ACCEL_OUT_OF_RANGE` and `ERR_ACCEL_INVALID_SHAPE` for a step that cannot be. */
 export function encodeJob(steps: readonly JobStep[]): Uint8Array {
-  const { sizeBytes } = npuStep.layout
-  const payload = new Uint8Array(sizeBytes * steps.length)
-  for (const [i, step] of steps.entries()) {
+  const encoded = steps.map((step) => {
     // Only carries the places of a step on, whatever their buffers are.
-    const { opcode, ranges, length, pattern, block } = encodeStep(step as unknown as Step)
+    const { ranges, length, pattern, block } = encodeStep(step as unknown as Step)
     const [a, b, c, d] = [0, 1, 2, 3].map((slot) => operandOf(ranges[slot]))
     const { fence = false, unordered = false } = step
-    const encoded = npuStep.encode({
-      opcode: names.get(opcode)!,
+    const fields = {
       order: { fence, unordered },
       a: a!,
       b: b!,
@@ -136,10 +176,22 @@ export function encodeJob(steps: readonly JobStep[]): Uint8Array {
       length,
       pattern: pattern >>> 0,
       block: block ?? new Uint8Array(),
-    })
-    payload.set(encoded, sizeBytes * i)
+    }
+    return isTensorStep(step)
+      ? npuTensorStep.encode({ opcode: step.op, ...fields })
+      : npuStep.encode({ opcode: step.op, ...fields })
+  })
+  const payload = new Uint8Array(encoded.reduce((sum, { length }) => sum + length, 0))
+  let at = 0
+  for (const bytes of encoded) {
+    payload.set(bytes, at)
+    at += bytes.length
   }
   return payload
+}
+
+function isTensorStep(step: JobStep): step is ByPlace<AnyTensorStep> {
+  return Object.hasOwn(tensorOpcodes, step.op)
 }
 
 function operandOf(range: Range | undefined) {

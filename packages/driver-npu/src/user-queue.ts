@@ -102,6 +102,7 @@ async function use(
 /** What a context in this process needs of the driver's. */
 class UserHost implements ContextHost {
   readonly interrupts: boolean
+  readonly mapped = true
   context!: NpuContext
   readonly #queue: ClientQueue
   readonly #status: Int32Array
@@ -144,8 +145,8 @@ class UserHost implements ContextHost {
   }
 }
 
-/** Memory in one piece. */
-class OneChunk implements MemorySource {
+/** Memory in one piece, which does not grow. */
+export class OneChunk implements MemorySource {
   readonly card: undefined
   #left: HostChunk | undefined
 
@@ -158,7 +159,7 @@ class OneChunk implements MemorySource {
     if (chunk === undefined || wantedBytes > chunk.sizeBytes) {
       throw accelError(
         'ERR_ACCEL_NO_MEMORY',
-        `${wantedBytes} bytes are not free in the memory of an NPU queue, which does not grow: see memory of openNpuQueue`,
+        `${wantedBytes} bytes are not free in the memory that the NPU was given here, which does not grow: see memory of openNpuQueue, memoryBytes of WebNN's`,
       )
     }
     this.#left = undefined

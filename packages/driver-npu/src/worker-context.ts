@@ -18,6 +18,7 @@ import { NpuRegisters } from './registers.js'
 /** The side of a lease in the worker: the thread that opened the NPU does what needs its registers. */
 class LeaseHost implements ContextHost {
   readonly interrupts: boolean
+  readonly mapped = true
   readonly lease: LeaseHolder
   readonly #device: SharedDevice
   readonly #heartbeat: Int32Array

@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import type { Place, QuantisedType, ResultType, Step } from '../src/driver.js'
 import { channelTable } from '../src/operations.js'
+import { Dice } from './dice.js'
 import * as reference from './reference.js'
 
 /** Where a case's tensors lie. */
@@ -10,6 +11,8 @@ export type Places = Readonly<Record<'a' | 'b' | 'c' | 'd', Place>>
 export interface Case {
   readonly inputs: { readonly a?: Uint8Array; readonly b?: Uint8Array; readonly c?: Uint8Array }
   readonly expected: Uint8Array
+  /** Where results are `float32` and need not be exact: how far they may be away, absolutely and relative to what is expected. */
+  readonly tolerance?: readonly [absolute: number, relative: number]
   step(at: Places): Step
 }
 
@@ -28,52 +31,6 @@ const scale = fc.oneof(
   fc.constantFrom(0.5, 0.25, 1, 2),
   fc.double({ min: 2 ** -12, max: 4, noNaN: true }).map((value) => Math.fround(Math.max(value, 2 ** -12))),
 )
-
-/** Random numbers from a seed, so that a case is small to shrink and to print. */
-class Dice {
-  #state: number
-  constructor(start: number) {
-    this.#state = start
-  }
-  below(limit: number): number {
-    this.#state ^= this.#state << 13
-    this.#state ^= this.#state >>> 17
-    this.#state ^= this.#state << 5
-    return (this.#state >>> 0) % limit
-  }
-  within([min, max]: readonly [number, number]): number {
-    return min + this.below(max - min + 1)
-  }
-  /** Values of the whole range, or near the zero point: sums that fit the output are where rounding shows. */
-  tensor(kind: ResultType, size: number, zero = 0): Int8Array | Uint8Array | Int32Array {
-    const [low, high] = kind === 'int32' ? ([-100000, 100000] as const) : reference.range[kind]
-    const spread = [2, 12, high - low][this.below(3)]
-    const limits = [Math.max(low, zero - spread), Math.min(high, zero + spread)] as const
-    const values = Array.from({ length: size }, () => this.within(limits))
-    return kind === 'int32'
-      ? Int32Array.from(values)
-      : kind === 'int8'
-        ? Int8Array.from(values)
-        : Uint8Array.from(values)
-  }
-  zero(kind: ResultType): number {
-    return kind === 'int32' ? 0 : this.within(reference.range[kind])
-  }
-  /** The whole range, or a part of it as a folded Relu leaves. */
-  clamp(kind: ResultType): readonly [number, number] {
-    const [low, high] = reference.range[kind]
-    if (this.below(2) === 0) return [low, high]
-    const ends = kind === 'int32' ? [-5000, 5000] : [this.within([low, high]), this.within([low, high])]
-    return [Math.min(...ends), Math.max(...ends)]
-  }
-  channels(count: number, kind: ResultType, of: readonly number[]) {
-    const reach = [20, 3000][this.below(2)]
-    const bias = Array.from({ length: count }, () => this.within([-reach, reach]))
-    // One bias near the end of int32: sums wrap.
-    if (this.below(8) === 0) bias[0] = 2147483647
-    return { bias, multiplier: bias.map((_, i) => (kind === 'int32' ? 0 : of[i % of.length])) }
-  }
-}
 
 function bytesOf(values: ArrayLike<number>, kind: ResultType): Uint8Array {
   const typed =

@@ -6,6 +6,8 @@ import { cases } from './cases.js'
 import { checkOperation, checkResult, places, prepare } from './check.js'
 import { errorCases } from './errors.js'
 import { lifeCases } from './life.js'
+import { tensorCases } from './tensor-cases.js'
+import { tensorErrorCases } from './tensor-errors.js'
 
 export { npuBench } from './bench.js'
 export { checkOperation, endOf } from './check.js'
@@ -34,7 +36,7 @@ export interface Bench {
 export type WithNpu = (work: (bench: Bench) => Promise<void>, irq?: IrqMode) => Promise<void>
 
 /**
- * What docs/devices/npu.md promises, through the driver, on any transport. `open` connects to a device in test mode (9.10) anew; the
+ * What docs/devices/npu.md promises, through the driver, on any transport. `open` connects to a device in test mode (9.18) anew; the
  * suite closes what it gets.
  */
 export function npuContract<T extends Transport>(
@@ -59,6 +61,15 @@ export function npuContract<T extends Transport>(
 
   for (const name of Object.keys(cases)) {
     t.test(`${name} gives what the reference gives`, (t) =>
+      withNpu(async ({ npu }) => {
+        await checkOperation(await npu.createContext(), name, runs)
+        t.pass(`${runs} random cases`)
+      }),
+    )
+  }
+
+  for (const name of Object.keys(tensorCases)) {
+    t.test(`${name} on tensors with strides gives what the reference gives`, (t) =>
       withNpu(async ({ npu }) => {
         await checkOperation(await npu.createContext(), name, runs)
         t.pass(`${runs} random cases`)
@@ -196,5 +207,6 @@ export function npuContract<T extends Transport>(
   )
 
   errorCases(t, withNpu)
+  tensorErrorCases(t, withNpu)
   lifeCases(t, withNpu)
 }

@@ -13,7 +13,7 @@ t.test('through the subsystem: identify, counters, reset', async (t) => {
   await accel.add(transport)
   const client = accel.open(npuUapi, 'accel0')
   const found = await client.call('identify', {})
-  t.match(found, { version: '1.0.0', queues: 16, maxElements: 2n ** 26n, cardBytes: 16n * 1024n * 1024n })
+  t.match(found, { version: '1.1.0', queues: 16, maxElements: 2n ** 26n, cardBytes: 16n * 1024n * 1024n })
   t.equal(npus.length, 1)
   const context = await npus[0].createContext()
   const buffer = context.allocate(8)

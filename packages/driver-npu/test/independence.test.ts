@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 
@@ -7,7 +8,7 @@ const root = new URL('../../', import.meta.url)
 
 function imports(folder: string): { file: string; from: string }[] {
   const url = new URL(`${folder}/`, root)
-  return readdirSync(fileURLToPath(url))
+  return readdirSync(fileURLToPath(url), { recursive: true, encoding: 'utf8' })
     .filter((file) => file.endsWith('.ts') && !file.endsWith('.test.ts'))
     .flatMap((file) => {
       const text = readFileSync(fileURLToPath(new URL(file, url)), 'utf8')
@@ -22,13 +23,18 @@ t.test('the model takes nothing from the driver, nor the driver from the model',
   const model = imports('model')
   const driver = imports('src')
   t.ok(model.length > 10 && driver.length > 10, 'both were read')
-  const allowedInModel = (from: string) => from.startsWith('./') || from === '@uaccel/model'
+  const inModel = (file: string, from: string) => join(dirname(file), from).startsWith('model/')
+  const allowedInModel = (file: string, from: string) =>
+    from.startsWith('.') ? inModel(file, from) : from === '@uaccel/model'
   t.strictSame(
-    model.filter(({ from }) => !allowedInModel(from)),
+    model.filter(({ file, from }) => !allowedInModel(file, from)),
     [],
   )
   t.strictSame(
-    driver.filter(({ from }) => from.includes('model') || from.startsWith('../')),
+    driver.filter(
+      ({ file, from }) =>
+        from.includes('model') || (from.startsWith('.') && !join(dirname(file), from).startsWith('src/')),
+    ),
     [],
   )
 })

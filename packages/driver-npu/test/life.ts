@@ -55,14 +55,15 @@ export function lifeCases(t: Test, withNpu: WithNpu): void {
     withNpu(async ({ device, npu }) => {
       const bar = await registersOf(device)
       t.equal(bar.ID.read(), 0x3155504e)
-      t.equal(bar.VERSION.read(), 0x00010000)
+      t.equal(bar.VERSION.read(), 0x00010100)
       t.equal(bar.CAP0.read(), 0x03e80810)
-      t.equal(bar.CAP1.read(), 0x201a06c1)
+      t.equal(bar.CAP1.read(), 0x201a16c1)
       t.equal(bar.OPCODES_LO.read(), 0x003f0007)
-      t.equal(bar.DTYPES.read(), 0x0e)
+      t.equal(bar.OPCODES_HI.read(), 0xff)
+      t.equal(bar.DTYPES.read(), 0x39e)
       t.match(device.identity, { bus: 'pci', classCode: 0x120000 })
       t.match(npu.capabilities, {
-        version: '1.0.0',
+        version: '1.1.0',
         queues: 16,
         windows: 8,
         maxRingEntries: 4096,

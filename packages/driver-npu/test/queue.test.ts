@@ -116,6 +116,52 @@ t.test('a callback that throws does not keep other jobs from their end', async (
   await end()
 })
 
+t.test('a callback that throws does not keep other jobs from the end of the queue', async (t) => {
+  const { context, queue, end } = await forged()
+  const job = context.encode([{ op: 'nop' }])
+  const thrown = new Promise((resolve) => process.once('uncaughtException', resolve))
+  const told: (string | undefined)[] = []
+  queue.push(job, () => {
+    throw new Error('of the caller')
+  })
+  queue.push(job, (error) => told.push(error?.code))
+  queue.fail(accelError('ERR_ACCEL_IO', 'reset'))
+  t.strictSame(told, ['ERR_ACCEL_IO'])
+  t.equal(queue.inFlight, 0)
+  t.match(await thrown, { message: 'of the caller' })
+  await end()
+})
+
+t.test(
+  'a context that is closed asks for no quiet any more, and stores nothing into its rings later',
+  async (t) => {
+    const transport = loopback(npuModel)
+    const device = openDevice(transport)
+    const npu = await Npu.start(device)
+    const context = await npu.createContext()
+    const job = context.encode([{ op: 'nop' }])
+    await context.run(job)
+    const running = context.run(job).catch(({ code }) => t.equal(code, 'ERR_ACCEL_ABORTED'))
+    // Not asleep: it has just run one.
+    t.equal(context.look(), !context.queue.wakes)
+    const asked: boolean[] = []
+    const quiet = context.queue.quiet.bind(context.queue)
+    context.queue.quiet = (on) => {
+      asked.push(on)
+      quiet(on)
+    }
+    const closing = context.close()
+    t.strictSame(asked, [false])
+    t.equal(context.look(), false)
+    await closing
+    await new Promise(setImmediate)
+    t.strictSame(asked, [false])
+    await running
+    await device.release()
+    await transport.close()
+  },
+)
+
 t.test('a callback gets no more room than there are slots for jobs', async (t) => {
   const { context, queue, post, sq, end } = await forged()
   const job = context.encode([{ op: 'nop' }])

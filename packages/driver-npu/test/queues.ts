@@ -103,7 +103,7 @@ function beyond(now: readonly string[], before: readonly string[]): string[] {
 
 /**
  * Queues in worker threads: each worker drives a queue of its own, on a device that this thread opened. `open` connects to a device in test
- * mode (9.10) anew.
+ * mode (9.18) anew.
  */
 export function queuesContract<T extends Transport>(
   t: Test,
@@ -184,7 +184,7 @@ export function queuesContract<T extends Transport>(
       withNpu(async ({ npu }) => {
         t.equal(npu.irqMode, irq)
         const leases = await lend(npu, { ringEntries: 16 })
-        const names = Object.keys(cases)
+        const names = [...Object.keys(cases), 'elementwise', 'contract', 'gather']
         const here = await npu.createContext()
         const [mine] = await Promise.all([
           checkOperation(here, 'matmul', runs),

@@ -25,7 +25,7 @@ t.test('what the NPU tells of itself', async (t) => {
     vendor: 0xacce,
     device: 1,
     revision: 1,
-    name: 'NPU-1 1.0.0',
+    name: 'NPU-1 1.1.0',
     firmware: '',
     emulated: 'yes',
   })
@@ -61,7 +61,7 @@ t.test('what the NPU tells of itself', async (t) => {
 
 t.test('its attributes', async (t) => {
   const { npu, client, show, transport } = await setup(t)
-  t.equal(await show('version'), '1.0.0')
+  t.equal(await show('version'), '1.1.0')
   t.equal(await show('irqMode'), 'msix')
   t.equal(await show('queues/total'), '16')
   t.equal(await show('queues/inUse'), '0')

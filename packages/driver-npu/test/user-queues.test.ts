@@ -8,6 +8,7 @@ import { type IrqMode, type Npu, npuDriver, npuUapi } from '../src/driver.js'
 import { openNpuQueue } from '../src/user-queue.js'
 import { cases } from './cases.js'
 import { checkOperation, endOf } from './contract.js'
+import { tensorCases } from './tensor-cases.js'
 
 t.setTimeout(600_000)
 
@@ -31,7 +32,8 @@ for (const irq of ['msix', 'intx', 'poll'] as const) {
     const client = open()
     const memory = await openBuffers(client).create(MEMORY_BYTES)
     const { context } = await openNpuQueue(client, { memory })
-    for (const name of Object.keys(cases)) await checkOperation(context, name, irq === 'msix' ? 10 : 3)
+    for (const name of Object.keys({ ...cases, ...tensorCases }))
+      await checkOperation(context, name, irq === 'msix' ? 10 : 3)
     const { descriptors } = await client.call('counters', { clear: false })
     t.ok(descriptors > 0n)
     await context.close()
@@ -186,7 +188,7 @@ t.test('a queue of a device that hangs: it is reset, then its memory is given ba
   const memory = await openBuffers(client).create(MEMORY_BYTES)
   const { context } = await openNpuQueue(client, { memory })
   const job = context.encode([{ op: 'nop' }])
-  job.words[0] = 0xc0 | 0x400 // TEST_HANG, deaf (9.10)
+  job.words[0] = 0xc0 | 0x400 // TEST_HANG, deaf (9.18)
   job.words[13] = 1
   t.equal(await endOf(context.run(job, { timeoutMs: 300 })), 'ERR_ACCEL_TIMEOUT')
   await client.close()
