@@ -1,24 +1,17 @@
-export { type CompileOptions, compile } from './graph/compile.js'
-export type { AttributeValue, Graph, GraphNode, GraphValue } from './graph/graph.js'
-export type * from './graph/operations.js'
-export { type Batch, type Capabilities, makePlan, type Plan, type Step } from './graph/plan.js'
+export { buildOnnx, inputShape, type OnnxGraph, type OnnxOptions, onnxOperators } from './model/build.js'
+export type { AttributeValue, Graph, GraphNode, GraphValue } from './onnx/graph.js'
+export { loadOnnx, readOnnx } from './onnx/load.js'
+export { saveOnnx } from './onnx/save.js'
 export {
   allocate,
   type DataType,
   describe,
   elementBytes,
   elementCount,
-  type QuantisedType,
   sizeBytes,
   type Tensor,
   type TensorData,
   type TensorType,
   tensor,
-} from './graph/tensor.js'
-export { npuAccelerator } from './npu.js'
-export { type NpuJobCapabilities, npuJobAccelerator } from './npu-jobs.js'
-export { loadOnnx } from './onnx/load.js'
-export { saveOnnx } from './onnx/save.js'
-export { Reference, type Tensors } from './reference/reference.js'
-export type { Accelerator, LoadedPlan, RunMemory } from './runtime/accelerator.js'
-export { Session, type SessionOptions } from './runtime/session.js'
+  tensorOf,
+} from './onnx/tensor.js'

@@ -1,6 +1,5 @@
 import { create, toBinary } from '@bufbuild/protobuf'
-import type { AttributeValue, Graph, GraphValue } from '../graph/graph.js'
-import type { Tensor } from '../graph/tensor.js'
+import type { AttributeValue, Graph, GraphValue } from './graph.js'
 import { onnxAttributes, onnxTypes } from './load.js'
 import {
   AttributeProtoSchema,
@@ -8,6 +7,7 @@ import {
   ModelProtoSchema,
   NodeProtoSchema,
   OperatorSetIdProtoSchema,
+  StringStringEntryProtoSchema,
   TensorProtoSchema,
   TensorShapeProto_DimensionSchema,
   TensorShapeProtoSchema,
@@ -15,9 +15,18 @@ import {
   TypeProtoSchema,
   ValueInfoProtoSchema,
 } from './onnx_pb.js'
+import type { Tensor } from './tensor.js'
 
 /** IR version that is written: that of ONNX 1.10, which everything of the last years reads. */
 const irVersion = 8n
+
+/** Attributes of ONNX's operators that are FLOAT or FLOATS also where their value is an integer. */
+const fractions = new Set(
+  (
+    'alpha,beta,epsilon,gamma,bias,lambd,extrapolation_value,cubic_coeff_a,clip,value_float,value_floats,' +
+    'activation_alpha,activation_beta,scale,softcap'
+  ).split(','),
+)
 
 function attributeProto(name: string, value: AttributeValue) {
   if (typeof value === 'string') {
@@ -28,9 +37,19 @@ function attributeProto(name: string, value: AttributeValue) {
     })
   }
   if (typeof value === 'number') {
-    return Number.isInteger(value)
+    return Number.isInteger(value) && !fractions.has(name)
       ? create(AttributeProtoSchema, { name, type: onnxAttributes.INT, i: BigInt(value) })
       : create(AttributeProtoSchema, { name, type: onnxAttributes.FLOAT, f: value })
+  }
+  if ('dtype' in value) {
+    return create(AttributeProtoSchema, { name, type: onnxAttributes.TENSOR, t: tensorProto('', value) })
+  }
+  if (fractions.has(name) || value.some((each) => typeof each === 'number' && !Number.isInteger(each))) {
+    return create(AttributeProtoSchema, { name, type: onnxAttributes.FLOATS, floats: value.map(Number) })
+  }
+  if (typeof value[0] === 'string') {
+    const strings = value.map((each) => new TextEncoder().encode(String(each)))
+    return create(AttributeProtoSchema, { name, type: onnxAttributes.STRINGS, strings })
   }
   return create(AttributeProtoSchema, { name, type: onnxAttributes.INTS, ints: value.map(BigInt) })
 }
@@ -60,7 +79,7 @@ function valueProto({ name, dtype, shape }: GraphValue) {
   return create(ValueInfoProtoSchema, { name, type: create(TypeProtoSchema, { tensorType }) })
 }
 
-/** The bytes of an ONNX file with this graph. Attributes are integers, fractions, strings or lists of integers. */
+/** The bytes of an ONNX file with this graph. What `loadOnnx` answers, with the same attributes. */
 export function saveOnnx(graph: Graph, producer: { name: string; version: string }): Uint8Array {
   const model = create(ModelProtoSchema, {
     irVersion,
@@ -68,6 +87,9 @@ export function saveOnnx(graph: Graph, producer: { name: string; version: string
     producerVersion: producer.version,
     opsetImport: [...graph.opsets].map(([domain, version]) =>
       create(OperatorSetIdProtoSchema, { domain, version: BigInt(version) }),
+    ),
+    metadataProps: [...(graph.metadata ?? [])].map(([key, value]) =>
+      create(StringStringEntryProtoSchema, { key, value }),
     ),
     graph: create(GraphProtoSchema, {
       name: graph.name,

@@ -6,7 +6,9 @@ import { AccelError, accelError } from '@uaccel/uapi'
 const scalarWire: Partial<Record<ScalarType, WireType>> = {
   [ScalarType.INT64]: WireType.Varint,
   [ScalarType.INT32]: WireType.Varint,
+  [ScalarType.UINT64]: WireType.Varint,
   [ScalarType.FLOAT]: WireType.Bit32,
+  [ScalarType.DOUBLE]: WireType.Bit64,
   [ScalarType.STRING]: WireType.LengthDelimited,
   [ScalarType.BYTES]: WireType.LengthDelimited,
 }
@@ -68,7 +70,7 @@ function checkField(field: DescField, wire: WireType, reader: BinaryReader, end:
   else if (packed && wanted !== WireType.LengthDelimited) {
     while (reader.pos < fieldEnd) {
       if (wanted === WireType.Varint) reader.int64()
-      else reader.pos += 4
+      else reader.pos += wanted === WireType.Bit64 ? 8 : 4
     }
   } else reader.pos = fieldEnd
   if (reader.pos !== fieldEnd) throw corrupt(at, start, `its last element runs past its ${length} bytes`)

@@ -6,7 +6,9 @@ const arrays = {
   uint8: Uint8Array,
   int8: Int8Array,
   int32: Int32Array,
+  uint32: Uint32Array,
   int64: BigInt64Array,
+  uint64: BigUint64Array,
 } as const
 
 export type DataType = keyof typeof arrays
@@ -16,7 +18,9 @@ interface Elements {
   uint8: Uint8Array
   int8: Int8Array
   int32: Int32Array
+  uint32: Uint32Array
   int64: BigInt64Array
+  uint64: BigUint64Array
 }
 
 /** Elements of a tensor. */
@@ -32,16 +36,6 @@ export interface Tensor<T extends DataType = DataType> extends TensorType {
   readonly dtype: T
   readonly data: TensorData<T>
 }
-
-/** The two types that quantised operators work on. */
-export type QuantisedType = 'uint8' | 'int8'
-
-export function isQuantised(dtype: DataType): dtype is QuantisedType {
-  return dtype === 'uint8' || dtype === 'int8'
-}
-
-/** Smallest and largest value of a quantised type. */
-export const limits = { uint8: { min: 0, max: 255 }, int8: { min: -128, max: 127 } } as const
 
 export function elementBytes(dtype: DataType): number {
   return arrays[dtype].BYTES_PER_ELEMENT
@@ -72,6 +66,16 @@ export function viewAs(
 /** New elements, all 0, for a tensor of that type. */
 export function allocate(type: TensorType): TensorData {
   return viewAs(type, new ArrayBuffer(sizeBytes(type)), 0)
+}
+
+/** A tensor of that type from its bytes, dense and little-endian, which are copied; ERR_ACCEL_INVALID_SHAPE when they are more or less. */
+export function tensorOf(type: TensorType, bytes: Uint8Array): Tensor {
+  if (bytes.length !== sizeBytes(type))
+    throw accelError(
+      'ERR_ACCEL_INVALID_SHAPE',
+      `${describe(type)} wants ${sizeBytes(type)} bytes, found ${bytes.length}`,
+    )
+  return { ...type, data: viewAs(type, Uint8Array.from(bytes).buffer, 0) }
 }
 
 /** A type as it stands in messages: `uint8 [1,8,28,28]`. */

@@ -1,7 +1,8 @@
 import { accelError } from '@uaccel/uapi'
 import type { DataType, Tensor } from './tensor.js'
 
-export type AttributeValue = number | string | readonly number[]
+/** Of an attribute: FLOAT, INT, STRING, FLOATS, INTS, STRINGS or TENSOR. */
+export type AttributeValue = number | string | readonly number[] | readonly string[] | Tensor
 
 /** One operator of a graph as the file states it. */
 export interface GraphNode {
@@ -29,6 +30,8 @@ export interface Graph {
   readonly name: string
   /** Version of the operator set by domain. */
   readonly opsets: ReadonlyMap<string, number>
+  /** What whoever made the file wrote beside the graph, where there is anything. */
+  readonly metadata?: ReadonlyMap<string, string>
   /** What the caller gives: inputs that are not initialisers. */
   readonly inputs: readonly GraphValue[]
   readonly outputs: readonly GraphValue[]
@@ -41,7 +44,20 @@ export interface Graph {
  * ERR_ACCEL_CORRUPT_MODEL for a tensor that nothing computes, that two nodes compute, or a cycle (its nodes are named).
  */
 export function topologicalOrder(graph: Graph): GraphNode[] {
-  const given = new Set([...graph.inputs.map(({ name }) => name), ...graph.constants.keys()])
+  const given = new Set(graph.constants.keys())
+  for (const [kind, values] of [
+    ['input', graph.inputs],
+    ['output', graph.outputs],
+  ] as const) {
+    const names = new Set<string>()
+    for (const { name } of values) {
+      if (names.has(name)) {
+        throw accelError('ERR_ACCEL_CORRUPT_MODEL', `${kind} "${name}" of the graph is there twice`)
+      }
+      names.add(name)
+      if (kind === 'input') given.add(name)
+    }
+  }
   const producers = new Map<string, GraphNode>()
   for (const node of graph.nodes) {
     for (const output of node.outputs) {
@@ -71,7 +87,11 @@ export function topologicalOrder(graph: Graph): GraphNode[] {
       before.add(producer)
     }
     waitingFor.set(node, before.size)
-    for (const producer of before) consumers.set(producer, [...(consumers.get(producer) ?? []), node])
+    for (const producer of before) {
+      const known = consumers.get(producer)
+      if (known) known.push(node)
+      else consumers.set(producer, [node])
+    }
   }
   const order = graph.nodes.filter((node) => waitingFor.get(node) === 0)
   for (let i = 0; i < order.length; i++) {
