@@ -33,6 +33,19 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     description: 'read and write registers by name',
     load: async () => (await import('./commands/reg.js')).regCommand,
   },
+  irq: {
+    description:
+      'interrupts of a device or a node: kinds, vectors, counts; --test fires them without the device',
+    load: async () => (await import('./commands/irq.js')).irqCommand,
+  },
+  'dma-test': {
+    description: "walk buffers through a device's own copy, and find which addresses it drives",
+    load: async () => (await import('./commands/dma-test.js')).dmaTestCommand,
+  },
+  faults: {
+    description: 'what an IOMMU refused, and errors of PCI Express, decoded',
+    load: async () => (await import('./commands/faults.js')).faultsCommand,
+  },
   reset: {
     description: 'reset a device or a node, and see that it answers',
     load: async () => (await import('./commands/reset.js')).resetCommand,
@@ -40,6 +53,18 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
   model: {
     description: 'serve a device model over vfio-user until interrupted',
     load: async () => (await import('./commands/model.js')).modelCommand,
+  },
+  dev: {
+    description: 'develop a driver: it runs against its model, and is reloaded when a file changes',
+    load: async () => (await import('./commands/dev.js')).devCommand,
+  },
+  record: {
+    description: 'run a program and record what passes between its devices and their drivers',
+    load: async () => (await import('./commands/record.js')).recordCommand,
+  },
+  replay: {
+    description: 'serve a recording as a device over vfio-user, or print it',
+    load: async () => (await import('./commands/replay.js')).replayCommand,
   },
   serve: {
     description: 'make nodes that other processes open: a process for each device, under a supervisor',
@@ -69,6 +94,10 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     description: 'attributes of a node: list, show, set, watch',
     load: async () => (await import('./commands/attr.js')).attrCommand,
   },
+  trace: {
+    description: 'registers, interrupts, DMA, commands and jobs of a node as they happen, or of a file',
+    load: async () => (await import('./commands/trace.js')).traceCommand,
+  },
   completion: {
     description: 'completion for bash, zsh or fish',
     load: async () => (await import('./commands/completion.js')).completionCommand,
@@ -79,7 +108,7 @@ export const commands: Readonly<Record<string, CommandEntry>> = {
     load: async () => (await import('./commands/lab.js')).labCommand,
   },
   infer: {
-    description: 'run an int8 ONNX model; its outputs go to stdout as JSON',
+    description: 'run an ONNX model on an accelerator; its outputs go to files, or to stdout as JSON',
     load: async () => (await import('./commands/infer.js')).inferCommand,
   },
 }

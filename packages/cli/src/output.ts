@@ -35,7 +35,7 @@ export function exitCodeOf({ code }: AccelError): number {
 }
 
 /** Messages may hold what others said: lines stay, what a terminal would obey does not. */
-const harmless = (text: string) => text.split('\n').map(clean).join('\n')
+export const harmless = (text: string) => text.split('\n').map(clean).join('\n')
 
 /** Colours, where the stream is a terminal that wants them: neither NO_COLOR (no-color.org) nor `--no-color` is given. */
 export function colorsOf(stream: NodeJS.WriteStream): Colors {
@@ -62,7 +62,8 @@ export function printSchema(schema: JsonSchema, value: object, indent = 2): void
 }
 
 /** The forms that there are (docs/cli.md). */
-export type JsonSchema = `uaccel.${'info' | 'nodes' | 'query' | 'events' | 'attributes'}/1`
+export type JsonSchema =
+  `uaccel.${'info' | 'nodes' | 'query' | 'events' | 'attributes' | 'trace' | 'infer'}/1`
 
 /** One JSON value on stdout. What may not fit a number, such as an address, is a string like `0xfea00000`. */
 export function printJson(value: unknown): void {

@@ -8,20 +8,17 @@ import { fileURLToPath } from 'node:url'
 import { accelError } from '@uaccel/uapi'
 
 const bin = fileURLToPath(new URL('../bin/uaccel.mjs', import.meta.url))
-const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
-/** Serves a model in a process of its own while `use` runs, on a socket that nobody else has. It ends with this process. */
+/**
+ * Serves a model in a process of its own while `use` runs, on a socket that nobody else has. It ends with this process, and hears no signal of the
+ * terminal: whoever calls this catches those, and has `use` end.
+ */
 export async function withModel<T>(name: string, use: (socket: string) => Promise<T>): Promise<T> {
   const folder = mkdtempSync(join(tmpdir(), 'uaccel-'))
   const socket = join(folder, `${name}.sock`)
-  const clean = () => rmSync(folder, { recursive: true, force: true })
-  const onSignal = (signal: NodeJS.Signals) => {
-    clean()
-    process.kill(process.pid, signal) // as if it had not been caught
-  }
-  for (const signal of signals) process.once(signal, onSignal)
   const server = fork(bin, ['model', name, '--socket', socket, '--quiet'], {
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+    detached: true,
   })
   const gone = once(server, 'exit')
   try {
@@ -34,7 +31,6 @@ export async function withModel<T>(name: string, use: (socket: string) => Promis
   } finally {
     if (server.connected) server.disconnect()
     await gone
-    for (const signal of signals) process.removeListener(signal, onSignal)
-    clean()
+    rmSync(folder, { recursive: true, force: true })
   }
 }

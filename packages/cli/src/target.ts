@@ -1,4 +1,12 @@
-import { type NoIommuOptions, openPlatform, openUio, openVfio, parseBdf, type Transport } from '@uaccel/core'
+import {
+  interposed,
+  type NoIommuOptions,
+  openPlatform,
+  openUio,
+  openVfio,
+  parseBdf,
+  type Transport,
+} from '@uaccel/core'
 import { accelError, isAccelError } from '@uaccel/uapi'
 
 /** How a device with configuration space is named on the command line, for help texts. */
@@ -19,6 +27,10 @@ export const isSocket = (text: string): boolean => text.includes('/')
 
 /** Opens what {@link targetHelp} says. */
 export async function openTarget(text: string, options: NoIommuOptions = {}): Promise<Transport> {
+  return interposed(await open(text, options))
+}
+
+async function open(text: string, options: NoIommuOptions): Promise<Transport> {
   if (isSocket(text)) return (await import('@uaccel/vfio-user')).connectVfioUser(text)
   if (!text.startsWith(uioPrefix)) return openVfio(parseAddress(text), options)
   const name = text.slice(uioPrefix.length)

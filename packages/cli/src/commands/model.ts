@@ -1,4 +1,7 @@
+import { resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import { createFunction } from '@uaccel/model'
+import { loadModel } from '@uaccel/server'
 import { isAccelError } from '@uaccel/uapi'
 import { serveVfioUser } from '@uaccel/vfio-user'
 import type { Command } from 'commander'
@@ -15,20 +18,27 @@ interface ModelFlags {
 /** `uaccel model`: a device model in this process, for clients in others. */
 export function modelCommand(command: Command): void {
   command
-    .argument('<name>', `the model: ${Object.keys(known).join(', ')}`)
+    .argument(
+      '<name>',
+      `the model: ${Object.keys(known).join(', ')}, or a module of your own: ./dist/model/index.js`,
+    )
     .requiredOption('-s, --socket <path>', 'Unix socket to make')
     .option('--trapped', 'let no client map the memory of the device: each access is a message')
     .option('--map-unsealed', 'map memory that its owner can still shrink, such as guest memory in a file')
     .option('-q, --quiet', 'do not tell of clients on stderr')
     .addHelpText(
       'after',
-      '\nExample:\n  uaccel model edu --socket ./edu.sock &\n  uaccel reg read ./edu.sock ID',
+      '\nExample:\n  uaccel model edu --socket ./edu.sock &\n  uaccel reg read ./edu.sock ID\n  uaccel model ./dist/model/index.js --socket ./mine.sock',
     )
     .action(run)
 }
 
 async function run(name: string, flags: ModelFlags): Promise<void> {
-  const model = await knownByName(name).loadModel()
+  // A module is named as a path is, and as other commands name them.
+  const isModule = /[/\\]|\.[cm]?js$/.test(name)
+  const model = await (isModule
+    ? loadModel(pathToFileURL(resolve(name)).href)
+    : knownByName(name).loadModel())
   const tell = flags.quiet ? () => {} : note
   const { trapped = false, mapUnsealed = false } = flags
   const dma = { requireSealed: !mapUnsealed }
@@ -45,7 +55,7 @@ async function run(name: string, flags: ModelFlags): Promise<void> {
       agreed = event === 'connected'
     },
   })
-  tell(`${name} on ${flags.socket}`)
+  tell(`${isModule ? model.identity.name : name} on ${flags.socket}`)
   const stop = () => {
     server.close()
     if (process.connected) process.disconnect()

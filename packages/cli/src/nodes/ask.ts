@@ -141,7 +141,7 @@ async function whole<K extends QueryKind>(
 
 /** All attributes in a folder, or the one of that path. `ERR_ACCEL_NOT_FOUND` where there is none. */
 export async function listAttributes(
-  client: CommonNode,
+  client: Pick<CommonNode, 'common'>,
   path: string,
   options: CallOptions = {},
 ): Promise<AttributeEntry[]> {
@@ -162,7 +162,7 @@ export interface TriedAttribute extends AttributeEntry {
 
 /** Attributes with their values; one that may not be read is not asked for. */
 export async function attributesIn(
-  client: CommonNode,
+  client: Pick<CommonNode, 'common'>,
   path: string,
   options: CallOptions = {},
 ): Promise<TriedAttribute[]> {
