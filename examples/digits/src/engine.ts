@@ -6,43 +6,72 @@ import { join } from 'node:path'
 import { Accel } from '@uaccel/accel'
 import { type IommuKind, openVfio, Scope, type Transport } from '@uaccel/core'
 import { type Npu, npuDriver } from '@uaccel/driver-npu'
-import { type CompiledGraph, npuAccelerator, Session } from '@uaccel/inference'
+import { openNpuAccelerator } from '@uaccel/driver-npu/webnn'
+import type { Graph } from '@uaccel/inference'
 import { accelError } from '@uaccel/uapi'
 import { connectVfioUser } from '@uaccel/vfio-user'
+import { type Accelerator, ml } from '@uaccel/webnn'
+import { loadNetwork, type Network } from './network.js'
 
-/** A session and where it runs. */
+/** The network and where it runs. */
 export interface Engine {
   /** As it stands in the report, such as `NPU-1`. */
   readonly device: string
   /** How the device is reached, such as `vfio-user`. */
   readonly transport: string
-  readonly session: Session
+  readonly network: Network
   close(): Promise<void>
 }
 
-/** Images in flight: enough that the device has work while the host looks at results. */
-const slots = 16
+/** Images at once: one doorbell for all of them. */
+const BATCH = 16
 
 /** Limit for the model's process to start, and to end, in milliseconds. */
 const processTimeoutMs = 10_000
 
-/** The graph on the CPU alone. */
-export async function cpuEngine(graph: CompiledGraph): Promise<Engine> {
-  const session = await Session.load(graph)
-  return { device: 'CPU', transport: 'none', session, close: () => session.close() }
+/** The network on the CPU alone. */
+export async function cpuEngine(model: Graph): Promise<Engine> {
+  const context = await ml.createContext({ accelerated: false })
+  const network = await loadNetwork(context, model, BATCH)
+  return { device: 'CPU', transport: 'none', network, close: async () => context.destroy() }
 }
 
-/** The graph on an NPU that is modelled in a process of its own and driven over vfio-user. */
-export function modelEngine(graph: CompiledGraph): Promise<Engine> {
-  return npuEngine(graph, async (scope) => connectVfioUser(await startModel(scope)))
+/** The network on an accelerator, which is closed with it. */
+export async function engineOn(
+  model: Graph,
+  accelerator: Accelerator,
+  { device, transport, batch = BATCH }: { device: string; transport: string; batch?: number },
+): Promise<Engine> {
+  let tell = () => {}
+  const closed = new Promise<void>((resolve) => {
+    tell = resolve
+  })
+  const context = await ml.createContext({
+    device: { ...accelerator, close: () => accelerator.close().finally(tell) },
+  })
+  const close = () => {
+    context.destroy()
+    return closed
+  }
+  try {
+    return { device, transport, network: await loadNetwork(context, model, batch), close }
+  } catch (error) {
+    await close()
+    throw error
+  }
 }
 
-/** The graph on an NPU of this machine, which is bound to vfio-pci; by the interface that the kernel has, unless one is named. */
-export function pciEngine(graph: CompiledGraph, bdf: string, iommu?: IommuKind): Promise<Engine> {
-  return npuEngine(graph, () => openVfio(bdf, { iommu: iommu ?? 'auto' }))
+/** The network on an NPU that is modelled in a process of its own and driven over vfio-user. */
+export function modelEngine(model: Graph): Promise<Engine> {
+  return npuEngine(model, async (scope) => connectVfioUser(await startModel(scope)))
 }
 
-async function npuEngine(graph: CompiledGraph, open: (scope: Scope) => Promise<Transport>): Promise<Engine> {
+/** The network on an NPU of this machine, which is bound to vfio-pci; by the interface that the kernel has, unless one is named. */
+export function pciEngine(model: Graph, bdf: string, iommu?: IommuKind): Promise<Engine> {
+  return npuEngine(model, () => openVfio(bdf, { iommu: iommu ?? 'auto' }))
+}
+
+async function npuEngine(model: Graph, open: (scope: Scope) => Promise<Transport>): Promise<Engine> {
   const scope = new Scope('the NPU of the example')
   try {
     const transport = await open(scope)
@@ -57,15 +86,13 @@ async function npuEngine(graph: CompiledGraph, open: (scope: Scope) => Promise<T
       }),
     )
     const node = await accel.add(transport)
-    const session = await Session.load(graph, { accelerator: npuAccelerator(npu!), slots })
-    scope.defer(() => session.close())
     const { kind, iommu, emulated } = transport.identity
-    return {
+    const engine = await engineOn(model, await openNpuAccelerator(npu!), {
       device: `NPU-1 ${npu!.capabilities.version}${emulated ? ', emulated' : ''} (${node.name})`,
       transport: iommu === undefined ? kind : `${kind}, ${iommu}`,
-      session,
-      close: () => scope.release(),
-    }
+    })
+    scope.defer(() => engine.close())
+    return { ...engine, close: () => scope.release() }
   } catch (error) {
     await scope.release()
     throw error

@@ -1,4 +1,4 @@
 // What tests take of the example.
 export { classify, countMismatches } from './classify.js'
-export { type Engine, modelEngine, pciEngine } from './engine.js'
+export { type Engine, engineOn, modelEngine, pciEngine } from './engine.js'
 export { loadDigits } from './load.js'

@@ -1,12 +1,12 @@
 import { readFileSync } from 'node:fs'
-import { type CompiledGraph, compile, loadOnnx } from '@uaccel/inference'
+import { type Graph, loadOnnx } from '@uaccel/inference'
 import { type Digits, decodeDigits } from './idx.js'
 
 /** The network and the held-out digits, from the files of this folder. */
-export function loadDigits(): { readonly graph: CompiledGraph; readonly digits: Digits } {
+export function loadDigits(): { readonly model: Graph; readonly digits: Digits } {
   const here = (name: string) => readFileSync(new URL(`../${name}`, import.meta.url))
   return {
-    graph: compile(loadOnnx(here('digits.onnx')), { dimensions: { N: 1 } }),
+    model: loadOnnx(here('digits.onnx')),
     digits: decodeDigits(here('test-images.idx3-ubyte'), here('test-labels.idx1-ubyte')),
   }
 }

@@ -54,17 +54,17 @@ function readOptions(): Options | undefined {
 }
 
 async function run({ json, device, iommu }: Options): Promise<void> {
-  const { graph, digits } = loadDigits()
+  const { model, digits } = loadDigits()
   const engine =
     device === 'cpu'
-      ? await cpuEngine(graph)
+      ? await cpuEngine(model)
       : device === 'npu'
-        ? await modelEngine(graph)
-        : await pciEngine(graph, device, iommu)
+        ? await modelEngine(model)
+        : await pciEngine(model, device, iommu)
   try {
     const result = await withProgress('classifying', digits.count, (step) => classify(engine, digits, step))
     const mismatches = await withProgress('comparing', digits.count, (step) =>
-      countMismatches(graph, digits, result.scores, step),
+      countMismatches(model, digits, result.scores, step),
     )
     const summary = summarise(engine, digits, result, mismatches)
     if (json) process.stdout.write(`${JSON.stringify(summary)}\n`)

@@ -17,11 +17,11 @@ export interface Summary {
   readonly hostMicrosPerImage: number
 }
 
-/** Does `work` with a bar on stderr, where that is a terminal; `work` calls its argument after each of `total` items. */
+/** Does `work` with a bar on stderr, where that is a terminal; `work` calls its argument after each of `total` items, or after so many. */
 export async function withProgress<T>(
   label: string,
   total: number,
-  work: (step: () => void) => T | Promise<T>,
+  work: (step: (count?: number) => void) => T | Promise<T>,
 ): Promise<T> {
   if (!process.stderr.isTTY) return await work(() => {})
   const bar = new SingleBar({
@@ -34,7 +34,7 @@ export async function withProgress<T>(
   })
   bar.start(total, 0)
   try {
-    return await work(() => bar.increment())
+    return await work((count) => bar.increment(count))
   } finally {
     bar.stop()
   }

@@ -1,8 +1,9 @@
 // Trains the network of this example from the digits of the `mnist` package and writes what is committed beside it:
 // digits.onnx, the held-out digits, and the first of them as a file of its own. Takes about ten minutes. `npm run train -w @uaccel/example-digits`
 import { writeFileSync } from 'node:fs'
-import { compile, loadOnnx, Reference, saveOnnx } from '@uaccel/inference'
+import { loadOnnx, saveOnnx } from '@uaccel/inference'
 import { encodeIdx } from '../idx.js'
+import { referenceScores } from '../reference.js'
 import { splitDigits } from './dataset.js'
 import { accuracyOf, argmax, fit, imageOf } from './fit.js'
 import { encodeNpy } from './npy.js'
@@ -28,13 +29,12 @@ const file = saveOnnx(quantiseNetwork(network, training, calibrationImages), {
   name: 'uaccel-example-digits',
   version: '0.1.0',
 })
-const reference = new Reference(compile(loadOnnx(file), { dimensions: { N: 1 } }))
+const model = loadOnnx(file)
 const image = new Float32Array(test.rows * test.columns)
 let right = 0
 for (let i = 0; i < test.count; i++) {
   imageOf(test, i, image)
-  const { logits } = reference.run({ image: { dtype: 'float32', shape: [1, 1, 28, 28], data: image } })
-  if (argmax(logits.data as Float32Array) === test.labels[i]) right++
+  if (argmax(referenceScores(model, image)) === test.labels[i]) right++
 }
 say(`int8: ${percent(right / test.count)} of the held-out digits`)
 
