@@ -30,13 +30,18 @@ export function twoCores(): readonly [number, number] | undefined {
   return cores.length < 2 ? undefined : [cores[0]!, cores[1]!]
 }
 
-/** Runs `work` with this thread, and the processes that it starts meanwhile, on one core. */
-export async function onOneCore(work: () => Promise<void>): Promise<void> {
-  const allowed = allowedCores()
-  setCores(/^\d+/.exec(allowed)![0])
+/** Runs `work` with this thread, and the processes that it starts meanwhile, on that core. */
+export async function onCore<T>(core: number, work: () => T | Promise<T>): Promise<T> {
+  const before = allowedCores()
+  setCores(String(core))
   try {
-    await work()
+    return await work()
   } finally {
-    setCores(allowed)
+    setCores(before)
   }
+}
+
+/** {@link onCore}, on the first that this process may run on. */
+export function onOneCore(work: () => Promise<void>): Promise<void> {
+  return onCore(Number(/^\d+/.exec(allowedCores())![0]), work)
 }

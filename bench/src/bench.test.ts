@@ -7,9 +7,12 @@ import { fileURLToPath } from 'node:url'
 import { findLab } from '@uaccel/lab'
 import t from 'tap'
 import { onOneCore, twoCores } from './affinity.js'
+import { arithmeticRow, figures } from './arithmetic.js'
+import { graphs } from './arithmetic-graphs.js'
 import { compilerVersion, startBaseline } from './baseline.js'
 import { Child } from './child.js'
 import { measureContest, median, type Row } from './measure.js'
+import { drawPage, type Machine } from './report.js'
 
 t.setTimeout(120_000)
 
@@ -38,6 +41,11 @@ const reads = (place: string, depths: readonly number[]) =>
     ),
   )
 
+const eventfds = (where: string) =>
+  ['handler, uv engine', 'handler, epoll engine', 'a thread that blocks'].flatMap((to) =>
+    ['p50', 'p99'].map((figure) => `eventfd to ${to}, ${where}, ${figure}`),
+  )
+
 async function bench(args: readonly string[], env: NodeJS.ProcessEnv = {}) {
   const child = spawn(process.execPath, [main, ...args], { env: { ...process.env, ...env } })
   const ended = new Promise<number | null>((resolve) => child.once('close', resolve))
@@ -46,7 +54,7 @@ async function bench(args: readonly string[], env: NodeJS.ProcessEnv = {}) {
 }
 
 t.test('a quick run has every row, and nothing but JSON on stdout', needsCompiler, async (t) => {
-  const { stdout, stderr, code } = await bench(['--quick', '--json'])
+  const { stdout, stderr, code } = await bench(['--quick', '--json'], { UACCEL_ORT: '/nonexistent' })
   t.equal(code, 0, stderr)
   t.equal(stdout.indexOf('\n'), stdout.length - 1, 'one line')
   const { schema, machine, rows, leftOut } = JSON.parse(stdout) as {
@@ -86,12 +94,8 @@ t.test('a quick run has every row, and nothing but JSON on stdout', needsCompile
       "complete a job: queue of a client / of the driver's process",
       "round trip of a job, 1 per doorbell: queue of a client / of the driver's process",
       "round trip of a job, 64 per doorbell: queue of a client / of the driver's process",
-      'eventfd to handler, uv engine, p50',
-      'eventfd to handler, uv engine, p99',
-      'eventfd to handler, epoll engine, p50',
-      'eventfd to handler, epoll engine, p99',
-      'eventfd to a thread that blocks, p50',
-      'eventfd to a thread that blocks, p99',
+      ...eventfds('one core'),
+      ...(cores ? eventfds('two cores') : []),
       'region read, one core: client, on a C server',
       'region read, one core: client, on a TypeScript server',
       'region read, one core: server, for a C client',
@@ -109,13 +113,34 @@ t.test('a quick run has every row, and nothing but JSON on stdout', needsCompile
       'buffer of 256 MiB: made, shared, mapped twice',
     ],
   )
-  t.equal(leftOut.length, Number(!cores) + Number(!lab), leftOut.join('\n'))
+  t.equal(leftOut.length, 2 + 2 * Number(!cores) + Number(!lab), leftOut.join('\n'))
   for (const { name, typescript, c, ratio, spread, rounds } of rows) {
     for (const figure of [typescript, c, ratio, spread.min, spread.max, rounds]) {
       t.ok(Number.isFinite(figure) && figure > 0, `${name}: ${figure}`)
     }
     t.ok(spread.min <= spread.max, name)
   }
+})
+
+t.test('graphs give what onnxruntime gives, and have a section of the page', async (t) => {
+  const { stdout, stderr, code } = await bench(['--quick', '--json', '--only', 'arithmetic'])
+  t.equal(code, 0, stderr)
+  const { machine, rows, leftOut } = JSON.parse(stdout) as {
+    machine: Machine
+    rows: Row[]
+    leftOut: string[]
+  }
+  t.strictSame(leftOut, [])
+  t.strictSame(
+    rows.map(({ name }) => name),
+    graphs.flatMap(({ name }) => figures.map((figure) => arithmeticRow(name, figure))),
+  )
+  t.ok(rows.every(({ ratio }) => ratio > 0))
+  const page = drawPage(machine, rows, leftOut)
+  const section = page.slice(page.indexOf('## Inference beside onnxruntime'))
+  for (const { name } of graphs) t.match(section, `\n| ${name} | `)
+  t.notMatch(page.slice(0, -section.length), graphs[0].name, 'and none of the other table')
+  t.notMatch(drawPage(machine, [], []), '## Inference')
 })
 
 t.test('one benchmark, as a table', needsCompiler, async (t) => {

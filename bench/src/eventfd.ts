@@ -1,8 +1,9 @@
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
 import { createSealedMemory, type EngineName, EventFd, Mapping, sys, watch } from '@uaccel/sys'
+import { onCore, onOneCore, twoCores } from './affinity.js'
 import { startBaseline } from './baseline.js'
-import { expect, type Measure } from './measure.js'
+import { expect, type Measure, type Run } from './measure.js'
 
 /** An eventfd, the page in which writer and listener meet (`c/eventfd.h`), and the writer's process. */
 class Line {
@@ -102,15 +103,37 @@ const ways: Readonly<Record<string, (line: Line) => Listener>> = {
   'a thread that blocks': (line) => new BlockingListener(line),
 }
 
-/** One way from a write to an eventfd, in another process, to the first line that handles it. */
-export async function eventfd(measure: Measure): Promise<void> {
+/** Where writer and listener are. */
+export const eventfdPlaces = ['one core', 'two cores'] as const
+type EventfdPlace = (typeof eventfdPlaces)[number]
+
+/**
+ * One way from a write to an eventfd, in another process, to the first line that handles it. Where both are is not left to the scheduler,
+ * which takes another choice for each side and costs it the waking of a core: once on one core, once apart.
+ */
+export async function eventfd(measure: Measure, run: Run): Promise<void> {
+  await onOneCore(() => eachWay(measure, 'one core', () => new Line()))
+  const cores = twoCores()
+  if (cores === undefined) {
+    run.leaveOut('eventfd between two cores: there is one.')
+    return
+  }
+  const [listener, writer] = cores
+  await onCore(listener, () => eachWay(measure, 'two cores', () => onCore(writer, () => new Line())))
+}
+
+async function eachWay(
+  measure: Measure,
+  where: EventfdPlace,
+  open: () => Line | Promise<Line>,
+): Promise<void> {
   for (const [name, listen] of Object.entries(ways)) {
-    const [ours, theirs] = [new Line(), new Line()]
+    const [ours, theirs] = [await open(), await open()]
     const loop = startBaseline('eventfd-epoll', [], [theirs.event.fd, theirs.page])
     const listener = listen(ours)
     try {
       await measure({
-        rows: [`eventfd to ${name}, p50`, `eventfd to ${name}, p99`],
+        rows: [`eventfd to ${name}, ${where}, p50`, `eventfd to ${name}, ${where}, p99`],
         unit: 'us',
         operations: 2000,
         typescript: async (operations) => percentiles(await listener.run(operations)),

@@ -3,7 +3,9 @@ import { writeFileSync } from 'node:fs'
 import { cpus, release } from 'node:os'
 import { parseArgs } from 'node:util'
 import { isAccelError } from '@uaccel/uapi'
+import { arithmetic } from './arithmetic.js'
 import { compilerVersion } from './baseline.js'
+import { dispatch } from './dispatch.js'
 import { eventfd } from './eventfd.js'
 import { type Benchmark, type Contest, fullEffort, measureContest, quickEffort, type Row } from './measure.js'
 import { nodeCommand, share } from './node.js'
@@ -28,6 +30,8 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   'region-read': regionRead,
   node: nodeCommand,
   share,
+  arithmetic,
+  dispatch,
 }
 
 const usage = `Usage: npm run bench [-- OPTIONS]

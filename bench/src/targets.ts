@@ -1,3 +1,5 @@
+import { dispatchOperators, dispatchRow } from './dispatch.js'
+import { eventfdPlaces } from './eventfd.js'
 import type { Row } from './measure.js'
 import { buildRow } from './nvme.js'
 import { places, readRow, targetDepths } from './nvme-reads.js'
@@ -63,18 +65,28 @@ export const targets: readonly Target[] = [
     atMost: 1.2,
     why: 'The listener is an object whose method V8 finds by its shape, and what it may throw has to be caught.',
   },
-  {
-    what: 'eventfd to handler in the event loop, p50',
-    found: ratioOf('eventfd to handler, uv engine, p50'),
-    atMost: 1.5,
-    why: 'From epoll the event goes through libuv and a native callback into JavaScript, which a C loop has not. A thread that needs no event loop can block.',
-  },
-  {
-    what: 'eventfd to a thread that blocks, p50',
-    found: ratioOf('eventfd to a thread that blocks, p50'),
-    atMost: 1.5,
-    why: 'The call that blocks goes through the foreign-function interface on its way back, too.',
-  },
+  ...eventfdPlaces.flatMap((where) => [
+    {
+      what: `eventfd to handler in the event loop, ${where}, p50`,
+      found: ratioOf(`eventfd to handler, uv engine, ${where}, p50`),
+      atMost: 1.5,
+      why: 'From epoll the event goes through libuv and a native callback into JavaScript, which a C loop has not. A thread that needs no event loop can block.',
+    },
+    {
+      what: `eventfd to a thread that blocks, ${where}, p50`,
+      found: ratioOf(`eventfd to a thread that blocks, ${where}, p50`),
+      atMost: 1.5,
+      why: 'The call that blocks goes through the foreign-function interface on its way back, too.',
+    },
+  ]),
+  ...(['direct', 'node'] as const).flatMap((place) =>
+    dispatchOperators.map((operator) => ({
+      what: dispatchRow(place, operator),
+      found: ratioOf(dispatchRow(place, operator)),
+      atMost: 1,
+      why: 'The model of the NPU has to have a processor of its own: both sides look for what the other did, and where they share one, each sleeps and is woken.',
+    })),
+  ),
   {
     what: 'register read: accessor / typed array',
     found: quotient('register read', 'register read, bare array'),
