@@ -22,10 +22,10 @@ extern "C" {
 
 /* The 32 bytes that a node of the same binary form answers as `digest`. */
 #define UACCEL_COMMON_UAPI_DIGEST \
-	"\x0b\xc1\x90\xdd\xef\x88\xcf\xad" \
-	"\x01\x87\x05\x38\xa4\x7f\x6f\xc5" \
-	"\x32\xd7\x59\xc1\x49\x38\xb3\x23" \
-	"\x28\xa8\x1e\x81\x02\x74\xca\x56"
+	"\xb6\x93\xe4\x5b\x1a\x3d\x17\x85" \
+	"\xe5\x53\xac\x92\x0e\xf8\x3c\xc1" \
+	"\xf9\x87\x55\x41\x82\x98\xc0\x53" \
+	"\xfb\xa6\xe5\xcc\xd3\x5f\x86\xf2"
 
 #define ERR_ACCEL_INVALID_ARGUMENT 1 /* EINVAL: An argument is not of the form that the call takes. */
 #define ERR_ACCEL_OUT_OF_RANGE 2 /* ERANGE: A value, offset or length lies outside what is allowed. */
@@ -94,6 +94,14 @@ extern "C" {
  * Resets the device, where the open has the right to. The commands under way end with an error.
  */
 #define UACCEL_COMMON_CMD_RESET 0x0004
+
+/*
+ * Traces the device until this open ends, for root and the user of the server: registers,
+ * interrupts, DMA mappings, commands and jobs, into a ring in a file that `fd` reads. Its form
+ * is that of @uaccel/trace. Once nobody traces any more the file is removed; where the server
+ * is killed it stays at `path`.
+ */
+#define UACCEL_COMMON_CMD_TRACE 0x0005
 
 /*
  * Makes a buffer object of zeroed memory, which belongs to this open. `size_bytes` of the
@@ -444,6 +452,32 @@ static_assert(sizeof(struct uaccel_common_reset_in) == 136, "size");
 static_assert(offsetof(struct uaccel_common_reset_in, kind) == 0, "offset");
 static_assert(offsetof(struct uaccel_common_reset_in, reason_length) == 4, "offset");
 static_assert(offsetof(struct uaccel_common_reset_in, reason) == 8, "offset");
+
+/**
+ * struct uaccel_common_trace_in - what UACCEL_COMMON_CMD_TRACE takes
+ * @flags: Bits of UACCEL_COMMON_TRACE_IN_FLAGS_*.
+ */
+struct uaccel_common_trace_in {
+	uint32_t flags;
+};
+static_assert(sizeof(struct uaccel_common_trace_in) == 4, "size");
+static_assert(offsetof(struct uaccel_common_trace_in, flags) == 0, "offset");
+
+/**
+ * struct uaccel_common_trace_out - what UACCEL_COMMON_CMD_TRACE answers
+ * @path_length: Bytes of @path: at most 256.
+ * @path: UTF-8, not terminated, zero where unused.
+ * @fd: Place among the descriptors that travel beside the structure, from 1 on; 0 is none.
+ */
+struct uaccel_common_trace_out {
+	uint32_t path_length;
+	char path[256];
+	uint32_t fd;
+};
+static_assert(sizeof(struct uaccel_common_trace_out) == 264, "size");
+static_assert(offsetof(struct uaccel_common_trace_out, path_length) == 0, "offset");
+static_assert(offsetof(struct uaccel_common_trace_out, path) == 4, "offset");
+static_assert(offsetof(struct uaccel_common_trace_out, fd) == 260, "offset");
 
 /**
  * struct uaccel_common_bo_create_in - what UACCEL_COMMON_CMD_BO_CREATE takes

@@ -1,5 +1,5 @@
 /*
- * uAPI of npu, version 2. Made from its definition by `uaccel uapi`: do not edit.
+ * uAPI of npu, version 3. Made from its definition by `uaccel uapi`: do not edit.
  *
  * Numbers are little-endian, on every machine. What is reserved or unused is zero, or the
  * structure is refused (ERR_ACCEL_RESERVED). A structure grows at its end: a shorter one of an
@@ -18,7 +18,7 @@
 extern "C" {
 #endif
 
-#define UACCEL_NPU_UAPI_VERSION 2
+#define UACCEL_NPU_UAPI_VERSION 3
 
 /* The 32 bytes that a node of the same binary form answers as `digest`. */
 #define UACCEL_NPU_UAPI_DIGEST \
