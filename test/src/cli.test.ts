@@ -5,9 +5,7 @@ import { createServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { saveOnnx } from '@uaccel/inference'
 import t, { type Test } from 'tap'
 import { type Ended, start, uaccel, uaccelBin } from './uaccel.js'
 
@@ -44,7 +42,7 @@ async function serve(
     await once(model, 'exit')
   })
   for await (const chunk of model.stderr!.iterator({ destroyOnReturn: false })) {
-    t.equal(String(chunk), `${name} on ${path}\n`)
+    t.equal(String(chunk), `${name.replace('.mjs', '')} on ${path}\n`)
     break
   }
   return { path, model }
@@ -184,7 +182,7 @@ t.test('registers and config space of a model in another process', async (t) => 
   t.match(decoded, { code: 0, stderr: '' })
   t.match(JSON.parse(decoded.stdout), { vendor: 0x1234, device: 0x11e8, capabilities: [{ name: 'MSI' }] })
 
-  failed(t, await run('infer', digits('digits.onnx'), '--input', digitFile(), '--device', path), {
+  failed(t, await run('infer', digits('digits.onnx'), '--input', digits('digit.npy'), '--device', path), {
     code: 1,
     stderr: /No driver for pci 1234:11e8.*ERR_ACCEL_NO_DRIVER/,
   })
@@ -203,6 +201,24 @@ t.test('a model is told to trap, and ends on a signal', async (t) => {
     t.notOk(existsSync(join(folder, path)), 'its socket is gone')
     t.equal(await told, 'client connected\nclient left\n')
   }
+})
+
+t.test('the model of a module', async (t) => {
+  writeFileSync(
+    join(folder, 'edu.mjs'),
+    `export { eduModel } from '${import.meta.resolve('@uaccel/driver-edu/model')}'`,
+  )
+  const { path } = await serve(t, 'edu.mjs')
+  t.match(await run('reg', 'read', path, 'ID'), { code: 0, stdout: /^ID = 0x010000ed/ })
+  failed(t, await run('model', './none.js', '-s', './x.sock'), {
+    code: 3,
+    stderr: /none\.js cannot be loaded: .*ERR_ACCEL_NOT_FOUND/,
+  })
+  writeFileSync(join(folder, 'empty.mjs'), 'export const model = {}')
+  failed(t, await run('model', './empty.mjs', '-s', './x.sock'), {
+    code: 1,
+    stderr: /exports no model: .*defineModel.*ERR_ACCEL_INVALID_ARGUMENT/,
+  })
 })
 
 t.test('devices that are not there, and sockets that are something else', async (t) => {
@@ -285,107 +301,6 @@ t.test('who reads only the beginning of the output', async (t) => {
   const child = start(['reg', 'list', path], { cwd: folder })
   child.stdout!.destroy()
   t.strictSame([await text(child.stderr!), child.exitCode ?? (await once(child, 'exit'))[0]], ['', 0])
-})
-
-/** A digit of the held-out set as the network's input: 1 x 1 x 28 x 28 floats. */
-function digitFile(): string {
-  const path = join(folder, 'digit.json')
-  const pixels = readFileSync(digits('test-images.idx3-ubyte')).subarray(16, 16 + 28 * 28)
-  writeFileSync(path, JSON.stringify([...pixels].map((pixel) => pixel / 255)))
-  return path
-}
-
-t.test('infer gives the same on the CPU, on a model of its own, and on one that is served', async (t) => {
-  const { path } = await serve(t, 'npu')
-  const input = digitFile()
-  const on = (...flags: string[]) => run('infer', digits('digits.onnx'), '--input', input, ...flags)
-  const cpu = await on('--device', 'cpu')
-  t.match(cpu, { code: 0, stderr: /^8 operations: on the CPU; the run took [\d.]+ ms\n$/ })
-  const { logits } = JSON.parse(cpu.stdout)
-  t.match(logits, { dtype: 'float32', shape: [1, 10] })
-  const label = readFileSync(digits('test-labels.idx1-ubyte'))[8]
-  t.equal(logits.data.indexOf(Math.max(...logits.data)), label, `it is a ${label}`)
-
-  const own = await on()
-  t.match(own, { code: 0, stderr: /^8 operations: 6 on the NPU, 2 on the CPU; the run took/ })
-  t.equal(own.stdout, cpu.stdout)
-  const served = await on('--device', path, '--repeat', '20', '--explain')
-  t.match(served, { code: 0, stderr: /^ {2}conv conv1: npu$/m })
-  t.equal(served.stdout, cpu.stdout)
-  t.strictSame(readdirSync(TMPDIR), [])
-})
-
-t.test('infer that is stopped leaves nothing', async (t) => {
-  const child = start(['infer', digits('digits.onnx'), '-i', digitFile(), '-r', '100000000'], {
-    cwd: folder,
-    env: { TMPDIR },
-  })
-  const path = async () => {
-    for (;;) {
-      const [made] = readdirSync(TMPDIR)
-      if (made && existsSync(join(TMPDIR, made, 'npu.sock'))) return join(TMPDIR, made, 'npu.sock')
-      await sleep(10)
-    }
-  }
-  const socket = await path()
-  const exit = once(child, 'exit')
-  child.kill('SIGTERM')
-  t.strictSame(await exit, [null, 'SIGTERM'])
-  t.strictSame(readdirSync(TMPDIR), [])
-  const serving = () =>
-    readdirSync('/proc').some((pid) => {
-      try {
-        return /^\d+$/.test(pid) && readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes(socket)
-      } catch {
-        return false
-      }
-    })
-  for (let waited = 0; waited < 5000 && serving(); waited += 20) await sleep(20)
-  t.notOk(serving(), 'the process of the model ended')
-})
-
-t.test('input that infer refuses', async (t) => {
-  const file = (name: string, contents: string | Uint8Array) => {
-    writeFileSync(join(folder, name), contents)
-    return join(folder, name)
-  }
-  const model = digits('digits.onnx')
-  const bytes = readFileSync(model)
-  const softmax = saveOnnx(
-    {
-      name: 'unsupported',
-      opsets: new Map([['', 13]]),
-      inputs: [{ name: 'x', dtype: 'float32', shape: [1, 4] }],
-      outputs: [{ name: 'y', dtype: 'float32', shape: [1, 4] }],
-      constants: new Map(),
-      nodes: [
-        { name: 'last', op: 'Softmax', domain: '', inputs: ['x'], outputs: ['y'], attributes: new Map() },
-      ],
-    },
-    { name: 'test', version: '1' },
-  )
-  const good = digitFile()
-  for (const [path, input, code, stderr] of [
-    [join(folder, 'none.onnx'), good, 3, /There is no file .*none\.onnx.*ERR_ACCEL_NOT_FOUND/],
-    [model, join(folder, 'none.json'), 3, /There is no file .*none\.json.*ERR_ACCEL_NOT_FOUND/],
-    [folder, good, 1, /EISDIR.*ERR_ACCEL_INVALID_ARGUMENT/],
-    [file('text.onnx', 'not a model'), good, 1, /ERR_ACCEL_CORRUPT_MODEL/],
-    [file('cut.onnx', bytes.subarray(0, bytes.length >> 1)), good, 1, /ERR_ACCEL_CORRUPT_MODEL/],
-    [file('softmax.onnx', softmax), good, 1, /Softmax.*ERR_ACCEL_UNSUPPORTED_OPERATOR/],
-    [
-      model,
-      file('short.json', '[1, 2, 3]'),
-      1,
-      /3 numbers; the model takes float32 \[1,1,28,28\].*INVALID_SHAPE/,
-    ],
-    [model, file('short.bin', Buffer.alloc(784)), 1, /784 bytes; the model takes .*ERR_ACCEL_INVALID_SHAPE/],
-    [model, file('words.json', '["a"]'), 1, /ERR_ACCEL_INVALID_SHAPE/],
-    [model, file('broken.json', '{'), 1, /is not JSON.*ERR_ACCEL_INVALID_ARGUMENT/],
-    [model, file('broken.npy', '\x93NUMPY'), 1, /ERR_ACCEL_INVALID_ARGUMENT/],
-    [model, `frob=${good}`, 1, /The model has no input frob; it takes image.*ERR_ACCEL_INVALID_ARGUMENT/],
-  ] as const) {
-    failed(t, await run('infer', path, '--input', input, '--device', 'cpu'), { code, stderr })
-  }
 })
 
 t.test('reset', async (t) => {

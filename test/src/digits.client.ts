@@ -2,8 +2,8 @@ import { once } from 'node:events'
 import { openAccel, openBuffers } from '@uaccel/client'
 import { eduUapi } from '@uaccel/driver-edu/uapi'
 import { encodeJob, npuUapi } from '@uaccel/driver-npu/uapi'
-import { classify, countMismatches, loadDigits } from '@uaccel/example-digits'
-import { npuJobAccelerator, Session } from '@uaccel/inference'
+import { accelerator } from '@uaccel/driver-npu/webnn'
+import { classify, countMismatches, engineOn, loadDigits } from '@uaccel/example-digits'
 
 /*
  * A client that recognises digits on the NPU of another process: argv[2] is the folder of the nodes, argv[3] how many images. It says when
@@ -18,7 +18,7 @@ const SIZES = [1 << 12, 1 << 18, 1 << 24]
 const say = (word: object) => process.send?.(word)
 const told = () => once(process, 'message')
 
-const { graph, digits: all } = loadDigits()
+const { model, digits: all } = loadDigits()
 const size = all.rows * all.columns
 const digits = {
   ...all,
@@ -30,11 +30,23 @@ const digits = {
 const edu = await openAccel(eduUapi, 'accel0', { folder })
 const npu = await openAccel(npuUapi, 'accel1', { folder })
 const buffers = openBuffers(npu)
-const accelerator = npuJobAccelerator(buffers, await npu.call('identify', {}))
-const session = await Session.load(graph, { accelerator, slots: 8 })
-const onNpu = session.plan.batches.filter(({ device }) => device === 'npu').length
+// An open of its own: the accelerator closes it. Jobs, since two clients use the node at the same time.
+const engine = await engineOn(
+  model,
+  await accelerator.open(await openAccel(npuUapi, 'accel1', { folder }), {
+    memoryBytes: 16 << 20,
+    shared: true,
+  }),
+  { device: 'NPU', transport: 'node' },
+)
+const { batch, report } = engine.network
 const mapped = await Promise.all(SIZES.map((sizeBytes) => buffers.create(sizeBytes)))
-say({ loaded: true, uid: process.getuid?.(), jobs: onNpu * images })
+// The first job of an open has its fence made.
+const payload = encodeJob([{ op: 'fill', y: { buffer: 0 }, length: 16, pattern: 0 }])
+await buffers.run({ buffers: [{ buffer: mapped[0]! }], payload })
+// The jobs of each batch, and those of the batch that is profiled: one for each part.
+const jobs = report.doorbells * Math.ceil(images / batch) + report.commands
+say({ loaded: true, uid: process.getuid?.(), jobs })
 
 await told()
 let recognising = true
@@ -46,7 +58,6 @@ const computing = (async () => {
     if (value !== 3_628_800) wrong++
   }
 })()
-const engine = { device: 'NPU', transport: 'node', session, close: () => session.close() }
 const result = await classify(engine, digits, () => {})
 recognising = false
 await computing
@@ -65,7 +76,7 @@ for (const [i, sizeBytes] of SIZES.entries()) {
 }
 
 await told()
-await session.close()
+await engine.close()
 await Promise.all([edu.close(), npu.close()])
-say({ mismatches: countMismatches(graph, digits, result.scores, () => {}) })
+say({ mismatches: countMismatches(model, digits, result.scores, () => {}) })
 process.disconnect?.()

@@ -29,6 +29,7 @@ if (granted === 1) {
 
 /** One for all of it: a thread is dear where the processor is emulated. It keeps the process only while it is asked. */
 const worker = granted === 1 ? undefined : new Worker(new URL('./irqs.guest.worker.js', import.meta.url))
+if (worker !== undefined) await once(worker, 'message')
 worker?.unref()
 async function failuresInWorker(run: IrqsRun): Promise<string[]> {
   worker!.ref()

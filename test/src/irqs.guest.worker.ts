@@ -15,8 +15,12 @@ export interface IrqsRun {
 const benches = { edu: eduBench, e1000e: e1000eBench }
 
 // While one watch stays, the thread that waits for interrupts is not started anew for each device: a second where the processor is emulated.
-watch(new EventFd().fd, () => {}, { ref: false })
+const kept = watch(new EventFd().fd, () => {}, { ref: false })
 
 parentPort!.on('message', async ({ name, bdf, iommu, type }: IrqsRun) => {
   parentPort!.postMessage(await irqFailures(type, () => openVfio(bdf, { iommu }), benches[name]))
 })
+
+// Up with all that it holds: who counts descriptors begins after that.
+await kept.started
+parentPort!.postMessage('up')

@@ -4,9 +4,9 @@ import * as clientWords from '@uaccel/client'
 import type { Transport } from '@uaccel/core'
 import { npuDriver } from '@uaccel/driver-npu'
 import { npuModel } from '@uaccel/driver-npu/model'
-import { encodeJob, npuStep, npuUapi } from '@uaccel/driver-npu/uapi'
-import { classify, countMismatches, loadDigits } from '@uaccel/example-digits'
-import { npuJobAccelerator, Session } from '@uaccel/inference'
+import { encodeJob, npuStep, npuTensorStep, npuUapi } from '@uaccel/driver-npu/uapi'
+import { accelerator as webnn } from '@uaccel/driver-npu/webnn'
+import { classify, countMismatches, engineOn, loadDigits } from '@uaccel/example-digits'
 import { loopback } from '@uaccel/model'
 import { serveNode } from '@uaccel/server'
 import { isAccelError } from '@uaccel/uapi'
@@ -67,24 +67,31 @@ for (const { how, connect } of ways) {
     async (t) => {
       const { transport, violations } = await connect(t)
       const { node, open, accel } = await npu(t, transport)
-      const { graph, digits } = loadDigits()
+      const { model, digits } = loadDigits()
       const client = open()
-      const before = heldBuffers()
-      const accelerator = npuJobAccelerator(openBuffers(client), await client.call('identify', {}))
-      const session = await Session.load(graph, { accelerator, slots: 8 })
-      t.ok(session.plan.batches.some(({ device, steps }) => device === 'npu' && steps.length > 5))
-      const engine = { device: 'NPU', transport: how, session, close: () => session.close() }
-      const result = await classify(engine, digits, () => {})
-      const mismatches = countMismatches(graph, digits, result.scores, () => {})
+      const held = heldBuffers()
+      // The accelerator closes the open that it is given.
+      const accelerator = await webnn.open(open(), { memoryBytes: 16 << 20, shared: true })
+      const engine = await engineOn(model, accelerator, { device: 'NPU', transport: how })
+      const { report, batch } = engine.network
+      t.ok(report.operators.every(({ place }) => place !== 'cpu'))
+      const { descriptors: before } = await client.call('counters', { clear: false })
+      let images = 0
+      const result = await classify(engine, digits, (count) => {
+        images += count
+      })
+      t.equal(images, digits.count)
+      const mismatches = countMismatches(model, digits, result.scores, () => {})
       t.equal(mismatches, 0)
       const right = result.answers.reduce((sum, answer, i) => sum + Number(answer === digits.labels[i]), 0)
       t.ok(right / digits.count > 0.95, `${right} of ${digits.count} are right`)
       const { descriptors, errors } = await client.call('counters', { clear: false })
-      const steps = session.plan.batches.find(({ device }) => device === 'npu')!.steps.length
-      t.same([descriptors, errors], [BigInt(steps * digits.count), 0n], 'the device did it')
-      await session.close()
+      // Each batch, and the one that is profiled.
+      const runs = Math.ceil(digits.count / batch) + 1
+      t.same([descriptors - before, errors], [BigInt(report.commands * runs), 0n], 'the device did it')
+      await engine.close()
       await client.close()
-      t.equal(heldBuffers(), before)
+      t.equal(heldBuffers(), held)
       t.equal(node.work.quarantinedBytes, 0)
       await accel.close()
       t.same(await violations(), [])
@@ -154,6 +161,54 @@ t.test(
     t.equal(await wrong('a', 8, 1), 'ERR_ACCEL_RESERVED', 'an offset of no buffer')
     t.equal(await wrong('block', 0, 97), 'ERR_ACCEL_OUT_OF_RANGE')
     t.equal(await wrong('block', 4, 1), 'ERR_ACCEL_RESERVED')
+    const view = { at: { buffer: 0 }, type: 'float32', strides: [1] } as const
+    const tensor = encodeJob([
+      {
+        op: 'elementwise',
+        dims: [4],
+        compute: 'none',
+        a: view,
+        d: { ...view, at: { buffer: 0, offset: 64 } },
+      },
+    ])
+    const small = fill(0, 1)
+    mine.f32.set([1, 2, 3, 4])
+    t.equal(await run(Buffer.concat([fill(4096, 16), tensor])), 'accepted', 'a step of each layout')
+    t.same([...mine.f32.subarray(16, 20)], [1, 2, 3, 4])
+    const beyond = { ...view, at: { buffer: 0, offset: 4096 } }
+    t.equal(
+      await run(
+        encodeJob([
+          { op: 'elementwise', dims: [2], compute: 'none', a: { ...view, strides: [1 << 24] }, d: beyond },
+        ]),
+      ),
+      'ERR_ACCEL_PERMISSION',
+      'a stride that leads out of the range',
+    )
+    mine.u8.fill(3)
+    const wrongTensor = (field: string, at: number, value: number) => {
+      const payload = tensor.slice()
+      const { offset } = npuTensorStep.layout.fields.find(({ name }) => name === field)!
+      payload[offset + at] = value
+      return run(payload)
+    }
+    t.equal(await run(tensor.subarray(0, -1)), 'ERR_ACCEL_BAD_SIZE')
+    t.equal(
+      await run(tensor.subarray(0, small.length)),
+      'ERR_ACCEL_BAD_SIZE',
+      'a step cut to the size of others',
+    )
+    t.equal(await run(Buffer.concat([tensor, small, tensor.subarray(0, 3)])), 'ERR_ACCEL_BAD_SIZE')
+    t.equal(await wrongTensor('opcode', 0, 0x28), 'ERR_ACCEL_OUT_OF_RANGE')
+    t.equal(await wrongTensor('order', 1, 1), 'ERR_ACCEL_BAD_FLAGS')
+    t.equal(await wrongTensor('block', 1, 2), 'ERR_ACCEL_OUT_OF_RANGE', 'a block of more than 352 bytes')
+    t.equal(
+      await wrongTensor('block', 0, 0x5f),
+      'ERR_ACCEL_INVALID_ARGUMENT',
+      'a shorter one, which the device refuses',
+    )
+    t.equal(await wrongTensor('d', 9, 0xff), 'ERR_ACCEL_OUT_OF_RANGE')
+    t.equal(await wrongTensor('b', 8, 1), 'ERR_ACCEL_RESERVED')
     const many = Array.from({ length: 8 }, () => ({ buffer: mine }))
     t.equal(await codeOf(buffers.run({ buffers: many, payload: fill(0, 1) })), 'ERR_ACCEL_OUT_OF_RANGE')
     t.ok(mine.u8.every((byte) => byte === 3))

@@ -26,7 +26,7 @@ t.test('our model of the NPU as a device of a guest, driven through kernel VFIO'
     ...iommuKinds.flatMap((iommu) => [`${suites.npu}: ${columns[iommu]}`, `digits by ${iommu}`]),
     'digits by a client without rights, through the node',
   ])
-  const { graph, digits } = loadDigits()
+  const { model, digits } = loadDigits()
   const printed = [...stdout.matchAll(/# scores (\w+) (\S+)$/gm)]
   t.ok(printed.some(([, way]) => way === 'node') && printed.length > 1)
   for (const [, way, text] of printed) {
@@ -34,7 +34,7 @@ t.test('our model of the NPU as a device of a guest, driven through kernel VFIO'
     const count = way === 'node' ? NODE_DIGITS : digits.count
     t.equal(values.length, 10 * count)
     const scores = Array.from({ length: count }, (_, i) => values.subarray(10 * i, 10 * i + 10))
-    const mismatches = countMismatches(graph, { ...digits, count }, scores, () => {})
+    const mismatches = countMismatches(model, { ...digits, count }, scores, () => {})
     t.equal(mismatches, 0, `${count} digits by ${way}, each as the reference on the CPU has it`)
   }
   t.same(await npu.violations(), [], 'the driver kept the rules of the device')

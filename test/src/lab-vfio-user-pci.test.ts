@@ -63,6 +63,7 @@ t.test("our model of edu as a device of QEMU's, DMA by messages, behind a root p
   await repeatResults(t, stdout, [
     ...iommuKinds.map((iommu) => `edu over kernel VFIO by ${iommu}, every access trapped`),
     'left to choose, it takes iommufd where the kernel has it',
+    'a trace of it has registers by name, the interrupt, the memory and the command',
   ])
   const said = await model.stop()
   t.match(said, /client connected/)

@@ -8,7 +8,16 @@ import { encodeJob, npuUapi } from '@uaccel/driver-npu/uapi'
 import { abi, duplicates, Mapping, sys } from '@uaccel/sys'
 import { commonUapi, type Handle, isAccelError } from '@uaccel/uapi'
 import t from 'tap'
-import { describe, eventually, held, nodeFolder, RawClient, rawMessage, startServer } from './nodes.js'
+import {
+  describe,
+  eventually,
+  held,
+  nodeFolder,
+  RawClient,
+  rawMessage,
+  settled,
+  startServer,
+} from './nodes.js'
 
 t.setTimeout(300_000)
 
@@ -131,7 +140,12 @@ warming.send(Buffer.concat(requests))
 for (const _ of requests) t.equal(warming.receive()?.code, 0)
 warming.leave()
 t.ok(works())
-const before = held(pid)
+// Within a test, as tap ends what waits outside of one.
+let before: Awaited<ReturnType<typeof settled>>
+await t.test('what the server holds at rest', async (t) => {
+  before = await settled(pid)
+  t.ok(before.fds > 0)
+})
 
 const left = async () => {
   await eventually(() => held(pid).fds === before.fds)

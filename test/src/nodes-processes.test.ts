@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { openAccel } from '@uaccel/client'
 import { contractUapi } from '@uaccel/testkit'
 import t from 'tap'
-import { eventually, held, nodeFolder, startProcess, startServer } from './nodes.js'
+import { eventually, held, nodeFolder, settled, startProcess, startServer } from './nodes.js'
 
 /** Clients that are killed, each at another moment of its session. */
 const kills = Number(process.env.UACCEL_KILLS ?? 12)
@@ -24,7 +24,7 @@ t.test(
     const witness = await openAccel(contractUapi, 'accel0', { folder })
     await witness.call('keep', { count: 3 })
     await witness.call('add', { a: 1, b: 2 })
-    const before = held(pid)
+    const before = await settled(pid)
     let watching = true
     let calls = 0
     const witnessed = (async () => {

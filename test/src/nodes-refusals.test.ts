@@ -14,6 +14,7 @@ import {
   type RawHeader,
   type RawMessage,
   rawMessage,
+  settled,
   startServer,
 } from './nodes.js'
 
@@ -49,7 +50,12 @@ const sum = (client: RawClient) => {
 const first = new RawClient(path)
 t.equal(sum(first.hello()), 3)
 first.leave()
-const before = held(pid)
+// Within a test, as tap ends what waits outside of one.
+let before: Awaited<ReturnType<typeof settled>>
+await t.test('what the server holds at rest', async (t) => {
+  before = await settled(pid)
+  t.ok(before.fds > 0)
+})
 
 /** The connection ends over it, and its last word has this code. */
 function ends(

@@ -7,7 +7,7 @@ import { encodeJob, npuUapi } from '@uaccel/driver-npu/uapi'
 import { Mapping, sys } from '@uaccel/sys'
 import type { Handle, Uapi } from '@uaccel/uapi'
 import t, { type Test } from 'tap'
-import { eventually, held, nodeFolder, startServer } from './nodes.js'
+import { eventually, held, nodeFolder, settled, startServer } from './nodes.js'
 
 t.setTimeout(300_000)
 
@@ -55,24 +55,24 @@ async function serve(t: Test, devices: string) {
     server,
     npu: () => openAccel(npuUapi, 'accel0', { folder }),
     edu: () => openAccel(eduUapi, 'accel0', { folder }),
-    held: () => held(pid),
+    settled: () => settled(pid),
     /** Buffer objects whose memory it holds. */
     buffers: () => held(pid).kinds['/memfd:uaccel-bo (deleted)'] ?? 0,
   }
 }
 
 t.test('two opens of a device', async (t) => {
-  const { npu, held, buffers } = await serve(t, 'npu')
+  const { npu, settled, buffers } = await serve(t, 'npu')
   const [a, b] = [await npu(), await npu()]
   const { handle } = await a.common('boCreate', { sizeBytes: BigInt(SIZE), flags: {} })
   await fill(a, handle, 1)
-  const before = held()
+  const before = await settled()
   const [fd, again] = [await exported(a, handle), await exported(a, handle)]
   t.equal(sys.identify(fd).id, sys.identify(again).id, 'one file')
   t.equal((await imported(a, fd)).handle, handle, 'its own comes back as what it is')
   const there = await imported(b, fd)
   t.same(await imported(b, again), there)
-  t.same(held(), before, 'and no file more is held for it')
+  t.same(await settled(), before, 'and no file more is held for it')
   await fill(b, there.handle, 2)
   t.ok(all(await seen(a, handle), 2))
   await a.common('boDestroy', { handle })

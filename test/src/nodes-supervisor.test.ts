@@ -11,7 +11,7 @@ import { eduUapi } from '@uaccel/driver-edu/uapi'
 import { sys } from '@uaccel/sys'
 import { CONTROL_NODE, commonUapi, controlUapi } from '@uaccel/uapi'
 import t, { type Test } from 'tap'
-import { eventually, held, nodeFolder } from './nodes.js'
+import { eventually, held, nodeFolder, settled } from './nodes.js'
 import { serveModel } from './serve-model.js'
 import { misfitUapi } from './supervised.driver.js'
 import { uaccel, uaccelBin } from './uaccel.js'
@@ -579,7 +579,7 @@ t.test('nothing is left over of many restarts', async (t) => {
     devices: [{ model: 'edu' }, { model: misfit }],
   })
   await control.call('nodes', { from: 0 })
-  const before = held(server.pid!)
+  const before = await settled(server.pid!)
   for (let i = 1; i <= 3; i++) {
     const { pid = 0 } = (await stateOf(control, 'accel1')) ?? {}
     process.kill(pid, 'SIGKILL')

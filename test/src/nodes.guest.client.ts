@@ -1,5 +1,5 @@
 import { openSync } from 'node:fs'
-import { openAccel, openBuffers } from '@uaccel/client'
+import { openAccel } from '@uaccel/client'
 import { eduUapi } from '@uaccel/driver-edu/uapi'
 import { npuUapi } from '@uaccel/driver-npu/uapi'
 import { isAccelError } from '@uaccel/uapi'
@@ -74,18 +74,21 @@ const programs: Record<string, () => Promise<void>> = {
   },
   /** Reads so many digits on the NPU, by jobs on buffers that are mapped here. */
   async digits() {
-    const { classify, loadDigits } = await import('@uaccel/example-digits')
-    const { npuJobAccelerator, Session } = await import('@uaccel/inference')
+    const { classify, engineOn, loadDigits } = await import('@uaccel/example-digits')
+    const { accelerator } = await import('@uaccel/driver-npu/webnn')
     const dev = await openAccel(npuUapi, 'accel0')
-    const { graph, digits } = loadDigits()
-    const accelerator = npuJobAccelerator(openBuffers(dev), await dev.call('identify', {}))
-    const session = await Session.load(graph, { accelerator, slots: 4 })
+    const { model, digits } = loadDigits()
+    // The accelerator closes the open that it is given.
+    const npu = await accelerator.open(await openAccel(npuUapi, 'accel0'), {
+      memoryBytes: 16 << 20,
+      shared: true,
+    })
+    const engine = await engineOn(model, npu, { device: 'NPU', transport: 'node', batch: 1 })
     const some = { ...digits, count: Number(process.argv[3]) }
-    const engine = { device: 'NPU', transport: 'node', session, close: () => session.close() }
     const { scores } = await classify(engine, some, () => {})
     const bytes = Buffer.concat(scores.map(({ buffer }) => Buffer.from(buffer)))
     const { descriptors, errors } = await dev.call('counters', { clear: false })
-    await session.close()
+    await engine.close()
     await dev.close()
     say({
       uid: process.getuid!(),

@@ -8,7 +8,7 @@ import { parseDevices } from '@uaccel/lab'
 import t from 'tap'
 import { clientInGuest, NOBODY, nextWord, nodePath, serveInGuest, stopServer } from './guest-nodes.js'
 import { lanes } from './iommufd-lane.js'
-import { eventually, held } from './nodes.js'
+import { eventually, held, settled } from './nodes.js'
 
 /**
  * Runs in the lab: QEMU's edu under kernel VFIO is served by a process of root, and processes of a user without rights use it by
@@ -62,7 +62,7 @@ t.test('clients that are killed during a transfer leave nothing', async (t) => {
   const witness = await openAccel(eduUapi, 'accel0')
   const attribute = async (path: string) => (await witness.common('attrShow', { path })).value
   await witness.call('echo', { data: Uint8Array.of(1) })
-  const before = held(server.pid!)
+  const before = await settled(server.pid!)
   const mapped = await attribute('dma/mappings')
   for (let killed = 0; killed < KILLS; killed++) {
     const { process: child, said } = await clientInGuest(t, 'busy')

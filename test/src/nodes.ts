@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { isDeepStrictEqual } from 'node:util'
 import type { AccelOptions } from '@uaccel/accel'
 import type { ServeNodeOptions } from '@uaccel/server'
 import { abi, closeAll, sys } from '@uaccel/sys'
@@ -95,6 +96,25 @@ export async function eventually(
     if (await check()) return true
   }
   return false
+}
+
+/**
+ * What a process holds once that stays the same for half a second: a server answers before it has closed the descriptor that it
+ * sent, and frees what a client held after the next one has been served.
+ */
+export async function settled(pid: number): Promise<ReturnType<typeof held>> {
+  let last = held(pid)
+  let since = performance.now()
+  const unchanged = () => {
+    const now = held(pid)
+    if (!isDeepStrictEqual(now, last)) {
+      last = now
+      since = performance.now()
+    }
+    return performance.now() - since >= 500
+  }
+  if (!(await eventually(unchanged))) throw new Error(`what process ${pid} holds changes without end`)
+  return last
 }
 
 /** A message as it came. */

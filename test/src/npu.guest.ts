@@ -25,8 +25,8 @@ for (const { iommu, skip } of lanes()) {
     ])
 
   t.test(`digits by ${iommu}`, { skip }, async (t) => {
-    const { graph, digits } = loadDigits()
-    const engine = await pciEngine(graph, bdf, iommu)
+    const { model, digits } = loadDigits()
+    const engine = await pciEngine(model, bdf, iommu)
     try {
       const result = await classify(engine, digits, () => {})
       const right = result.answers.reduce((sum, answer, i) => sum + Number(answer === digits.labels[i]), 0)

@@ -7,7 +7,7 @@ import { npuUapi } from '@uaccel/driver-npu/uapi'
 import { errorTable } from '@uaccel/uapi'
 import t, { type Test } from 'tap'
 import { ended, forked } from './faults/bench.js'
-import { eventually, held, nodeFolder, startProcess } from './nodes.js'
+import { eventually, nodeFolder, settled as settledProcess, startProcess } from './nodes.js'
 
 /** Queues that clients without privileges fill: the model in one process, its driver in another, clients in processes of their own. */
 
@@ -37,7 +37,10 @@ async function npu(t: Test) {
     errors,
     server,
     restart: async () => (await serve()).said,
-    held: () => ({ server: held(server.pid!), model: held(model.pid!) }),
+    settled: async () => ({
+      server: await settledProcess(server.pid!),
+      model: await settledProcess(model.pid!),
+    }),
     open: () => openAccel(npuUapi, 'accel0', { folder }),
     async violations() {
       model.send('violations')
@@ -48,8 +51,8 @@ async function npu(t: Test) {
 }
 
 t.test('each descriptor of an unprivileged client does what the reference says', async (t) => {
-  const { client, open, violations, held, errors } = await npu(t)
-  const before = held()
+  const { client, open, violations, settled, errors } = await npu(t)
+  const before = await settled()
   const { process, said } = await client('cases', runs)
   t.match(said, { other: 'ERR_ACCEL_BUSY', last: /SUCCESS|ABORTED/ })
   if (globalThis.process.getuid?.() === 0) t.equal(said.uid, 65_534)
@@ -59,14 +62,13 @@ t.test('each descriptor of an unprivileged client does what the reference says',
   t.ok(descriptors >= 8 * runs, `${descriptors} descriptors`)
   t.ok(failed <= 3n, 'none of which failed, but for those that were stopped')
   await dev.close()
-  await eventually(() => held().server.fds === before.server.fds)
-  t.same(held(), before)
+  t.same(await settled(), before)
   t.same(errors, [])
   t.same(await violations(), [])
 })
 
 t.test('a client that is killed with its queue full leaves nothing', async (t) => {
-  const { client, open, violations, held, errors } = await npu(t)
+  const { client, open, violations, settled, errors } = await npu(t)
   const round = async (number: number) => {
     const { process } = await client('load', number + 1)
     await sleep(((number * 0.618) % 1) * 100)
@@ -85,11 +87,9 @@ t.test('a client that is killed with its queue full leaves nothing', async (t) =
     t.ok(opened, `others get the device ${(performance.now() - start).toFixed(0)} ms after kill ${number}`)
   }
   await round(0)
-  await eventually(() => false, 200)
-  const before = held()
+  const before = await settled()
   for (let i = 1; i < kills; i++) await round(i)
-  await eventually(() => held().server.fds === before.server.fds && held().server.maps === before.server.maps)
-  t.same(held(), before, `after ${kills} kills`)
+  t.same(await settled(), before, `after ${kills} kills`)
   const { process, said } = await client('cases', 2)
   t.match(said, { other: 'ERR_ACCEL_BUSY' }, 'and the next client works')
   await once(process, 'exit')
@@ -100,8 +100,8 @@ t.test('a client that is killed with its queue full leaves nothing', async (t) =
 t.test(
   'noise in the rings, storms at the doorbell and the eventfd: the server goes on, memory outside is untouched',
   async (t) => {
-    const { client, open, violations, errors, held } = await npu(t)
-    let before: ReturnType<typeof held> | undefined
+    const { client, open, violations, errors, settled } = await npu(t)
+    let before: Awaited<ReturnType<typeof settled>> | undefined
     for (const seed of [1, 2]) {
       const { process, said } = await client('hostile', seed)
       await once(process, 'exit')
@@ -117,10 +117,9 @@ t.test(
       })
       t.match(await dev!.call('identify', {}), { queues: 16 })
       await dev!.close()
-      before ??= held()
+      before ??= await settled()
     }
-    await eventually(() => held().server.fds === before!.server.fds)
-    t.same(held(), before)
+    t.same(await settled(), before)
     const { process, said } = await client('cases', 2)
     t.match(said, { other: 'ERR_ACCEL_BUSY' })
     await once(process, 'exit')

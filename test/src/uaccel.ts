@@ -28,9 +28,12 @@ export async function uaccel(args: readonly string[], options: RunOptions = {}):
   return { code, stdout, stderr }
 }
 
-/** Starts `uaccel`; its output is to be read. */
+/**
+ * Starts `uaccel`; its output is to be read. The test runner puts itself into the programs of its tests by NODE_OPTIONS, and their end by a signal would
+ * be another.
+ */
 export function start(args: readonly string[], { cwd, env }: RunOptions = {}): ChildProcess {
-  return spawn(process.execPath, [uaccelBin, ...args], {
+  return spawn('/usr/bin/env', ['--unset=NODE_OPTIONS', process.execPath, uaccelBin, ...args], {
     cwd,
     env: { ...process.env, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
