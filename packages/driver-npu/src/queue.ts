@@ -47,6 +47,8 @@ export interface QueuePort {
   readonly page: number
   /** Writes the register WAKE. */
   wake(): void
+  /** Where another thread may take `words` back: true from before it does, so that what was read there is nothing. The queue is failed soon. */
+  takenBack?(): boolean
 }
 
 /** The state of a slot that no job has. */
@@ -262,6 +264,7 @@ export class NpuQueue {
     const count = this.ownTake()
     // As many as are ended are told before what was found behind them is refused.
     const forged = now[NOW.forged]
+    if ((count > 0 || forged >= 0) && this.port.takenBack?.()) return 0
     if (count > 0) {
       cq.advance(count)
       this.completions += count

@@ -67,6 +67,7 @@ export async function attachNpuContext(token: NpuContextToken): Promise<NpuConte
     doorbells: device.bar(token.doorbells).memory(),
     page: 0,
     wake: waker(device, token.index, token.wake),
+    takenBack: () => device.takenBack,
   })
   const memory = new ContextMemory(
     new SharedSource(device, token),

@@ -7,7 +7,7 @@ import { Npu } from '../src/driver.js'
 import { NpuQueue, queueLayout } from '../src/queue.js'
 
 /** A queue whose device is the test: it sees what the driver wrote and forges completions. */
-async function forged({ record = true } = {}) {
+async function forged({ record = true, takenBack = (): boolean => false } = {}) {
   const transport = loopback(npuModel)
   const device = await openDevice(transport)
   const npu = await Npu.start(device, { irq: 'poll' })
@@ -25,6 +25,7 @@ async function forged({ record = true } = {}) {
     wake: () => {
       if (record) written.push('wake')
     },
+    takenBack,
   })
   const [sq, cq, status] = [
     words.subarray(0, cqAt / 4),
@@ -96,6 +97,38 @@ t.test('a completion of nothing that is under way is an error, and what came bef
     await end()
   }
 })
+
+t.test(
+  'memory that was taken back while it was read says nothing: neither a success nor an error',
+  async (t) => {
+    let gone = false
+    const { context, queue, written, post, sq, cq, end } = await forged({ takenBack: () => gone })
+    const job = context.encode([{ op: 'nop' }])
+    const ends: (string | undefined)[] = []
+    const submit = () => {
+      queue.push(job, (error) => ends.push(error?.code))
+      queue.ring()
+    }
+    // In every second turn of the ring zeros have the phase of completions.
+    for (let i = 0; i < 8; i++) {
+      submit()
+      post(sq[i * 16] >>> 16)
+      t.equal(queue.poll(), 1)
+    }
+    for (let i = 0; i < 7; i++) submit()
+    const before = written.length
+    gone = true
+    cq.fill(0)
+    t.equal(queue.poll(), 0, 'zeros')
+    post(sq[0] >>> 16)
+    t.equal(queue.poll(), 0, 'a completion')
+    t.equal(written.length, before, 'and no doorbell is touched')
+    t.strictSame(ends, new Array(8).fill(undefined), 'none was told')
+    queue.fail(accelError('ERR_ACCEL_NO_DEVICE', 'gone'))
+    t.strictSame(ends.slice(8), new Array(7).fill('ERR_ACCEL_NO_DEVICE'))
+    await end()
+  },
+)
 
 t.test('a callback that throws does not keep other jobs from their end', async (t) => {
   const { context, queue, post, sq, end } = await forged()

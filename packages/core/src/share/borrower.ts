@@ -18,6 +18,7 @@ import {
   type SharedEventToken,
   type SharedMemoryToken,
   type ShareToken,
+  TAKEN_BACK,
   type View,
   type WorkerMessage,
 } from './tokens.js'
@@ -99,6 +100,14 @@ export class SharedDevice {
   /** True where the owner announced something that was not applied yet. One load: for loops that never reach the event loop. */
   get changed(): boolean {
     return this.#token.words[CHANGES] !== this.#seen
+  }
+
+  /**
+   * True from before the end of the share takes memory and BARs from this thread, which read as zeros from then on. As a thread may be
+   * halted between {@link changed} and a look at memory, what it read there is to be believed only where this is false afterwards. One load.
+   */
+  get takenBack(): boolean {
+    return Atomics.load(this.#token.words, TAKEN_BACK) === 1
   }
 
   /** Applies what the owner announced: a reset, a loss, freed memory, messages of the driver. */

@@ -16,6 +16,7 @@ import {
   type SharedEventToken,
   type SharedMemoryToken,
   type ShareToken,
+  TAKEN_BACK,
   type View,
   type WorkerMessage,
 } from './tokens.js'
@@ -59,7 +60,7 @@ export class DeviceShare {
   readonly transfer: readonly MessagePort[]
   readonly #host: ShareHost
   readonly #port: MessagePort
-  readonly #words = new Int32Array(new SharedArrayBuffer(8))
+  readonly #words = new Int32Array(new SharedArrayBuffer(12))
   readonly #wake = new EventFd()
   readonly #ranges = new Map<number, SharedRange>()
   readonly #windows = new Map<number, OpenWindow>()
@@ -220,6 +221,7 @@ export class DeviceShare {
 
   #end(reason: AccelError): void {
     if (this.#ended) return
+    Atomics.store(this.#words, TAKEN_BACK, 1)
     this.#post({ kind: 'gone', reason: sent(reason) })
     this.#ended = true
     for (const forget of this.#forget) forget()

@@ -150,6 +150,23 @@ t.test('DMA memory: freed here, its views there throw, and a stale array reaches
   await end()
 })
 
+t.test('what a worker reads of memory that is taken back meanwhile is known as such', async (t) => {
+  const { device, end } = await bench()
+  const share = device.share()
+  const region = device.dma.alloc(4096, { separate: true })
+  const hand = await new Hand(share.token, { memory: share.memory(region) }).ready()
+  const asked = hand.ask('untilZero')
+  t.ok(await until(() => hand.progress[0] > 0))
+  region.u8[0] = 0
+  t.equal(await asked, true, 'a zero that was written is one')
+  hand.progress[0] = 0
+  const again = hand.ask('untilZero')
+  t.ok(await until(() => hand.progress[0] > 0))
+  await device.release()
+  t.equal(await again, false, 'one of memory that was taken back is none')
+  await end()
+})
+
 t.test('an interrupt vector fires in the worker, also after a reset, and comes back', async (t) => {
   const { transport, device, end } = await bench({ irqs: { msix: { count: 3 } } })
   const irqs = await device.allocIrqVectors({ max: 3 })

@@ -58,6 +58,12 @@ const actions: Record<string, (at: number, value: number) => unknown> = {
   },
   look: () => line!.waitSync({ timeoutMs: 0 }),
   wait: (timeoutMs) => line!.waitSync({ timeoutMs }),
+  /** Looks at memory without ever reaching the event loop, until it reads as zero. Answers whether that may be believed. */
+  untilZero: () => {
+    const { u8 } = memory!
+    for (u8[0] = 1; u8[0] !== 0; ) Atomics.add(progress, 0, 1)
+    return !device.takenBack
+  },
   closeLine: () => line!.close(),
   counts: () => line!.counts.fired,
   /** Writes without ever reaching the event loop, and looks for news by one load. */

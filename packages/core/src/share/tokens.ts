@@ -11,7 +11,7 @@ import type { ErrorCode } from '@uaccel/uapi'
 export interface ShareToken {
   readonly kind: 'device'
   readonly name: string
-  /** Two words over shared memory: {@link CHANGES} and {@link CLAIM}. */
+  /** Words over shared memory: {@link CHANGES}, {@link CLAIM} and {@link TAKEN_BACK}. */
   readonly words: Int32Array
   /** An eventfd, signalled with each announcement: for a worker that waits in the kernel. It stays the owner's. */
   readonly wake: number
@@ -23,6 +23,8 @@ export const CHANGES = 0
 /** Whether a worker took the token: {@link Claim}. */
 export const CLAIM = 1
 export const Claim = { OFFERED: 0, TAKEN: 1, WITHDRAWN: 2 } as const
+/** 1 from before the end of the share takes memory and BARs from the worker: see `SharedDevice.takenBack`. */
+export const TAKEN_BACK = 2
 
 /** A stretch of address space that a worker may view. Each mapping gets another `id`. */
 export interface View {
