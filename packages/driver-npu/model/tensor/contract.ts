@@ -16,13 +16,10 @@ import { Side } from './side.js'
 export const contract: TensorOperation = (p, { a, b, c }, d) => {
   if (b === undefined) throw new TypeError('CONTRACT has two inputs')
   if (convolve(p, { a, b, c }, d)) return
-  const { flip, blocks, rows, lanes, ks, batch } = planOf(p)
-  const left = { elements: a, offsets: 'a' } as const
-  const right = { elements: b, offsets: 'b' } as const
-  const [rowInput, laneInput] = flip ? [left, right] : [right, left]
-  const finish = new Finish(p, c, d, { batch, rows, lanes }, blocks.lanes)
-  const rowPacker = new Packer(p, rowInput, { batch, side: rows, ks }, floats.rows, ROWS)
-  const lanePacker = new Packer(p, laneInput, { batch, side: lanes, ks }, floats.lanes, LANES)
+  const { blocks, rows, lanes, ks, batch, finish, packersOf } = planOf(p)
+  finish.start(c, d)
+  packersOf.a.start(a)
+  packersOf.b.start(b)
 
   for (let lane = 0; lane < lanes.count; lane += blocks.lanes) {
     lanes.seek(lane, Math.min(blocks.lanes, lanes.count - lane))
@@ -33,24 +30,29 @@ export const contract: TensorOperation = (p, { a, b, c }, d) => {
         floats.sums.fill(0, 0, rows.length * panelled(lanes.length))
         for (let k = 0; k < ks.count; k += blocks.k) {
           ks.seek(k, Math.min(blocks.k, ks.count - k))
-          rowPacker.pack()
-          lanePacker.pack()
+          packersOf.a.pack()
+          packersOf.b.pack()
           multiplyFloats(rows.length, lanes.length, ks.length)
         }
         finish.block(panelled(lanes.length))
       }
     }
   }
+  // Memory is not to be kept past an execution.
+  finish.release()
+  packersOf.a.release()
+  packersOf.b.release()
 }
 
 /** What of a product is the same whatever its operands hold and wherever they are. */
 interface Plan {
-  readonly flip: boolean
   readonly blocks: ReturnType<typeof blocksOf>
   readonly rows: Side
   readonly lanes: Side
   readonly ks: Side
   readonly batch: Side
+  readonly finish: Finish
+  readonly packersOf: { readonly a: Packer; readonly b: Packer }
 }
 
 const plans = new WeakMap<TensorParams, Plan>()
@@ -64,13 +66,21 @@ function planOf(p: TensorParams): Plan {
   const [rowDimensions, laneDimensions] = flip ? [onlyA, onlyB] : [onlyB, onlyA]
   const counts = [rowDimensions, laneDimensions, inner].map((some) => countOf(p, some))
   const blocks = blocksOf(counts[0], counts[1], counts[2])
+  const rows = new Side(p, rowDimensions, blocks.rows)
+  const lanes = new Side(p, laneDimensions, blocks.lanes)
+  const ks = new Side(p, inner, blocks.k)
+  const batch = new Side(p, both, 1)
+  const ofRows = (offsets: 'a' | 'b') => new Packer(p, offsets, { batch, side: rows, ks }, floats.rows, ROWS)
+  const ofLanes = (offsets: 'a' | 'b') =>
+    new Packer(p, offsets, { batch, side: lanes, ks }, floats.lanes, LANES)
   const plan = {
-    flip,
     blocks,
-    rows: new Side(p, rowDimensions, blocks.rows),
-    lanes: new Side(p, laneDimensions, blocks.lanes),
-    ks: new Side(p, inner, blocks.k),
-    batch: new Side(p, both, 1),
+    rows,
+    lanes,
+    ks,
+    batch,
+    finish: new Finish(p, { batch, rows, lanes }, blocks.lanes),
+    packersOf: flip ? { a: ofRows('a'), b: ofLanes('b') } : { a: ofLanes('a'), b: ofRows('b') },
   }
   plans.set(p, plan)
   return plan

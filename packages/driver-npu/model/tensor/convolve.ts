@@ -7,6 +7,8 @@ export function convolve(p: TensorParams, { a, b, c }: Operands, d: Elements): b
   if (p.windows.some(({ out }) => p.b!.strides[out] !== 0)) return false
   const slide = slideOf(p, a)
   if (slide === undefined) return false
-  slide.run(b, new Finish(p, c, d, slide.sides, slide.planes.places))
+  const finish = new Finish(p, slide.sides, slide.planes.places)
+  finish.start(c, d)
+  slide.run(b, finish)
   return true
 }

@@ -48,8 +48,8 @@ function combinedOf(p: TensorParams): readonly Combined[] | undefined {
 /** Takes sums through the stages to D: those of one row of a block at a time, of the indices that the sides stand at. */
 export class Finish {
   readonly #p: TensorParams
-  readonly #c: Elements | undefined
-  readonly #d: Elements
+  #c: Elements | undefined
+  #d: Elements | undefined
   readonly #batch: Side
   readonly #rows: Side
   readonly #lanes: Side
@@ -61,22 +61,14 @@ export class Finish {
 
   constructor(
     p: TensorParams,
-    c: Elements | undefined,
-    d: Elements,
     sides: { readonly batch: Side; readonly rows: Side; readonly lanes: Side },
     lanes: number,
   ) {
     this.#p = p
-    this.#c = c
-    this.#d = d
     this.#batch = sides.batch
     this.#rows = sides.rows
     this.#lanes = sides.lanes
     this.#combined = combinedOf(p)
-    for (const [s, { alpha, beta }] of p.stages.entries()) {
-      floats.values.fill(alpha, 8 * s, 8 * s + 4)
-      floats.values.fill(beta, 8 * s + 4, 8 * s + 8)
-    }
     const room = () => chunk(p.compute, this.#combined === undefined ? lanes : 0)
     this.#work = room()
     this.#constants = p.stages.map(({ alpha, beta }) => [room().fill(alpha), room().fill(beta)])
@@ -85,20 +77,51 @@ export class Finish {
     }
   }
 
+  /** Begins with operands. */
+  start(c: Elements | undefined, d: Elements): void {
+    this.#c = c
+    this.#d = d
+    const { stages } = this.#p
+    for (let s = 0; s < stages.length; s++) {
+      floats.values.fill(stages[s].alpha, 8 * s, 8 * s + 4)
+      floats.values.fill(stages[s].beta, 8 * s + 4, 8 * s + 8)
+    }
+  }
+
+  /** Lets go of the operands. */
+  release(): void {
+    this.#c = undefined
+    this.#d = undefined
+  }
+
   /** Finishes the block of sums that have `width` in a row. */
   block(width: number): void {
     const { sums } = floats
     const { length } = this.#lanes
     if (this.#combined === undefined) this.#enterIndices()
     else this.#combine(this.#combined, width)
+    const { data, base } = this.#d!
     const run = isRun(this.#lanes.d, 0, length)
+    const first = base + this.#batch.d[0]
+    if (run && width === length && this.#combined !== undefined && this.#rowsFollow()) {
+      // All rows in one go: a small block takes less time than the views of its rows.
+      storeNumbers(sums, data, first + this.#rows.d[0] + this.#lanes.d[0], this.#rows.length * length)
+      return
+    }
     for (let row = 0; row < this.#rows.length; row++) {
       const own = sums.subarray(row * width, row * width + length)
       const result = this.#combined === undefined ? this.#stages(own, row) : own
-      const to = this.#d.base + this.#batch.d[0] + this.#rows.d[row]
-      if (run) storeNumbers(result, this.#d.data, to + this.#lanes.d[0], length)
-      else scatterNumbers(result, this.#d.data, to, this.#lanes.d, length)
+      const to = first + this.#rows.d[row]
+      if (run) storeNumbers(result, data, to + this.#lanes.d[0], length)
+      else scatterNumbers(result, data, to, this.#lanes.d, length)
     }
+  }
+
+  /** Whether in D each row begins where the one before ends. */
+  #rowsFollow(): boolean {
+    const { d, length } = this.#rows
+    for (let row = 1; row < length; row++) if (d[row] !== d[row - 1] + this.#lanes.length) return false
+    return true
   }
 
   /** Changes the sums themselves. */

@@ -2,10 +2,12 @@ import { LANES } from '../gemm.js'
 import type { Elements, TensorParams } from './params.js'
 import { isRun, type Side } from './side.js'
 
+const NOTHING = new Float32Array(0)
+
 /** The block of an input that the sides stand at, as panels of a matrix. */
 export class Packer {
-  readonly #data: Float32Array
-  readonly #base: number
+  #data: Float32Array = NOTHING
+  #base = 0
   readonly #offsets: 'a' | 'b'
   readonly #batch: Side
   readonly #side: Side
@@ -15,25 +17,37 @@ export class Packer {
   /** Extents of the two windows; undefined where none goes over this input. */
   readonly #sizes: readonly [number, number] | undefined
   /** What is packed: first indices of the sides. */
-  #packed = [-1, -1, -1]
+  #ofBatch = -1
+  #ofSide = -1
+  #ofKs = -1
 
   constructor(
     p: TensorParams,
-    input: { readonly elements: Elements; readonly offsets: 'a' | 'b' },
+    offsets: 'a' | 'b',
     sides: { readonly batch: Side; readonly side: Side; readonly ks: Side },
     into: Float32Array,
     width: number,
   ) {
-    this.#data = input.elements.data as Float32Array
-    this.#base = input.elements.base
-    this.#offsets = input.offsets
+    this.#offsets = offsets
     this.#batch = sides.batch
     this.#side = sides.side
     this.#ks = sides.ks
     this.#into = into
     this.#width = width
-    const slides = input.offsets === 'a' && p.windows.length > 0
+    const slides = offsets === 'a' && p.windows.length > 0
     this.#sizes = slides ? [p.windows[0].size, p.windows[1]?.size ?? 1] : undefined
+  }
+
+  /** Begins with an input, whose block nobody has packed. */
+  start({ data, base }: Elements): void {
+    this.#data = data as Float32Array
+    this.#base = base
+    this.#ofBatch = -1
+  }
+
+  /** Lets go of the input. */
+  release(): void {
+    this.#data = NOTHING
   }
 
   /** Packs it, unless that is done already. */
@@ -41,9 +55,10 @@ export class Packer {
     const batch = this.#batch
     const side = this.#side
     const ks = this.#ks
-    const [of, at, k] = this.#packed
-    if (of === batch.first && at === side.first && k === ks.first) return
-    this.#packed = [batch.first, side.first, ks.first]
+    if (this.#ofBatch === batch.first && this.#ofSide === side.first && this.#ofKs === ks.first) return
+    this.#ofBatch = batch.first
+    this.#ofSide = side.first
+    this.#ofKs = ks.first
     const start = this.#base + batch[this.#offsets][0]
     for (let first = 0; first < side.length; first += this.#width) {
       const count = Math.min(this.#width, side.length - first)

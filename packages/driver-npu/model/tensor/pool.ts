@@ -33,7 +33,9 @@ export function pool(p: TensorParams, { a, c }: Operands, d: Elements): boolean 
     for (let row = 0; row < rows.length; row++)
       combineFloats('div', SUMS_AT + 4 * row * planes.width, lanes.length, COUNTS_AT, true)
   }
-  slide.run(fold, new Finish(p, c, d, sides, planes.places), p.fn === Reduction.MEAN ? divide : undefined)
+  const finish = new Finish(p, sides, planes.places)
+  finish.start(c, d)
+  slide.run(fold, finish, p.fn === Reduction.MEAN ? divide : undefined)
   return true
 }
 
