@@ -1,5 +1,6 @@
 import t from 'tap'
 import { MLGraphBuilder, ml } from './index.js'
+import { TestAccelerator } from './plan/accelerator.test.helper.js'
 
 const descriptor = { dataType: 'float32', shape: [2, 2] } as const
 const both = { ...descriptor, readable: true, writable: true }
@@ -36,6 +37,23 @@ t.test('what is asked for is done in that order', async (t) => {
     new Float32Array([4, 4, 4, 4]),
     'an output is an input of the next',
   )
+})
+
+t.test('what is written behind something that takes its time is as it was in the call', async (t) => {
+  const context = await ml.createContext({ device: new TestAccelerator() })
+  const graph = await doubling(context)
+  const [x, y] = [await context.createTensor(both), await context.createTensor(both)]
+  const data = new Float32Array([1, 2, 3, 4])
+  context.writeTensor(x, data)
+  context.dispatch(graph, { x }, { y })
+  context.writeTensor(x, data.subarray().fill(5))
+  data.fill(9)
+  const first = context.readTensor(y)
+  context.dispatch(graph, { x }, { y })
+  const second = context.readTensor(y)
+  t.strictSame(new Float32Array(await first), new Float32Array([2, 4, 6, 8]))
+  t.strictSame(new Float32Array(await second), new Float32Array([10, 10, 10, 10]))
+  context.destroy()
 })
 
 t.test('constants, also of a tensor', async (t) => {

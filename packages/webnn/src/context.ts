@@ -224,11 +224,15 @@ export class MLContext {
       throw new TypeError('writeTensor: the tensor was not created with writable: true')
     const wrong = mismatch(source, state.descriptor)
     if (wrong !== undefined) throw new TypeError(`writeTensor: ${wrong}`)
-    const bytes = bytesOf(source).slice()
+    let bytes = bytesOf(source)
+    let isWritten = false
     this.#later(() => {
       memoryOf(state).bytes.set(bytes)
       state.failure = undefined
+      isWritten = true
     })
+    // What has to wait is written as it is now.
+    if (!isWritten) bytes = bytes.slice()
   }
 
   /** Ends the context: its graphs and tensors are destroyed, and `lost` resolves. */
