@@ -8,7 +8,7 @@ export class NpuBuffer extends MemoryViews {
   /** @internal The address in the device's terms, for descriptors. */
   readonly address: bigint
   readonly #name: string
-  readonly #card: { readonly memory: Mmio; readonly offset: number } | undefined
+  readonly #where: HostPlace | CardPlace
   readonly #owner: ContextMemory
   #bytes: Uint8Array | undefined
   #freed = false
@@ -18,18 +18,16 @@ export class NpuBuffer extends MemoryViews {
   constructor(
     name: string,
     owner: ContextMemory,
-    address: bigint,
     sizeBytes: number,
-    where: Uint8Array | { readonly memory: Mmio; readonly offset: number },
+    where: HostPlace | CardPlace,
     release: () => void,
   ) {
     super(sizeBytes)
     this.#name = name
     this.#owner = owner
-    this.address = address
-    this.#bytes = where instanceof Uint8Array ? where : undefined
-    this.#card = where instanceof Uint8Array ? undefined : where
-    this.place = this.#card === undefined ? 'host' : 'card'
+    this.#where = where
+    this.place = 'chunk' in where ? 'host' : 'card'
+    this.address = BigInt(where.offset) + ('chunk' in where ? where.chunk.iova : where.card.base)
     this.#release = release
   }
 
@@ -40,15 +38,19 @@ export class NpuBuffer extends MemoryViews {
   /** Copies `bytes` into the buffer, `offset` bytes from its start. */
   write(offset: number, bytes: Uint8Array): void {
     this.checkRange(offset, bytes.length)
-    if (this.#card === undefined) this.bytes().set(bytes, offset)
-    else this.#card.memory.writeBytes(this.#card.offset + offset, bytes)
+    const where = this.#where
+    if ('chunk' in where) this.bytes().set(bytes, offset)
+    else where.card.memory.writeBytes(where.card.offset + where.offset + offset, bytes)
   }
 
-  /** Copies from the buffer into `into`. */
+  /** Copies from the buffer into `into`. In a worker thread this knows better than a view whether the memory was there all the while. */
   read(offset: number, into: Uint8Array): void {
     this.checkRange(offset, into.length)
-    if (this.#card === undefined) into.set(this.bytes().subarray(offset, offset + into.length))
-    else this.#card.memory.readBytes(this.#card.offset + offset, into)
+    const where = this.#where
+    do {
+      if ('chunk' in where) into.set(this.bytes().subarray(offset, offset + into.length))
+      else where.card.memory.readBytes(where.card.offset + where.offset + offset, into)
+    } while (this.#owner.overtaken())
   }
 
   /** Gives the memory back, once no job that is under way can touch it. Jobs that name it can no longer be run. Idempotent. */
@@ -88,12 +90,16 @@ export class NpuBuffer extends MemoryViews {
 
   protected override bytes(): Uint8Array {
     if (this.#freed) throw accelError('ERR_ACCEL_REVOKED', `NPU buffer ${this.#name} was freed and then used`)
-    if (this.#bytes === undefined) {
+    const where = this.#where
+    if (!('chunk' in where)) {
       throw accelError(
         'ERR_ACCEL_UNSUPPORTED',
         `NPU buffer ${this.#name} is on the card: use its read() and write()`,
       )
     }
+    const { u8 } = where.chunk // throws once the memory was taken back
+    if (this.#bytes?.buffer !== u8.buffer)
+      this.#bytes = u8.subarray(where.offset, where.offset + this.sizeBytes)
     return this.#bytes
   }
 }
@@ -105,6 +111,11 @@ export interface HostChunk {
   readonly sizeBytes: number
 }
 
+interface HostPlace {
+  readonly chunk: HostChunk
+  readonly offset: number
+}
+
 /** A part of the on-card memory: `offset` bytes from the start of `memory`. */
 export interface CardPart {
   /** In the device's terms. */
@@ -114,9 +125,20 @@ export interface CardPart {
   readonly offset: number
 }
 
+interface CardPlace {
+  readonly card: CardPart
+  /** From the start of the part. */
+  readonly offset: number
+}
+
 /** Where a context's memory comes from. */
 export interface MemorySource {
   readonly card: CardPart | undefined
+  /**
+   * Where another thread may take the memory back, or the card: hears of that. True where there was something to hear, so that what
+   * was read before may be nothing.
+   */
+  overtaken?(): boolean
   /** Takes another chunk of at least so many bytes, which the context's queue may touch. `ERR_ACCEL_NO_MEMORY` where there is no more. */
   grow(wantedBytes: number): HostChunk
 }
@@ -162,6 +184,11 @@ export class ContextMemory {
     return this.#carve(chunk, free, sizeBytes, taken, name)!
   }
 
+  /** See `MemorySource.overtaken`. */
+  overtaken(): boolean {
+    return this.#source.overtaken?.() ?? false
+  }
+
   /** Runs `release` as soon as nothing is under way. */
   retire(release: () => void): void {
     this.frees++
@@ -183,10 +210,7 @@ export class ContextMemory {
         `NPU buffer ${name} wants ${sizeBytes} bytes on the card; its context took ${card?.sizeBytes ?? 0} (cardBytes)`,
       )
     }
-    const where = { memory: card.memory, offset: card.offset + offset }
-    return new NpuBuffer(name, this, card.base + BigInt(offset), sizeBytes, where, () =>
-      this.#cardFree.release(offset, taken),
-    )
+    return new NpuBuffer(name, this, sizeBytes, { card, offset }, () => this.#cardFree.release(offset, taken))
   }
 
   #carve(
@@ -198,10 +222,7 @@ export class ContextMemory {
   ): NpuBuffer | undefined {
     const offset = free.alloc(taken, ALIGN_BYTES)
     if (offset === undefined) return undefined
-    const bytes = chunk.u8.subarray(offset, offset + sizeBytes)
-    bytes.fill(0)
-    return new NpuBuffer(name, this, chunk.iova + BigInt(offset), sizeBytes, bytes, () =>
-      free.release(offset, taken),
-    )
+    chunk.u8.fill(0, offset, offset + sizeBytes)
+    return new NpuBuffer(name, this, sizeBytes, { chunk, offset }, () => free.release(offset, taken))
   }
 }

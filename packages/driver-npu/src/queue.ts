@@ -341,11 +341,15 @@ export class NpuQueue {
 
   /** Ends all jobs under way with `error`: the device will not answer for them. */
   fail(error: AccelError): void {
+    const ended: (JobDone | undefined)[] = []
     for (let slot = 0; slot < this.states.length; slot++) {
       if (this.states[slot] === FREE) continue
       this.failedStatus[slot] = 0
-      const done = this.done[slot]
+      ended.push(this.done[slot])
       this.release(slot)
+    }
+    // Only now: one that hears of a restart already, and submits again, is not to find its new jobs ended.
+    for (const done of ended) {
       try {
         done?.(error, 0)
       } catch (thrown) {

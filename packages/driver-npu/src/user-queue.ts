@@ -84,7 +84,14 @@ async function use(
     page: 0,
     wake: () => queue.kick(),
   })
-  const source = new OneChunk({ u8: memory.u8, sizeBytes: memory.sizeBytes, iova: addresses[0]! })
+  const chunkOf = (buffer: MappedBuffer, at: number): HostChunk => ({
+    get u8() {
+      return buffer.u8
+    },
+    sizeBytes: buffer.sizeBytes,
+    iova: addresses[at]!,
+  })
+  const source = new OneChunk(chunkOf(memory, 0))
   const contextMemory = new ContextMemory(source, () => context.inFlight > 0 || context.failure !== undefined)
   const context: NpuContext = new NpuContext(rings, contextMemory, host)
   host.context = context
@@ -93,8 +100,14 @@ async function use(
   return {
     context,
     buffers: others.map(
-      ({ buffer: { handle, sizeBytes, u8 } }, i) =>
-        new NpuBuffer(`buffer object ${handle}`, contextMemory, addresses[i + 1]!, sizeBytes, u8, () => {}),
+      ({ buffer }, i) =>
+        new NpuBuffer(
+          `buffer object ${buffer.handle}`,
+          contextMemory,
+          buffer.sizeBytes,
+          { chunk: chunkOf(buffer, i + 1), offset: 0 },
+          () => {},
+        ),
     ),
   }
 }
@@ -120,7 +133,11 @@ class UserHost implements ContextHost {
   sync(): void {
     if (this.context.failure !== undefined) return
     const code = errorCode(this.#status[SHARED.failed]!) ?? 'ERR_ACCEL_IO'
-    this.context.queue.poll()
+    try {
+      this.context.queue.poll()
+    } catch {
+      // What the device answered at the last cannot be: it has failed, as is told now.
+    }
     this.context.fail(
       accelError(code, `Queue ${this.context.queue.index} of the NPU has failed, see events: make another`),
     )

@@ -101,13 +101,21 @@ function waker(device: SharedDevice, index: number, token: SharedBarToken | Shar
 /** The memory that came with the lease, in one piece. */
 class SharedSource implements MemorySource {
   readonly card
+  readonly #device: SharedDevice
   #left: HostChunk | undefined
 
   constructor(device: SharedDevice, { memory, card }: NpuContextToken) {
+    this.#device = device
     this.#left = device.memory(memory)
     if (card === undefined) return
     const mmio: Mmio = device.bar(card.bar).memory()
     this.card = { base: card.base, sizeBytes: mmio.sizeBytes, memory: mmio, offset: 0 }
+  }
+
+  overtaken(): boolean {
+    if (!this.#device.changed) return false
+    this.#device.sync()
+    return true
   }
 
   grow(wantedBytes: number): HostChunk {

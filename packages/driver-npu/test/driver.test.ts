@@ -1,8 +1,10 @@
 import { Accel } from '@uaccel/accel'
-import { openDevice } from '@uaccel/core'
+import { type Mmio, openDevice } from '@uaccel/core'
 import { loopback } from '@uaccel/model'
+import { accelError } from '@uaccel/uapi'
 import t from 'tap'
 import { npuModel } from '../model/index.js'
+import { ContextMemory, type NpuBuffer } from '../src/buffers.js'
 import { Npu, npuDriver, npuUapi } from '../src/driver.js'
 
 t.test('through the subsystem: identify, counters, reset', async (t) => {
@@ -146,6 +148,55 @@ t.test('contexts that were closed leave nothing mapped', async (t) => {
   await device.release()
   transport.assertClean()
   await transport.close()
+})
+
+t.test('memory of a context that has ended is known as such, and does not read as zeros', async (t) => {
+  const transport = loopback(npuModel)
+  const device = await openDevice(transport)
+  const npu = await Npu.start(device)
+  const [one, other] = [await npu.createContext(), await npu.createContext()]
+  const buffers = [one, other].map((context) => context.allocateFrom(Uint8Array.of(1, 2, 3)))
+  const gone = (buffer: NpuBuffer | undefined) => {
+    const wanted = { code: 'ERR_ACCEL_REVOKED', message: /freed/ }
+    t.throws(() => buffer!.u8, wanted)
+    t.throws(() => buffer!.f32, wanted)
+    t.throws(() => buffer!.read(0, new Uint8Array(3)), wanted)
+    t.throws(() => buffer!.write(0, new Uint8Array(3)), wanted)
+  }
+  await one.close()
+  gone(buffers[0])
+  t.equal(buffers[1]!.u8[2], 3)
+  await device.release()
+  gone(buffers[1])
+  await transport.close()
+})
+
+t.test('what another thread takes back while it is read is read again', async (t) => {
+  const heard = [true, true, false]
+  let reads = 0
+  const memory = {
+    readBytes: (_: number, into: Uint8Array) => into.fill(++reads),
+    writeBytes() {},
+  } as unknown as Mmio
+  const chunk = { u8: new Uint8Array(4096).fill(9), iova: 0n, sizeBytes: 4096 }
+  const source = {
+    card: { base: 1n << 63n, sizeBytes: 4096, memory, offset: 0 },
+    overtaken: () => heard.shift() ?? false,
+    grow: () => chunk,
+  }
+  const store = new ContextMemory(source, () => false)
+  const into = new Uint8Array(4)
+  store.alloc(64, 'card', 'on the card').read(0, into)
+  t.strictSame([...into], [3, 3, 3, 3], 'until there was nothing more to hear of')
+  const buffer = store.alloc(64, 'host', 'in the host')
+  heard.push(true)
+  Object.defineProperty(chunk, 'u8', {
+    get() {
+      if (heard.length > 0) return new Uint8Array(4096)
+      throw accelError('ERR_ACCEL_REVOKED', 'taken back')
+    },
+  })
+  t.throws(() => buffer.read(0, into), { code: 'ERR_ACCEL_REVOKED' })
 })
 
 t.test('another device is refused', async (t) => {

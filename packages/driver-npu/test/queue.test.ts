@@ -130,6 +130,24 @@ t.test(
   },
 )
 
+t.test('jobs that are submitted while others end with a failure do not end with it', async (t) => {
+  const { context, queue, end } = await forged()
+  const job = context.encode([{ op: 'nop' }])
+  const ends: string[] = []
+  for (const name of ['first', 'second']) {
+    queue.push(job, (error) => {
+      ends.push(`${name} ${error?.code}`)
+      // It has heard of the restart already, of which a callback may learn by a poll.
+      queue.reset()
+      queue.push(job, (error) => ends.push(`after ${name} ${error?.code}`))
+    })
+  }
+  queue.fail(accelError('ERR_ACCEL_IO', 'reset'))
+  t.strictSame(ends.sort(), ['first ERR_ACCEL_IO', 'second ERR_ACCEL_IO'])
+  t.equal(queue.inFlight, 2)
+  await end()
+})
+
 t.test('a callback that throws does not keep other jobs from their end', async (t) => {
   const { context, queue, post, sq, end } = await forged()
   const job = context.encode([{ op: 'nop' }])

@@ -258,8 +258,11 @@ export function queuesContract<T extends Transport>(
       const lease = await npu.shareContext({ cardBytes: 64 * 1024 })
       await hands[0].attach(lease)
       t.strictSame(await hands[0].ask('card'), [1, 2, 3, 0])
+      t.strictSame(await hands[0].ask('kept'), ['7', '7', '7'])
       await lease.close()
       t.equal(await hands[0].ask('failure'), 'ERR_ACCEL_CLOSED')
+      const gone = 'ERR_ACCEL_REVOKED'
+      t.strictSame(await hands[0].ask('kept'), [gone, gone, 'ERR_ACCEL_NO_DEVICE'], 'not zeros')
     }),
   )
 

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parentPort } from 'node:worker_threads'
 import { type AccelError, isAccelError } from '@uaccel/uapi'
+import type { NpuBuffer } from '../src/buffers.js'
 import type { NpuContext } from '../src/context.js'
 import type { NpuJob } from '../src/job.js'
 import type { NpuContextToken } from '../src/lease.js'
@@ -26,6 +27,8 @@ export interface LoadEnd {
 let context: NpuContext
 /** Words that the test sees and sets: jobs done so far; 1 to end a load. */
 let shared: Int32Array
+/** What `kept` reads: in the host, and on the card. */
+let buffers: readonly NpuBuffer[] | undefined
 
 const FILL_BYTES = 64
 
@@ -184,6 +187,26 @@ const actions = {
     const host = context.allocate(16)
     const job = context.encode([{ op: 'copy', x: { buffer }, y: { buffer: host }, length: 3 }])
     return context.run(job).then(() => [...host.u8.subarray(0, 4)])
+  },
+
+  /** Reads what it wrote at the first call, through a view and by copies. Answers what it found, or the code of an error. */
+  kept() {
+    buffers ??= (['host', 'card'] as const).map((place) =>
+      context.allocateFrom(new Uint8Array(64).fill(7), { place }),
+    )
+    const [host, card] = buffers
+    const copied = (buffer: NpuBuffer) => {
+      const into = new Uint8Array(64)
+      buffer.read(0, into)
+      return into[63]
+    }
+    return [() => host.u8[0], () => copied(host), () => copied(card)].map((look) => {
+      try {
+        return String(look())
+      } catch (error) {
+        return isAccelError(error) ? error.code : String(error)
+      }
+    })
   },
 
   close: () => context.close(),

@@ -2,9 +2,11 @@ import { readFileSync } from 'node:fs'
 import { Accel, openBuffers } from '@uaccel/accel'
 import { openQueue } from '@uaccel/memory'
 import { loopback } from '@uaccel/model'
+import { errorTable } from '@uaccel/uapi'
 import t, { type Test } from 'tap'
 import { npuModel } from '../model/index.js'
 import { type IrqMode, type Npu, npuDriver, npuUapi } from '../src/driver.js'
+import { SHARED } from '../src/queue.js'
 import { openNpuQueue } from '../src/user-queue.js'
 import { cases } from './cases.js'
 import { checkOperation, endOf } from './contract.js'
@@ -228,6 +230,25 @@ t.test('doorbells that cannot be, found while the queue stops, cost nobody else 
   await client.close()
   transport.assertClean()
 })
+
+t.test(
+  'a queue that has failed and answers what cannot be, too, ends its jobs with that failure',
+  async (t) => {
+    const { open, transport } = await node(t)
+    const client = open()
+    const memory = await openBuffers(client).create(MEMORY_BYTES)
+    const { context } = await openNpuQueue(client, { memory })
+    transport.faults.hang()
+    const ended = endOf(context.run(context.encode([{ op: 'nop' }])))
+    const { answers, statusBlock } = context.queue as unknown as Record<string, Int32Array>
+    answers![3] = (1 << 16) | 0xffff
+    statusBlock![SHARED.failed] = errorTable.ERR_ACCEL_DMA_FAULT.number
+    t.equal(context.poll(), 0, 'it throws nothing')
+    t.equal(await ended, 'ERR_ACCEL_DMA_FAULT')
+    transport.faults.hang(false)
+    await client.close()
+  },
+)
 
 t.test(
   'a queue that starts late, when nobody waits any more, starts in memory that nobody else has',

@@ -147,6 +147,7 @@ async function takeBack({ dev, admin, queues, recovery }: LeaseHost, lease: Nvme
     accelError('ERR_ACCEL_CLOSED', `NVMe queue ${lease.id} was taken back from its worker thread`),
   )
   queues.lent.delete(lease.id)
+  queues.keepFrom(lease)
   // Of a device that goes, its memory goes with it, once it was brought to rest.
   if (dev.signal.aborted) return
   if (lease.on) {

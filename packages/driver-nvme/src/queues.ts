@@ -18,6 +18,8 @@ export class NvmeQueues {
   readonly lent = new Map<number, NvmeLease>()
   /** How many of those there may be. */
   lendable = 0
+  /** Ids of leases that have ended before their worker let go. */
+  readonly #late = new Set<number>()
   readonly #dma: DmaDomain
   readonly #doorbells: Mmio
   readonly #stride: number
@@ -43,11 +45,17 @@ export class NvmeQueues {
   /** The id of a queue pair for a worker thread. `ERR_ACCEL_BUSY` where all are lent. */
   freeId(): number {
     for (let id = this.io.length + 1; id <= this.io.length + this.lendable; id++)
-      if (!this.lent.has(id)) return id
+      if (!this.lent.has(id) && !this.#late.has(id)) return id
     throw accelError(
       'ERR_ACCEL_BUSY',
       `All ${this.lendable} queues for worker threads are in use: close one, or start the driver with more workerQueues, of which the controller grants what it has`,
     )
+  }
+
+  /** Gives the id of a lease to nobody before its worker has let go: what that stores into shadow doorbells would be another's. */
+  keepFrom({ id, detached }: NvmeLease): void {
+    this.#late.add(id)
+    void detached.then(() => this.#late.delete(id))
   }
 
   /** Has worker threads touch the device no more, before it is brought to rest. */

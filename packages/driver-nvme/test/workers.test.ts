@@ -36,6 +36,31 @@ t.test('a command of a worker that is late is aborted; one that is lost ends in 
   transport.assertClean()
 })
 
+t.test('the queue of a worker that does not answer is nobody else’s before it has let go', async (t) => {
+  const transport = loopback(nvmePolledModel, { model: { queues: 4 } })
+  const [late, next] = [new Hand(), new Hand()]
+  t.teardown(() => Promise.all([late, next].map((hand) => hand.worker.terminate())))
+  await withController(transport, { queues: 1, workerQueues: 2 }, async (nvme) => {
+    const options = { entries: 16, memoryBytes: 64 * 1024 }
+    const lease = await nvme.shareQueue(options)
+    await late.attach(lease)
+    t.equal(await late.ask('read'), 'done')
+    const halted = late.ask('halt', 5000)
+    await lease.close()
+    const other = await nvme.shareQueue(options)
+    t.not(other.id, lease.id)
+    await next.attach(other)
+    t.equal(await next.ask('read'), 'done')
+    await t.rejects(nvme.shareQueue(options), { code: 'ERR_ACCEL_BUSY' }, 'there are two')
+    await halted
+    await lease.detached
+    const again = await nvme.shareQueue(options)
+    t.equal(again.id, lease.id)
+    await again.close()
+  })
+  transport.assertClean()
+})
+
 t.test('what is refused', async (t) => {
   const mapped = () => loopback(nvmePolledModel)
   await withController(mapped(), { queues: 1 }, async (nvme) => {

@@ -78,6 +78,9 @@ const actions = {
     await queue.flush()
   },
 
+  /** Does nothing for a time, and hears of nothing. */
+  halt: (ms: number) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms),
+
   /** Without ever reaching the event loop: submits, and polls until it is done. Answers how many ended well. */
   spin(count: number) {
     let done = 0

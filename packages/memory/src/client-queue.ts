@@ -131,13 +131,14 @@ export class ClientQueue {
   }
 
   async #close(): Promise<void> {
+    // Before the device may give it to another queue: a stop waits for no doorbell.
+    this.doorbell.detach()
     try {
       await this.#opener.common('queueDestroy', { handle: this.handle })
     } catch (error) {
       // It went with its open.
       if (!isAccelError(error, 'ERR_ACCEL_CLOSED') && !isAccelError(error, 'ERR_ACCEL_NO_DEVICE')) throw error
     } finally {
-      this.doorbell.detach()
       this.#event?.watching.close()
       this.#event?.fd.close()
       this.#kick.close()

@@ -15,6 +15,7 @@ async function bench() {
   const seen: string[] = []
   const lease: DeviceLease = new DeviceLease(share, {
     close: () => lease.end(accelError('ERR_ACCEL_CLOSED', 'taken back')),
+    said: (value) => seen.push(`said ${value}`),
   })
   const holder = new LeaseHolder(attachDevice(share.token))
   holder.serve({
@@ -27,7 +28,7 @@ async function bench() {
     await device.release()
     await transport.close()
   }
-  return { lease, seen, end }
+  return { lease, holder, seen, end }
 }
 
 const timed = async (work: Promise<unknown>) => {
@@ -73,5 +74,21 @@ t.test('a start that is overtaken by a pause revives nothing', async (t) => {
   await lease.settled()
   t.equal(lease.failure, broken)
   t.same(seen, ['ERR_ACCEL_IO'])
+  await end()
+})
+
+t.test('a lease has ended when its worker has let go, and hears no more of it', async (t) => {
+  const { lease, holder, seen, end } = await bench()
+  holder.say('before')
+  while (!seen.includes('said before')) await new Promise(setImmediate)
+  let detached = false
+  void lease.detached.then(() => {
+    detached = true
+  })
+  const closing = lease.close()
+  holder.say('too late')
+  t.ok((await timed(closing)) < 900)
+  t.ok(detached)
+  t.notMatch(seen.join(), /too late/)
   await end()
 })

@@ -49,6 +49,7 @@ export class DeviceLease {
   #start: (() => Promise<void>) | undefined
   #starting: Promise<void> = Promise.resolve()
   #closing: Promise<void> | undefined
+  #ended = false
 
   constructor(share: DeviceShare, listeners: LeaseListeners) {
     this.#share = share
@@ -116,20 +117,27 @@ export class DeviceLease {
     return this.#starting
   }
 
-  /** The device does nothing more of what was lent. Resolves when its memory can be given back. */
+  /**
+   * The device does nothing more of what was lent. Resolves when its memory can be given back: the worker has let go, or does not answer.
+   * One that does not may still store into what was shared with others, too, before it is {@link detached}.
+   */
   async end(error: AccelError): Promise<void> {
     this.fail(error)
+    this.#ended = true
     await this.#answered()
     this.#share.close()
+    await orLate(this.#share.detached)
+  }
+
+  /** Resolves when the worker has let go, or has ended. */
+  get detached(): Promise<void> {
+    return this.#share.detached
   }
 
   async #answered(): Promise<void> {
     if (!this.#share.taken) return
     const said = new Promise<void>((resolve) => this.#waiting.push(resolve))
-    const limit = new AbortController()
-    const late = sleep(LAST_WORDS_MS, undefined, limit).catch(() => {})
-    await Promise.race([said, this.#share.detached, late])
-    limit.abort()
+    await orLate(Promise.race([said, this.#share.detached]))
   }
 
   #restartIfQuiet(): void {
@@ -151,8 +159,9 @@ export class DeviceLease {
 
   #receive(message: HolderMessage): void {
     if (message.kind === 'close') void this.close().catch(() => {})
-    else if (message.kind === 'said') this.#listeners.said?.(message.value)
-    else if (message.kind === 'broke') {
+    else if (message.kind === 'said') {
+      if (!this.#ended) this.#listeners.said?.(message.value)
+    } else if (message.kind === 'broke') {
       if (this.#failure !== undefined) return
       this.#failure = accelError(message.code, message.message)
       this.#listeners.broke?.(this.#failure)
@@ -162,6 +171,13 @@ export class DeviceLease {
       this.#restartIfQuiet()
     }
   }
+}
+
+/** Resolves with `what`, or when a worker has had its time for it. */
+async function orLate(what: Promise<void>): Promise<void> {
+  const limit = new AbortController()
+  await Promise.race([what, sleep(LAST_WORDS_MS, undefined, limit).catch(() => {})])
+  limit.abort()
 }
 
 /** Who uses what was lent, in the worker. */

@@ -5,11 +5,13 @@ import type { NpuBuffer } from '../buffers.js'
 /** Memory that the device reaches: the planner and the CPU see its bytes. */
 export class NpuMemory implements AcceleratorMemory {
   readonly buffer: NpuBuffer
-  readonly bytes: Uint8Array
 
   constructor(buffer: NpuBuffer) {
     this.buffer = buffer
-    this.bytes = buffer.u8
+  }
+
+  get bytes(): Uint8Array {
+    return this.buffer.u8
   }
 
   free(): void {
