@@ -51,6 +51,7 @@ const manual: DefaultTheme.SidebarItem[] = [
       { text: 'Serving devices', link: '/serve' },
       { text: 'The protocol of a node', link: '/protocol' },
       { text: 'Transports', link: '/transports' },
+      { text: 'Conformance to WebNN', link: '/webnn-conformance' },
       { text: 'Benchmarks', link: '/bench' },
       { text: 'The NPU', link: '/devices/npu' },
     ],
