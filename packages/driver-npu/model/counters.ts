@@ -3,13 +3,16 @@ import type { Registers } from './registers.js'
 /** The performance counters (4.2), in the order of their offsets. */
 const names = ['cycles', 'descriptors', 'errors', 'read', 'written', 'macs'] as const
 const FIRST = 0x90
+const indexOf = Object.fromEntries(names.map((name, i) => [name, i])) as Record<Counter, number>
+
+type Counter = (typeof names)[number]
 
 export class Counters {
   #running = new Float64Array(names.length)
   #shown: Float64Array | undefined
 
-  add(name: (typeof names)[number], count: number): void {
-    this.#running[names.indexOf(name)] += count
+  add(name: Counter, count: number): void {
+    this.#running[indexOf[name]] += count
   }
 
   reset(): void {

@@ -25,6 +25,14 @@ const answerLast = new Uint8Array(answer.buffer, COMPLETION_BYTES - 4)
 /** Descriptors that a queue holds between fetch and completion. */
 const DEPTH = 64
 
+/** Descriptors that are being fetched, and the bytes of the first so many of them. */
+const DESCRIPTOR_WORDS = DESCRIPTOR_BYTES / 4
+const fetchedWords = new Uint32Array(DEPTH * DESCRIPTOR_WORDS)
+const fetched = Array.from(
+  { length: DEPTH },
+  (_, i) => new Uint8Array(fetchedWords.buffer, 0, (i + 1) * DESCRIPTOR_BYTES),
+)
+
 /** A descriptor between fetch and completion. */
 export interface Entry {
   readonly descriptor: Descriptor
@@ -67,6 +75,11 @@ export class Queue implements Memory {
 
   get epoch(): number {
     return this.#epoch
+  }
+
+  /** False where there is nothing to do before a register is written. */
+  get on(): boolean {
+    return this.#state !== State.DISABLED && this.#state !== State.ERROR
   }
 
   /** True where a tick has something to look at. */
@@ -152,7 +165,8 @@ export class Queue implements Memory {
   next(): Entry | undefined {
     if (this.entries.length === 0 || this.#state !== State.RUNNING) return undefined
     let orderedBefore = false
-    for (const [i, entry] of this.entries.entries()) {
+    for (let i = 0; i < this.entries.length; i++) {
+      const entry = this.entries[i]
       const { flags } = entry.descriptor
       if (entry.started) {
         if ((flags & Flag.FENCE) !== 0) return undefined
@@ -337,16 +351,15 @@ export class Queue implements Memory {
     while (waiting > 0 && this.entries.length < DEPTH) {
       const slot = this.#head & (size - 1)
       const count = Math.min(waiting, size - slot, DEPTH - this.entries.length)
-      const bytes = new Uint8Array(count * DESCRIPTOR_BYTES)
       try {
-        this.#controller.context.dma.read(this.#sq + BigInt(slot * DESCRIPTOR_BYTES), bytes)
+        this.#controller.context.dma.read(this.#sq + BigInt(slot * DESCRIPTOR_BYTES), fetched[count - 1])
       } catch {
         this.#controller.fail(Fatal.SQ_READ, this)
         return
       }
       for (let i = 0; i < count; i++) {
         const descriptor = parseDescriptor(
-          new Uint32Array(bytes.buffer, i * DESCRIPTOR_BYTES, DESCRIPTOR_BYTES / 4),
+          fetchedWords.slice(i * DESCRIPTOR_WORDS, (i + 1) * DESCRIPTOR_WORDS),
         )
         this.entries.push({ descriptor, started: false, execution: undefined })
       }

@@ -21,7 +21,7 @@ const BASE_CYCLES = 100
 const MACS_A_CYCLE = 256
 const BYTES_A_CYCLE = 16
 /** How long queues with nothing to do look at their doorbells before they go idle (5.4), where there is a clock to wait by; and the least of it. */
-const LINGER_NS = 100_000
+const LINGER_NS = 400_000
 /** Lingering that was in vain is halved, down to that part; one in so many is done in full, to see whether it has become worth it. */
 const LEAST_PART = 32
 const PROBE = 32
@@ -32,6 +32,8 @@ export class Scheduler {
   readonly #units: number
   readonly #testMode: boolean
   readonly #bug: Bug | undefined
+  /** Queues that may have work, as of the last register that was written. */
+  #on: readonly Queue[] = []
   #busy = 0
   #busySince = 0
   #turn = 0
@@ -41,8 +43,8 @@ export class Scheduler {
   #vain = 0
   #lingering: (() => void) | undefined
   readonly #rung = () => {
-    const { queues } = this.#controller
-    for (let at = 0; at < queues.length; at++) if (queues[at].hasRung) return true
+    const on = this.#on
+    for (let at = 0; at < on.length; at++) if (on[at].hasRung) return true
     return false
   }
   // Work of an earlier epoch was dropped by a reset or a fatal error.
@@ -68,13 +70,14 @@ export class Scheduler {
     this.#epoch++
     this.#lingering?.()
     this.#lingering = undefined
-    this.#setBusy(0)
+    this.#setBusy(0, this.#controller.context.clock.now())
     this.#hung = false
     this.#scheduled = false
   }
 
   /** Asks for a look at the queues. */
   schedule(): void {
+    this.#on = this.#controller.queues.filter(({ on }) => on)
     if (this.#scheduled || this.#hung || !this.#controller.running) return
     this.#scheduled = true
     this.#later(TICK_NS, () => {
@@ -91,14 +94,14 @@ export class Scheduler {
   }
 
   #tick(mayIdle = false): void {
-    const { queues, context } = this.#controller
-    const { poll } = context.clock
-    for (const queue of queues) {
+    const on = this.#on
+    const { poll } = this.#controller.context.clock
+    for (const queue of on) {
       if (queue.awake && this.#controller.running) queue.service(mayIdle || poll === undefined)
     }
     this.#dispatch()
     // Also while others work: a queue that nobody looks at would have to wait for their end.
-    if (poll === undefined || this.#lingering !== undefined || !queues.some(waits)) return
+    if (poll === undefined || this.#lingering !== undefined || !on.some(waits)) return
     this.#lingering = poll(this.#lingerNs, this.#rung, this.#lingered)
   }
 
@@ -115,10 +118,10 @@ export class Scheduler {
   }
 
   #dispatch(): void {
-    const { queues } = this.#controller
-    for (let empty = 0; empty < queues.length && this.#busy < this.#units && this.#controller.running; ) {
-      const queue = queues[this.#turn]
-      this.#turn = (this.#turn + 1) % queues.length
+    const on = this.#on
+    for (let empty = 0; empty < on.length && this.#busy < this.#units && this.#controller.running; ) {
+      this.#turn = (this.#turn + 1) % on.length
+      const queue = on[this.#turn]
       const entry = queue.next()
       if (entry === undefined) empty++
       else {
@@ -130,8 +133,8 @@ export class Scheduler {
 
   #begin(queue: Queue, entry: Entry): void {
     entry.started = true
-    this.#setBusy(this.#busy + 1)
     const since = this.#controller.context.clock.now()
+    this.#setBusy(this.#busy + 1, since)
     let refusal: Refusal | undefined
     let cycles = BASE_CYCLES
     try {
@@ -164,18 +167,18 @@ export class Scheduler {
         refusal = asRefusal(error)
       }
     }
-    this.#setBusy(this.#busy - 1)
+    const now = this.#controller.context.clock.now()
+    this.#setBusy(this.#busy - 1, now)
     if (!wanted) {
       this.schedule()
       return
     }
-    const cycles = Math.min(0xffff_ffff, Math.round(this.#controller.context.clock.now() - since))
+    const cycles = Math.min(0xffff_ffff, Math.round(now - since))
     queue.complete(entry, refusal?.status ?? Status.SUCCESS, refusal?.detail ?? cycles)
     if (this.#controller.running) this.#tick()
   }
 
-  #setBusy(busy: number): void {
-    const now = this.#controller.context.clock.now()
+  #setBusy(busy: number, now: number): void {
     if (this.#busy === 0) this.#busySince = now
     else if (busy === 0) this.#controller.counters.add('cycles', now - this.#busySince)
     this.#busy = busy

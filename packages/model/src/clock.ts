@@ -163,6 +163,8 @@ export class AutoClock implements ModelClock {
   #cancelTurn: (() => void) | undefined
   #turnDueNs = Number.POSITIVE_INFINITY
   #turning = false
+  /** When the pass of a turn began: what it starts counts from then, as reading the clock takes longer than most of that. */
+  #passNs = 0
 
   constructor(options: ClockOptions = {}) {
     this.#agenda = new Agenda(options)
@@ -177,7 +179,7 @@ export class AutoClock implements ModelClock {
   }
 
   after(delayNs: number, work: () => void): () => void {
-    const cancel = this.#agenda.add(this.now(), delayNs, work)
+    const cancel = this.#agenda.add(this.#turning ? this.#passNs : this.now(), delayNs, work)
     this.#schedule()
     return () => {
       cancel()
@@ -186,7 +188,7 @@ export class AutoClock implements ModelClock {
   }
 
   poll(forNs: number, look: () => boolean, work: () => void): () => void {
-    const poll = { untilNs: this.now() + forNs, look, work }
+    const poll = { untilNs: (this.#turning ? this.#passNs : this.now()) + forNs, look, work }
     this.#polls.add(poll)
     this.#schedule()
     return () => {
@@ -241,6 +243,7 @@ export class AutoClock implements ModelClock {
 
   /** One pass, at what waited when it began. Answers whether there is more to do at once. */
   #work(now: number): boolean {
+    this.#passNs = now
     const agenda = this.#agenda
     const { lastOrder } = agenda
     const limit = now + TIMER_GRAIN_NS

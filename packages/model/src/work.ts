@@ -92,9 +92,7 @@ export class WorkSet {
       if (!isAccelError(error, 'ERR_ACCEL_DMA_FAULT')) throw error
     } finally {
       this.#running = false
-      const awaiting = this.#awaiting
-      this.#awaiting = []
-      for (const action of awaiting) action()
+      if (this.#awaiting.length > 0) for (const action of this.#awaiting.splice(0)) action()
     }
   }
 }

@@ -90,7 +90,7 @@ export class Pipeline {
       gatherNumbers(data, from, ZERO, room, 1)
       room.fill(room[0], 0, count)
     } else if (walk.dense[vector] && data.constructor === room.constructor) {
-      return data.subarray(from, from + count) as Chunk
+      return part(data, from, count)
     } else gatherNumbers(data, from, walk.offsets[vector], room, count)
     return room
   }
@@ -106,7 +106,7 @@ export class Pipeline {
     for (let s = 0; s < stages.length; s++) {
       const { fn, x, y, z, alpha, beta } = stages[s]
       const direct = s === stages.length - 1 && dense && data.constructor === result.constructor
-      const into = direct ? (data.subarray(to, to + count) as Chunk) : this.#work
+      const into = direct ? part(data, to, count) : this.#work
       const [first, second, third] = [
         this.#argument(s, x, result),
         this.#argument(s, y, result),
@@ -141,6 +141,10 @@ export class Pipeline {
 }
 
 const ZERO = new Int32Array(1)
+
+/** So many numbers. All of them are there already: a small tensor is done in less time than it takes to make views of it. */
+const part = (data: Numbers, from: number, count: number) =>
+  (from === 0 && count === data.length ? data : data.subarray(from, from + count)) as Chunk
 
 /** Elements as words that are moved as they are: of 32 bits, of which those of 64 bits have two, or of 8. */
 export function words(type: number, { data, base }: Elements): { data: Numbers; base: number; each: number } {
