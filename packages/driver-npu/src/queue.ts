@@ -61,12 +61,14 @@ const NOW = {
   /** Counters of the doorbell page, which wrap at 2^32, while the rings count slots: what was announced, and what was consumed. */
   rung: 1,
   head: 2,
+  /** What was announced of `head`. */
+  told: 3,
   /** What `take` found: jobs that ended, and the index of a completion that cannot be, or -1. */
-  ended: 3,
-  forged: 4,
+  ended: 4,
+  forged: 5,
   /** 1 from a write of WAKE to the next completion. */
-  woken: 5,
-  words: 6,
+  woken: 6,
+  words: 7,
 } as const
 
 /**
@@ -206,7 +208,7 @@ export class NpuQueue {
   reset(): void {
     this.sq.reset()
     this.cq.reset()
-    this.now[NOW.rung] = this.now[NOW.head] = this.now[NOW.woken] = 0
+    this.now[NOW.rung] = this.now[NOW.head] = this.now[NOW.told] = this.now[NOW.woken] = 0
     this.images.fill(0)
   }
 
@@ -241,6 +243,11 @@ export class NpuQueue {
     if (count === 0) return
     const tail = (old + count) | 0
     now[NOW.rung] = tail
+    // Only here, where the device takes its look: alone it would cost that the line of its doorbells once more (5.1).
+    if (now[NOW.told] !== now[NOW.head]) {
+      now[NOW.told] = now[NOW.head]
+      this.doorbells.write32(this.page + DOORBELL.CQ_HEAD, now[NOW.head])
+    }
     this.doorbells.write32(this.page + DOORBELL.SQ_TAIL, tail)
     memoryFence()
     if ((tail - this.statusBlock[0] - 1) >>> 0 < count) {
@@ -270,7 +277,6 @@ export class NpuQueue {
       this.completions += count
       now[NOW.woken] = 0
       now[NOW.head] += count
-      this.doorbells.write32(this.page + DOORBELL.CQ_HEAD, now[NOW.head])
       // As many slots are free as completions were consumed, in whatever order those came (5.1).
       sq.consumed((sq.head + count) & (sq.entries - 1))
       this.telling = true
