@@ -51,7 +51,7 @@ const context = await ml.createContext({
   device: await openNpuAccelerator(await Npu.start(device), { spinUs }),
 })
 const one = await measure(context, 1)
-const [few, many] = [await measure(context, 10), await measure(context, 110)]
+const [few, many] = [await measure(context, 110), await measure(context, 330)]
 process.stdout.write(`${JSON.stringify({ one, few, many })}\n`)
 context.destroy()
 await device.release()

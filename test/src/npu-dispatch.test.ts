@@ -81,10 +81,10 @@ t.test('a dispatch allocates nothing that grows with the graph', async (t) => {
       { env },
     )
     const { one, few, many } = JSON.parse(stdout) as { one: number; few: number; many: number }
-    t.comment(`${how}: ${one} bytes for a graph of one operator, ${few} of ten, ${many} of 110`)
+    t.comment(`${how}: ${one} bytes for a graph of one operator, ${few} of 110, ${many} of 330`)
     t.ok(one > 0 && one < MAX_BYTES, `${how}: ${one} bytes`)
-    // From one on it is another way to wait: the device of a graph of ten has gone to sleep, or is slept for.
-    t.ok(many < few + 8 * 100, `${how}: less than a word for each operator more`)
+    // Of one it is another way to wait: the end of the others comes in a later turn of the event loop.
+    t.ok(many < few + 8 * 220, `${how}: less than a word for each operator more`)
   }
 })
 

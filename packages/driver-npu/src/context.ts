@@ -75,6 +75,9 @@ export class NpuContext {
   #timeoutMs = DEFAULT_TIMEOUT_MS
   /** Ends the quiet of this turn; absent where there is none. */
   #noise: NodeJS.Immediate | undefined
+  /** Somebody looks in this turn, or did in the last one that was quiet. */
+  #isLookedAt = false
+  #wasLookedAt = false
 
   /** @internal */
   constructor(queue: NpuQueue, memory: ContextMemory, host: ContextHost) {
@@ -151,6 +154,8 @@ export class NpuContext {
   /** Rings the doorbell once for all that was submitted. Where the device cannot be reached, the jobs end with that. */
   flush(): void {
     if (this.broken !== undefined) return
+    // Who looked will look for this, too: an interrupt on the way to the first look would be for nothing.
+    if (this.#wasLookedAt && this.inFlight > 0) this.#hush()
     try {
       this.queue.ring()
     } catch (error) {
@@ -187,16 +192,25 @@ export class NpuContext {
     if (!this.host.mapped) return false
     this.poll()
     if (this.resting || this.queue.wakes || this.closing !== undefined) return false
-    if (this.#noise === undefined) {
-      this.queue.quiet(true)
-      this.#noise = setImmediate(this.#loud)
-    }
+    this.#isLookedAt = true
+    this.#hush()
     return true
+  }
+
+  /** No interrupts before this turn of the event loop has ended. */
+  #hush(): void {
+    if (this.#noise !== undefined) return
+    this.queue.quiet(true)
+    this.#noise = setImmediate(this.#loud)
   }
 
   readonly #loud = (): void => {
     this.#noise = undefined
-    this.queue.quiet(false)
+    this.#wasLookedAt = this.#isLookedAt
+    this.#isLookedAt = false
+    // What was looked for is looked for in the next turn, too; where it is not, that one ends the quiet.
+    if (this.#wasLookedAt && this.inFlight > 0) this.#noise = setImmediate(this.#loud)
+    else this.queue.quiet(false)
     this.poll()
   }
 
@@ -237,6 +251,7 @@ export class NpuContext {
     if (this.closing === undefined && this.#noise !== undefined) {
       // At the end of the turn the rings may be somebody else's memory.
       clearImmediate(this.#noise)
+      this.#isLookedAt = false
       this.#loud()
     }
     this.closing ??= this.host.close()

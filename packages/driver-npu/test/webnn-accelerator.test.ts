@@ -201,8 +201,10 @@ t.test('a node whose queues cannot be handed out: its process submits the jobs',
   const running = run(list)
   t.throws(() => list.submit(() => {}), { code: 'ERR_ACCEL_BUSY' })
   t.throws(() => list.bind(1, c), { code: 'ERR_ACCEL_BUSY' })
+  const { byteOffset } = b.bytes
   b.free()
-  t.not(accelerator.allocate(64).bytes.byteOffset, b.bytes.byteOffset, 'what a job writes is nobody else')
+  t.throws(() => b.bytes, { code: 'ERR_ACCEL_REVOKED' })
+  t.not(accelerator.allocate(64).bytes.byteOffset, byteOffset, 'what a job writes is nobody else')
   await running
   t.throws(() => list.submit(() => {}), { code: 'ERR_ACCEL_REVOKED' }, 'its memory was freed')
   list.bind(1, c)
@@ -323,10 +325,52 @@ t.test('who looks is not interrupted, and is again when nobody looks any more', 
   }
   t.equal(ended, 1)
   t.notOk(context.look(), 'nothing is under way')
+  await context.run(job) // may still end in the quiet
   await context.run(job)
   t.ok(fired() > before, 'a run waits for its interrupt')
   await context.close()
   t.notOk(context.look())
+})
+
+t.test('who has looked is not interrupted on the way to the next look, for a turn', async (t) => {
+  const { npu } = await direct(t)
+  const context = await npu.createContext()
+  const job = context.encode([{ op: 'nop' }])
+  const turn = () => new Promise((resolve) => setImmediate(resolve))
+  await context.run(job)
+  const asked: boolean[] = []
+  const quiet = context.queue.quiet.bind(context.queue)
+  context.queue.quiet = (on) => {
+    asked.push(on)
+    quiet(on)
+  }
+  let ended = 0
+  const submit = () => {
+    context.submit(job, () => {
+      ended++
+    })
+    context.flush()
+  }
+  submit()
+  t.strictSame(asked, [], 'nobody has looked yet')
+  for (let turns = 0; ended === 0 && turns < 1000; turns++) {
+    context.look()
+    await turn()
+  }
+  t.ok(asked[0])
+  asked.length = 0
+  submit()
+  t.equal(asked[0] ?? true, true, 'it is quiet, or has become so before the doorbell')
+  // Nobody looks any more: interrupts come again.
+  for (let turns = 0; ended === 1 && turns < 1000; turns++) await turn()
+  t.equal(ended, 2)
+  await turn()
+  await turn()
+  t.equal(asked.at(-1), false)
+  asked.length = 0
+  await context.run(job)
+  t.strictSame(asked, [])
+  await context.close()
 })
 
 t.test('a list that is run again reads its parameter blocks and its windows anew', async (t) => {
