@@ -133,13 +133,18 @@ class UserHost implements ContextHost {
   sync(): void {
     if (this.context.failure !== undefined) return
     const code = errorCode(this.#status[SHARED.failed]!) ?? 'ERR_ACCEL_IO'
+    let cause: unknown
     try {
       this.context.queue.poll()
-    } catch {
-      // What the device answered at the last cannot be: it has failed, as is told now.
+    } catch (error) {
+      cause = error // what the device answered at the last cannot be: thrown here it would keep the failure from the jobs
     }
     this.context.fail(
-      accelError(code, `Queue ${this.context.queue.index} of the NPU has failed, see events: make another`),
+      accelError(
+        code,
+        `Queue ${this.context.queue.index} of the NPU has failed, see events: make another`,
+        cause === undefined ? {} : { cause },
+      ),
     )
   }
   /** The driver's process looks, and says so. */

@@ -245,6 +245,7 @@ t.test(
     statusBlock![SHARED.failed] = errorTable.ERR_ACCEL_DMA_FAULT.number
     t.equal(context.poll(), 0, 'it throws nothing')
     t.equal(await ended, 'ERR_ACCEL_DMA_FAULT')
+    t.match(context.failure?.cause, { code: 'ERR_ACCEL_IO', message: /not under way/ })
     transport.faults.hang(false)
     await client.close()
   },
